@@ -1,0 +1,134 @@
+"""The exact lattice noise `noise-v1`: rounded Gaussian integers, each draw a pure function of (key, draw index).
+
+The served input is `T = X + Z` in integers, `Z = round(s g)` with `g` standard normal and `s` in grid steps. As
+`round(X + s g) = X + round(s g)` on integers, the served vote probabilities are the Gaussian smoothing, with `s` itself,
+of the classifier behind the rounding: the theorem of Cohen et al. (2019) holds for what is computed, which it does not
+for floating-point noise (Voracek and Hein 2023).
+
+**Law.** `TAILS[k] = floor(2^64 P(Z > k))`, `C_{-k-1} = TAILS[k]`, `C_k = 2^64 - TAILS[k]`. A uniform 64-bit `U` gives
+the `k` with `C_{k-1} <= U < C_k`. Every boundary is off by less than one unit of 2^-64, which `total_variation` charges.
+
+**Stream.** Philox 4x64-10 keyed with 128 bits. *Block* `b` of lane `l` is its output on the counter words
+`(b + 1, 0, 0, l)`, which is what numpy's `Philox(counter=[b, 0, 0, l])` puts out first. Draw `i` of an input with `d`
+coordinates owns the blocks `[i B, (i + 1) B)` of lane 0, `B = ceil(d / 16)`: coordinate `j` has the 16-bit prefix number
+`j` in it, low bits of each word first. Where the prefix leaves `k` open, word `i d + j` of lane 1 refines it:
+`U = prefix 2^48 + (word >> 16)`.
+
+**Key.** The first 128 bits of HMAC-SHA256 over the bundle's digest and the lattice input: not over alpha, target or
+deadline, so all requests on one input read one stream and asking again cannot buy a luckier certificate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+STREAM = "noise-v1"
+KEY_BYTES = 16
+_OPEN = -32768
+_PREFIXES = 16
+
+
+class NoiseTableError(ValueError):
+    """A noise table is not the rounded Gaussian that it is declared to be."""
+
+
+def derive_key(
+    secret: bytes, bundle_digest: bytes, lattice: NDArray[np.integer], fixed_draws: int | None = None
+) -> bytes:
+    """The 16-byte key of one lattice input under one bundle.
+
+    `fixed_draws` is given by the `fixed` procedure alone: Clopper-Pearson needs a stream of its own for each number of
+    draws on the bundle's menu.
+    """
+    message = [STREAM.encode(), b"\0", bundle_digest, lattice_digest(lattice)]
+    if fixed_draws is not None:
+        message += [b"fixed", fixed_draws.to_bytes(8, "little")]
+    return hmac.new(secret, b"".join(message), hashlib.sha256).digest()[:KEY_BYTES]
+
+
+def lattice_digest(lattice: NDArray[np.integer]) -> bytes:
+    """SHA-256 of an integer tensor as int32 with its shape, both little-endian."""
+    shape = np.array([lattice.ndim, *lattice.shape], dtype="<i8").tobytes()
+    return hashlib.sha256(shape + np.ascontiguousarray(lattice, dtype="<i4").tobytes()).digest()
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedGaussian:
+    """The law of `round(sigma_steps * g)` as exact 64-bit boundaries, checked when it is built.
+
+    `tails[k] = floor(2^64 P(Z > k))` for k = 0, 1, ..., down to a last entry of 0.
+    """
+
+    sigma_steps: float
+    tails: NDArray[np.uint64]
+
+    def __post_init__(self) -> None:
+        tails = self.tails
+        if tails.dtype != np.uint64 or tails.ndim != 1 or not 2 <= tails.size < -_OPEN:
+            raise NoiseTableError(f"expected 2 to {-_OPEN - 1} uint64 tails; got {tails.dtype} of shape {tails.shape}")
+        expected = np.ldexp(ndtr(-(np.arange(tails.size) + 0.5) / self.sigma_steps), 64)
+        wrong = np.abs(tails.astype(float) - expected) > 1 + 1e-12 * expected
+        if tails[-1] != 0 or np.any(tails[1:] > tails[:-1]) or wrong.any():
+            raise NoiseTableError(
+                f"the noise table is not that of a rounded Gaussian with sigma_steps={self.sigma_steps}"
+                f" (first wrong entry: {int(np.argmax(wrong))}); export the bundle again"
+            )
+
+    @property
+    def total_variation(self) -> float:
+        """An upper bound of the total variation distance, per coordinate, to the exact law of `Z`."""
+        return math.ldexp(2 * self.tails.size, -64)
+
+    def charge(self, coordinates: int) -> float:
+        """How far a probability under the drawn noise may be from that under the exact law: `d * eps`."""
+        return coordinates * self.total_variation * (1 + 2**-52)
+
+    @cached_property
+    def _edges(self) -> NDArray[np.uint64]:
+        """`C_{-K}, ..., C_{K-1}`, ascending, where K is the largest value that can be drawn."""
+        lower = self.tails[-2::-1]
+        upper = np.uint64(0) - self.tails[:-1]  # 2^64 - C, in 64-bit arithmetic; no tail here is 0
+        return np.concatenate([lower, upper])
+
+    @cached_property
+    def _by_prefix(self) -> NDArray[np.int16]:
+        first = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
+        low, high = self._values(first), self._values(first | np.uint64(2**48 - 1))
+        return np.where(low == high, low, _OPEN).astype(np.int16)
+
+    def _values(self, uniform: NDArray[np.uint64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._edges, uniform, side="right") - (self.tails.size - 1)
+
+    def sample(self, key: bytes, start: int, stop: int, coordinates: int) -> NDArray[np.int16]:
+        """Draws `[start, stop)` of the stream of `key`, as int16 of shape (stop - start, coordinates)."""
+        if len(key) != KEY_BYTES or not 0 <= start < stop:
+            raise ValueError(
+                f"expected a key of {KEY_BYTES} bytes and 0 <= start < stop; got {len(key)}, {start}, {stop}"
+            )
+        words = np.frombuffer(key, dtype="<u8")
+        blocks = -(-coordinates // _PREFIXES)
+        raw = np.random.Philox(key=words, counter=[start * blocks, 0, 0, 0]).random_raw((stop - start) * blocks * 4)
+        prefixes = raw.astype("<u8", copy=False).view("<u2").reshape(stop - start, blocks * _PREFIXES)[:, :coordinates]
+        noise = self._by_prefix.take(prefixes)
+        self._refine(noise, prefixes, words, start * coordinates)
+        return noise
+
+    def _refine(
+        self, noise: NDArray[np.int16], prefixes: NDArray[np.uint16], key: NDArray[np.uint64], first_word: int
+    ) -> None:
+        places = np.flatnonzero(noise == _OPEN)
+        if not places.size:
+            return
+        skip = first_word % 4
+        lane = np.random.Philox(key=key, counter=[first_word // 4, 0, 0, 1])
+        words = lane.random_raw(skip + int(places[-1]) + 1)[skip + places]
+        uniform = (prefixes.reshape(-1)[places].astype(np.uint64) << np.uint64(48)) | (words >> np.uint64(16))
+        noise.reshape(-1)[places] = self._values(uniform)

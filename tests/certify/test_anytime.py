@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from certify import anytime, bounds
+from tests.certify import exact
+
+PUBLISHED = [
+    # share, draws, lower bound at alpha = .001, level alpha * m
+    (1.0, 100, 0.9218),
+    (1.0, 10_000, 0.99919),
+    (0.99, 1_000, 0.9712),
+    (0.99, 10_000, 0.98511),
+    (0.9, 1_000, 0.8540),
+    (0.9, 100_000, 0.89540),
+    (0.7, 1_000, 0.6319),
+]
+
+
+@pytest.mark.parametrize(("share", "draws", "bound"), PUBLISHED)
+def test_the_table_is_reproduced(share, draws, bound):
+    lower = 1 - anytime.chosen_lower_complement(draws, round(share * draws), 0.001)
+    assert lower == pytest.approx(bound, abs=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("draws", "hits", "m"),
+    [(1, 1, 0.5), (32, 32, 0.5), (64, 50, 0.6), (1_000, 990, 0.97), (1_000, 600, 0.5), (5_000, 4_999, 0.99)],
+)
+def test_the_evidence_equals_quadrature(draws, hits, m):
+    truth = exact.log_evidence(draws, hits, mpmath.mpf(m))
+    assert anytime.log_evidence(draws, hits, m) == pytest.approx(float(truth), abs=1e-9)
+    assert anytime.log_evidence(draws, hits, m, complement=1 - m) == pytest.approx(float(truth), abs=1e-9)
+
+
+@given(st.integers(1, 400), st.data())
+def test_one_step_is_a_martingale(draws, data):
+    """E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
+    m = data.draw(st.floats(0.3, 0.98))
+    hits = data.draw(st.integers(math.floor((draws + 1) * m) + 1, draws)) if (draws + 1) * m < draws - 1 else draws
+    now, up, down = (anytime.log_evidence(*at, m) for at in ((draws, hits), (draws + 1, hits + 1), (draws + 1, hits)))
+    if down > -math.inf and now > -math.inf:
+        assert m * math.exp(up - now) + (1 - m) * math.exp(down - now) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.6, 0.8, 0.95])
+def test_never_false_more_often_than_alpha_by_exact_dynamic_programming(p):
+    """A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
+    alpha, horizon = 0.05, 300
+    anytime_false = _ever_false(p, horizon, lambda n, k: anytime.exceeds(n, k, p, alpha))
+    mutant_false = _ever_false(p, horizon, lambda n, k: 1 - bounds.clopper_pearson_complement(n, k, alpha) > p)
+    assert 0 < anytime_false <= alpha
+    assert mutant_false > 2 * alpha
+
+
+def _ever_false(p, horizon, says_above):
+    alive, stopped = np.array([1.0]), 0.0
+    for draws in range(1, horizon + 1):
+        alive = np.append(alive * (1 - p), 0) + np.insert(alive * p, 0, 0)
+        for hits in range(math.floor(draws * p), draws + 1):
+            if alive[hits] and says_above(draws, hits):
+                stopped += alive[hits]
+                alive[hits] = 0
+    return stopped
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
+def test_bounds_are_proven_at_themselves_and_enclose_the_share(draws, share, alpha):
+    hits = round(share * draws)
+    complement = anytime.chosen_lower_complement(draws, hits, alpha)
+    assert hits / draws >= 1 - complement
+    if complement < 1:
+        assert anytime.chosen_exceeds(draws, hits, 1 - complement, alpha, complement=complement)
+    upper = anytime.upper(draws, hits, alpha)
+    assert upper >= hits / draws
+    assert complement >= bounds.clopper_pearson_chosen_complement(draws, hits, alpha) * (1 - 1e-9)
+
+
+@given(st.integers(1, 3_000), st.floats(0.5, 1))
+def test_the_rejected_values_are_an_initial_segment(draws, share):
+    hits = round(share * draws)
+    rejected = [anytime.chosen_exceeds(draws, hits, m, 0.01) for m in np.linspace(0.001, 0.999, 80)]
+    assert rejected == sorted(rejected, reverse=True)
+
+
+def test_no_more_hits_than_expected_prove_nothing():
+    assert anytime.log_evidence(100, 50, 0.5) == -math.inf
+    assert anytime.log_evidence(100, 0, 0.0) == -math.inf
+    assert not anytime.exceeds(100, 60, 1.0, 0.05)
+
+
+def test_too_many_draws_are_refused():
+    with pytest.raises(ValueError, match="10000000"):
+        anytime.log_evidence(anytime.MAX_DRAWS + 1, 5, 0.5)
+
+
+def test_the_label_may_be_chosen_from_the_same_draws():
+    """Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
+    alpha, runs, draws = 0.05, 20_000, 60
+    top = np.maximum(k := np.random.default_rng(5).binomial(draws, 0.5, runs), draws - k)
+    lower = {int(h): 1 - bounds.clopper_pearson_chosen_complement(draws, int(h), alpha) for h in set(top)}
+    plain = {int(h): 1 - bounds.clopper_pearson_complement(draws, int(h), alpha) for h in set(top)}
+    limit = binom.isf(1e-6, runs, alpha)
+    assert sum(lower[int(h)] > 0.5 for h in top) <= limit
+    assert sum(plain[int(h)] > 0.5 for h in top) > limit

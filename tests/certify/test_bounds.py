@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+
+import mpmath
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from certify import bounds
+from tests.certify import exact
+
+ALPHAS = (0.5, 0.05, 0.001, 1e-6, 1e-12)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("draws", [1, 2, 17, 1_000, 100_000, 10_000_000])
+def test_clopper_pearson_keeps_its_level_and_wastes_nothing(draws, alpha):
+    for hits in {0, 1, draws // 2, draws - draws // 100, draws - 1, draws}:
+        complement = bounds.clopper_pearson_complement(draws, hits, alpha)
+        tail = exact.tail_at_least(draws, hits, 1 - mpmath.mpf(complement))
+        if hits == 0:
+            assert complement == 1.0
+        else:
+            assert tail <= alpha
+            if complement < 0.99:  # closer to one a double cannot hold the bound more finely
+                assert tail >= alpha * (1 - mpmath.mpf(10) ** -6)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize(
+    ("draws", "hits"), [(100, 100), (1_000, 990), (1_000, 700), (100_000, 60_000), (10_000_000, 9_999_999)]
+)
+def test_a_class_chosen_by_its_draws_is_tested_at_alpha_times_m(draws, hits, alpha):
+    lower = 1 - mpmath.mpf(bounds.clopper_pearson_chosen_complement(draws, hits, alpha))
+    assert exact.tail_at_least(draws, hits, lower) <= alpha * lower
+    assert exact.tail_at_least(draws, hits, lower + mpmath.mpf(10) ** -6 * (1 - lower)) > alpha * lower * (
+        1 - mpmath.mpf(10) ** -3
+    )
+
+
+def test_one_hit_proves_nothing_of_a_chosen_class():
+    assert bounds.clopper_pearson_chosen_complement(5, 1, 0.05) == 1.0
+
+
+@pytest.mark.parametrize("p", [0.5, 0.7, 0.95, 0.999])
+@pytest.mark.parametrize("draws", [1, 10, 60, 300])
+def test_coverage_by_enumeration(draws, p):
+    alpha = 0.05
+    lowers = [1 - bounds.clopper_pearson_complement(draws, hits, alpha) for hits in range(draws + 1)]
+    uppers = [bounds.clopper_pearson_upper(draws, hits, alpha) for hits in range(draws + 1)]
+    weights = binom.pmf(range(draws + 1), draws, p)
+    assert sum(w for w, lower in zip(weights, lowers, strict=True) if lower > p) <= alpha
+    assert sum(w for w, upper in zip(weights, uppers, strict=True) if upper < p) <= alpha
+
+
+@given(st.floats(1e-300, 1 - 2**-53))
+def test_quantiles_lie_on_their_side(p):
+    truth = exact.normal_quantile(mpmath.mpf(p)) if p > 1e-30 else None
+    if truth is not None:
+        assert bounds.quantile_below(p) <= truth <= bounds.quantile_above(p)
+        assert truth - bounds.quantile_below(p) < 1e-13 * (1 + abs(truth))
+        assert bounds.quantile_of_complement_below(p) <= -truth
+
+
+@pytest.mark.parametrize("z", [-37.0, -8.0, -2.5, -1e-9, 0.0, 1e-9, 0.5, 2.0, 5.5, 8.2])
+def test_probabilities_lie_on_their_side(z):
+    truth = mpmath.ncdf(mpmath.mpf(z))
+    assert bounds.probability_below(z) <= truth <= bounds.probability_above(z)
+    assert bounds.probability_above(z) - bounds.probability_below(z) < 1e-13
+
+
+def test_extremes_of_the_quantile():
+    assert bounds.quantile_below(0.0) == -math.inf
+    assert bounds.quantile_of_complement_below(0.0) == math.inf
+    assert bounds.quantile_of_complement_below(2**-53) > 8
+
+
+@pytest.mark.parametrize(
+    ("draws", "hits", "alpha"), [(0, 0, 0.05), (5, 6, 0.05), (5, -1, 0.05), (5, 3, 0.0), (5, 3, 1.0)]
+)
+def test_nonsense_is_refused(draws, hits, alpha):
+    with pytest.raises(ValueError, match="must"):
+        bounds.clopper_pearson_complement(draws, hits, alpha)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from certify.noise import NoiseTableError, RoundedGaussian, derive_key, lattice_digest
+from export.noise_table import rounded_gaussian_tails
+
+SIGMAS = (0.7, 3.0, 63.75, 255.0)
+LAWS = {sigma: RoundedGaussian(sigma, rounded_gaussian_tails(sigma)) for sigma in SIGMAS}
+KEY = bytes(range(16))
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_every_boundary_is_the_exact_floor(sigma):
+    with mpmath.workdps(60):
+        for k, tail in enumerate(LAWS[sigma].tails.tolist()):
+            exact = mpmath.ncdf(-(mpmath.mpf(k) + mpmath.mpf("0.5")) / mpmath.mpf(sigma)) * 2**64
+            assert tail <= exact < tail + 1
+
+
+def test_the_first_words_are_philox():
+    """Known answers of noise-v1: block 0 of lane 0 is Philox 4x64-10 on the counter (1, 0, 0, 0)."""
+    words = np.random.Philox(key=np.frombuffer(KEY, dtype="<u8"), counter=[0, 0, 0, 0]).random_raw(4)
+    assert words.tolist() == _philox(1, 0, 0, 0)
+
+
+def _philox(*counter):
+    """Philox 4x64-10 (Salmon et al. 2011) in plain integers, apart from numpy's."""
+    key = [int.from_bytes(KEY[:8], "little"), int.from_bytes(KEY[8:], "little")]
+    c = list(counter)
+    for _ in range(10):
+        first, second = c[0] * 0xD2E7470EE14C6C93, c[2] * 0xCA5A826395121157
+        mask = 2**64 - 1
+        c = [second >> 64 ^ c[1] ^ key[0], second & mask, first >> 64 ^ c[3] ^ key[1], first & mask]
+        key = [(key[0] + 0x9E3779B97F4A7C15) & mask, (key[1] + 0xBB67AE8584CAA73B) & mask]
+    return c
+
+
+@pytest.mark.parametrize("coordinates", [1, 4, 16, 17])
+def test_a_draw_follows_the_definition_word_by_word(coordinates):
+    """The stream rebuilt from its definition with plain integers: prefix, refinement, boundaries."""
+    law, blocks = LAWS[0.7], -(-coordinates // 16)
+    tails = law.tails.tolist()
+    edges = [*tails[-2::-1], *(2**64 - tail for tail in tails[:-1])]
+    for draw in (0, 1, 5):
+        for j in range(coordinates):
+            block = _philox(draw * blocks + j // 16 + 1, 0, 0, 0)
+            prefix = block[j % 16 // 4] >> 16 * (j % 4) & 0xFFFF
+            number = draw * coordinates + j
+            refinement = _philox(number // 4 + 1, 0, 0, 1)[number % 4]
+            uniform = prefix << 48 | refinement >> 16
+            expected = sum(edge <= uniform for edge in edges) - (len(tails) - 1)
+            assert law.sample(KEY, draw, draw + 1, coordinates)[0, j] == expected
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**40), st.integers(1, 40), st.integers(1, 70), st.data())
+def test_a_draw_does_not_depend_on_its_slice(start, rows, coordinates, data):
+    law = LAWS[3.0]
+    cut = data.draw(st.integers(0, rows - 1))
+    whole = law.sample(KEY, start, start + rows, coordinates)
+    assert np.array_equal(whole[cut], law.sample(KEY, start + cut, start + cut + 1, coordinates)[0])
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_law_by_chi_square(sigma):
+    """Half a million samples a law, seeded; a false alarm has probability 1e-6 a law."""
+    law = LAWS[sigma]
+    sample = law.sample(KEY, 0, 500, 1_000).ravel()
+    reach = int(4 * sigma) + 1
+    tails = np.ldexp(law.tails.astype(float), -64)
+    inside = tails[:reach] - tails[1 : reach + 1]  # P(Z = k), k = 1 ... reach
+    expected = np.concatenate([[tails[reach]], inside[::-1], [1 - 2 * tails[0]], inside, [tails[reach]]]) * sample.size
+    observed = np.bincount(np.clip(sample, -reach - 1, reach + 1) + reach + 1, minlength=2 * reach + 3)
+    keep = expected > 5
+    statistic = np.sum((observed[keep] - expected[keep]) ** 2 / expected[keep])
+    assert statistic < chi2.isf(1e-6, keep.sum() - 1)
+
+
+def test_coordinates_and_draws_are_uncorrelated():
+    z = LAWS[63.75].sample(KEY, 0, 4_000, 64).astype(float) / 63.75
+    across = z.T @ z / len(z) - np.eye(64)
+    serial = np.mean(z[1:] * z[:-1], axis=0)
+    # Entries are about N(0, 1/4000); 4,160 of them at a joint false-alarm rate below 1e-6.
+    assert max(np.abs(across - np.diag(np.diag(across))).max(), np.abs(serial).max()) < 6.5 / np.sqrt(4_000)
+
+
+def test_refinement_is_used_and_right_where_a_prefix_is_open():
+    """A wide law leaves many prefixes open; the refined share has to be that of the definition."""
+    law = LAWS[255.0]
+    assert 0.01 < np.mean(law._by_prefix == -32768) < 0.04
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t.astype(np.int64),
+        lambda t: t[:-1],
+        lambda t: np.where(np.arange(t.size) == 3, t + np.uint64(2**40), t),
+        lambda t: rounded_gaussian_tails(3.001),
+    ],
+    ids=["type", "end", "entry", "sigma"],
+)
+def test_another_table_is_refused(spoil):
+    with pytest.raises(NoiseTableError, match=r"tails|rounded Gaussian"):
+        RoundedGaussian(3.0, spoil(LAWS[3.0].tails))
+
+
+def test_the_charge_covers_every_boundary():
+    law = LAWS[63.75]
+    assert law.charge(784) == pytest.approx(784 * 2 * law.tails.size * 2.0**-64)
+    assert law.charge(784) < 1e-12
+
+
+def test_keys_depend_on_input_bundle_and_menu_alone():
+    x = np.arange(6).reshape(2, 3)
+    key = derive_key(b"secret" * 6, b"digest", x)
+    assert len(key) == 16
+    assert key == derive_key(b"secret" * 6, b"digest", x.astype(np.int16))
+    others = [
+        derive_key(b"Secret" * 6, b"digest", x),
+        derive_key(b"secret" * 6, b"Digest", x),
+        derive_key(b"secret" * 6, b"digest", x + (x == 5)),
+        derive_key(b"secret" * 6, b"digest", x.reshape(3, 2)),
+        derive_key(b"secret" * 6, b"digest", x, 1_000),
+        derive_key(b"secret" * 6, b"digest", x, 10_000),
+    ]
+    assert len({key, *others}) == 7
+    assert lattice_digest(x) != lattice_digest(x.T)
+
+
+@pytest.mark.parametrize(("key", "start", "stop"), [(b"short", 0, 1), (KEY, 3, 3), (KEY, -1, 2)])
+def test_a_wrong_range_or_key_is_refused(key, start, stop):
+    with pytest.raises(ValueError, match="expected a key"):
+        LAWS[3.0].sample(key, start, stop, 4)
