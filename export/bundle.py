@@ -1,0 +1,307 @@
+"""The bundle: a folder that holds one model with all that its guarantees rest on. This module alone knows the format.
+
+    manifest.json          strict: an unknown key or version refuses to load; it names the SHA-256 of every other file
+    base.onnx              lattice int32 [n, *shape] -> probabilities float32 [n, C]
+    noisy.onnx             lattice int32 [n, *shape] -> vote int64 [n] (C stands for "none"), score float32 [n]
+    noise.safetensors      tails uint64, the exact law of the noise
+    golden.safetensors     inputs and the outputs that a runtime has to reproduce before it serves
+    calibration.safetensors  scores float64, sorted (only with an OOD head)
+
+The digest of a bundle is the SHA-256 of `manifest.json`, and so covers every file. There is no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from certify.certificate import AlphaSplit
+from certify.noise import NoiseTableError, RoundedGaussian
+from certify.ood import Detector
+
+FORMAT = "certserve-bundle/1"
+BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
+    "base.onnx",
+    "noisy.onnx",
+    "noise.safetensors",
+    "golden.safetensors",
+    "calibration.safetensors",
+)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class BundleError(ValueError):
+    """A bundle cannot be served; the message names the file and how to mend it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class InputSpec(_Strict):
+    """The declared grid: `value = low + step * integer`, the integers being 0 to `top`. Radii are in these units."""
+
+    name: Name
+    shape: Annotated[tuple[int, ...], Field(min_length=1, max_length=4, strict=False)]
+    layout: Literal["CHW", "HWC", "features"]
+    low: float
+    step: Positive
+    high: float
+    units: str
+
+    @property
+    def top(self) -> int:
+        """The largest grid integer."""
+        return round((self.high - self.low) / self.step)
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates."""
+        return int(np.prod(self.shape))
+
+    @model_validator(mode="after")
+    def _on_grid(self) -> InputSpec:
+        if min(self.shape) < 1 or (self.layout != "features" and len(self.shape) != 3):
+            raise ValueError(f"shape {self.shape} does not fit layout {self.layout}")
+        steps = (self.high - self.low) / self.step
+        if not 1 <= steps < 2**24 or abs(steps - round(steps)) > 1e-6 * steps:
+            raise ValueError("high - low must be a whole number of steps, at least one")
+        return self
+
+
+class NoiseSpec(_Strict):
+    """The noise of the smoothed network: `sigma` in the caller's units is `sigma_steps` grid steps."""
+
+    stream: Literal["noise-v1"]
+    sigma: Positive
+    sigma_steps: Positive
+
+
+class AlphaShares(_Strict):
+    """The split of one alpha over the statements of one answer."""
+
+    of_class: Annotated[Share, Field(alias="class")]
+    upper: Share
+    threshold: Share = 0.0
+    interval: Share = 0.0
+
+    def split(self) -> AlphaSplit:
+        """The shares as the procedures take them; raises if they sum to more than one."""
+        return AlphaSplit(
+            of_class=self.of_class, of_upper=self.upper, of_threshold=self.threshold, of_interval=self.interval
+        )
+
+
+class OodSpec(_Strict):
+    """The score's definition, its calibration and the radius at which it is certified. In-distribution is positive."""
+
+    score: Literal["md", "rmd"]
+    normalised: bool
+    score_draws: Literal[32]
+    target_tpr: Annotated[float, Field(gt=0, lt=1)]
+    eta: Annotated[float, Field(gt=0, lt=1)]
+    threshold: float
+    radius: Positive
+
+
+class MixtureSpec(_Strict):
+    """The weight of the robust network in the mixture."""
+
+    robust_weight: Annotated[float, Field(ge=0.5, le=1)]
+
+
+class Defaults(_Strict):
+    """What a request gets that does not say otherwise."""
+
+    target_radius: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    max_draws: Annotated[int, Field(gt=0, le=10_000_000)] = 10_000
+    deadline_ms: Annotated[int, Field(gt=0)] = 10_000
+
+
+class Manifest(_Strict):
+    """What a bundle declares. `files` maps each other file to its SHA-256 in hexadecimal."""
+
+    format: Literal["certserve-bundle/1"]
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
+    description: str
+    labels: Annotated[tuple[str, ...], Field(min_length=2, strict=False)]
+    input: InputSpec
+    noise: NoiseSpec
+    alpha_split: AlphaShares
+    fixed_draws: Annotated[tuple[int, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
+    ood: OodSpec | None = None
+    mixture: MixtureSpec | None = None
+    defaults: Defaults
+    golden_tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    training: dict[str, str | int | float] = {}
+    files: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+
+    @model_validator(mode="after")
+    def _bound_together(self) -> Manifest:
+        self.alpha_split.split()
+        if abs(self.noise.sigma - self.noise.sigma_steps * self.input.step) > 1e-9 * self.noise.sigma:
+            raise ValueError("noise.sigma must be noise.sigma_steps * input.step")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        if self.name == "stats":
+            raise ValueError("a model cannot be named 'stats': its URL is taken")
+        return self
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Golden:
+    """Inputs and outputs that every runtime reproduces before it serves: labels exactly, numbers to a tolerance."""
+
+    base_input: NDArray[np.int32]
+    base_probabilities: NDArray[np.float32]
+    noisy_input: NDArray[np.int32]
+    votes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bundle:
+    """A loaded bundle: every digest checked, the noise table proven, nothing left to read."""
+
+    manifest: Manifest
+    digest: str
+    base: bytes
+    noisy: bytes
+    noise: RoundedGaussian
+    golden: Golden
+    detector: Detector | None
+
+    @property
+    def sigma(self) -> float:
+        """The noise in the caller's units, rounded down: no radius gains by the product's rounding."""
+        spec = self.manifest
+        return min(spec.noise.sigma, math.nextafter(spec.noise.sigma_steps * spec.input.step, 0.0))
+
+
+def load(folder: Path) -> Bundle:
+    """Read and check the bundle in `folder`; raises `BundleError` for whatever is missing, unknown or altered."""
+    text = _read(folder, "manifest.json")
+    manifest = _manifest(folder, text)
+    files = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    wanted = [BASE, NOISY, NOISE, GOLDEN, *([CALIBRATION] if manifest.ood else [])]
+    for name in wanted:
+        if name not in files:
+            raise BundleError(f"{folder / 'manifest.json'}: files does not name {name}; export the bundle again")
+    try:
+        return Bundle(
+            manifest=manifest,
+            digest="sha256:" + hashlib.sha256(text).hexdigest(),
+            base=files[BASE],
+            noisy=files[NOISY],
+            noise=RoundedGaussian(manifest.noise.sigma_steps, load_tensors(files[NOISE])["tails"]),
+            golden=Golden(**load_tensors(files[GOLDEN])),
+            detector=_detector(manifest.ood, files.get(CALIBRATION)),
+        )
+    except (SafetensorError, NoiseTableError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder}: a tensor file does not hold what it should: {error}") from error
+
+
+def write(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    base: bytes,
+    noisy: bytes,
+    tails: NDArray[np.uint64],
+    golden: Golden,
+    calibration: NDArray[np.float64] | None = None,
+) -> Bundle:
+    """Write a bundle to `folder`, filling in `files`, and load it back."""
+    files = {
+        BASE: base,
+        NOISY: noisy,
+        NOISE: save_tensors({"tails": tails}),
+        GOLDEN: save_tensors({name: np.ascontiguousarray(value) for name, value in vars(golden).items()}),
+    }
+    if calibration is not None:
+        files[CALIBRATION] = save_tensors({"scores": np.sort(calibration)})
+    named = manifest.model_copy(
+        update={"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "manifest.json").write_text(named.model_dump_json(indent=1, by_alias=True) + "\n")
+    return load(folder)
+
+
+def load_repository(folder: Path) -> list[Bundle]:
+    """Every bundle at `folder/<name>/<version>/`, by name and version; an empty repository is an error."""
+    places = sorted(path.parent for path in folder.glob("*/*/manifest.json"))
+    if not places:
+        raise BundleError(f"{folder} holds no bundle: expected <name>/<version>/manifest.json below it")
+    bundles = [load(place) for place in places]
+    for place, bundle in zip(places, bundles, strict=True):
+        if (place.parent.name, place.name) != (bundle.manifest.name, bundle.manifest.version):
+            raise BundleError(
+                f"{place}: the manifest says {bundle.manifest.name}/{bundle.manifest.version}; rename the folder"
+            )
+    return bundles
+
+
+def _manifest(folder: Path, text: bytes) -> Manifest:
+    try:
+        raw: Any = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"{folder / 'manifest.json'} is not JSON: {error}") from error
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{folder / 'manifest.json'}: format is {found!r}; this server reads {FORMAT!r}")
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        lines = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{folder / 'manifest.json'}: {lines}") from error
+
+
+def _checked(folder: Path, name: str, digest: str) -> bytes:
+    data = _read(folder, name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise BundleError(
+            f"{folder / name} was altered: its SHA-256 is {found}, the manifest says {digest}; restore the bundle"
+        )
+    return data
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{path} lies outside the bundle")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); restore the bundle") from error
+
+
+def _detector(spec: OodSpec | None, data: bytes | None) -> Detector | None:
+    if spec is None or data is None:
+        return None
+    tensors: Mapping[str, NDArray[np.float64]] = load_tensors(data)
+    scores = tensors["scores"]
+    if scores.dtype != np.float64 or scores.ndim != 1 or np.any(scores[1:] < scores[:-1]):
+        raise BundleError(f"{CALIBRATION}: expected one float64 vector of sorted scores")
+    return Detector(threshold=spec.threshold, radius=spec.radius, score_draws=spec.score_draws, calibration=scores)

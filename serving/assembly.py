@@ -1,0 +1,34 @@
+"""Bundles to a proven engine: what both homes of the server do before they are ready."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from export.bundle import Bundle
+from serving import metrics
+from serving.config import Settings
+from serving.engine import Engine, Served
+from serving.messages import Model
+from serving.proof import prove
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.scheduler import Scheduler
+
+
+def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[str], None] = lambda _: None) -> Engine:
+    """An engine that serves every bundle, each proven on this machine first. Raises `ProofError` or `ProviderError`."""
+    scheduler = Scheduler()
+    served = []
+    for bundle in bundles:
+        runtime = OnnxRuntime(bundle, settings.provider, scheduler.batch_rows)
+        say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
+        prove(bundle, runtime, scheduler.batch_rows, scheduler.base_rows)
+        served.append(Served(bundle, runtime))
+    metrics.MODELS.set(len(served))
+    threads = settings.threads or os.cpu_count() or 1
+    return Engine(served, scheduler, threads, settings.limits.max_pending_draws)
+
+
+def models(bundles: Sequence[Bundle]) -> list[Model]:
+    """The bundles as clients see them."""
+    return [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in bundles]

@@ -1,0 +1,94 @@
+"""Where every wire meets: look the model up, make the task complete, have it answered, count what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from serving import metrics
+from serving.config import Limits
+from serving.errors import NotFound, Unavailable
+from serving.messages import Answer, Model, ModelIdentity, PredictRequest, Reply, Task
+from serving.resolve import resolve
+
+
+class Predictor(Protocol):
+    """Whoever answers tasks: the engine in this process, or its replicas behind Ray."""
+
+    async def predict(self, task: Task) -> Reply:
+        """The answer; raises `CertserveError`. When cancelled, the work is given up."""
+        ...
+
+
+class Gateway:
+    """One server as its wires see it."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        predictor: Predictor,
+        secret: bytes,
+        limits: Limits,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.limits = limits
+        self._versions: dict[str, dict[str, Model]] = {}
+        for model in models:
+            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self._predictor = predictor
+        self._secret = secret
+        self._ready = ready
+
+    def ready(self) -> bool:
+        """Whether every model is proven and can be reached; an empty repository never is."""
+        return bool(self._versions) and self._ready()
+
+    def models(self) -> list[Model]:
+        """Every version of every model."""
+        return [model for versions in self._versions.values() for model in versions.values()]
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """One model; without a version the one with the highest number. Raises `NotFound`."""
+        versions = self._versions.get(name)
+        if versions is None:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        if not version:
+            return versions[max(versions, key=int)]
+        if version not in versions:
+            raise NotFound(
+                f"Request for unknown model: '{name}' version '{version}' is not found; there is {', '.join(versions)}"
+            )
+        return versions[version]
+
+    async def predict(self, request: PredictRequest) -> Answer:
+        """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
+        model = self.model(request.model, request.version)
+        task, notes = resolve(request, model, self.limits, self._secret)
+        if not self.ready():
+            raise Unavailable("the models are not ready yet; try again", retry_after_s=2)
+        reply = await self._predictor.predict(task)
+        rows = tuple(replace(row, input=note) for row, note in zip(reply.predictions, notes, strict=True))
+        answer = Answer(
+            model=ModelIdentity(name=task.model, version=task.version, digest=model.digest),
+            labels=model.manifest.labels,
+            predictions=rows,
+            queue_s=reply.queue_s,
+            compute_s=reply.compute_s,
+        )
+        _count(answer)
+        return answer
+
+    def observe(self, protocol: str, code: str, seconds: float) -> None:
+        """Count one finished request; each wire calls it once, whatever came of it."""
+        metrics.REQUESTS.labels(protocol, code).inc()
+        metrics.REQUEST_SECONDS.labels(protocol).observe(seconds)
+
+
+def _count(answer: Answer) -> None:
+    metrics.QUEUE_SECONDS.observe(answer.queue_s)
+    for row in answer.predictions:
+        metrics.CERTIFICATES.labels(answer.model.name, row.certificate.status if row.certificate else "off").inc()
+        if row.ood:
+            decision = "in_distribution" if row.ood.in_distribution else "out_of_distribution"
+            metrics.OOD.labels(answer.model.name, decision).inc()

@@ -1,0 +1,151 @@
+"""One row of a task while the engine works on it: counts draws in index order until its procedure is done.
+
+No clock, thread or device: what arrives is handed in, in whatever order, and the answer is a pure function of the draws
+counted. A slice without a result is counted against every claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
+from certify.mixture import mix
+from certify.ood import Ood, assess
+from certify.procedures import Best, Fixed, Procedure, Target
+from export.bundle import Bundle
+from serving.messages import Prediction, Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceResult:
+    """Votes and scores of the draws of one slice; both None if it was lost."""
+
+    rows: int
+    votes: NDArray[np.int64] | None
+    scores: NDArray[np.float32] | None
+
+
+class Job:
+    """The engine's state of one row: `lattice` int32 (*shape), its key, what was counted and what is still to come."""
+
+    def __init__(self, bundle: Bundle, task: Task, row: int) -> None:
+        self.bundle = bundle
+        self.lattice = task.rows[row]
+        self.key = task.keys[row]
+        self._parts = task.parts
+        self._terms = _terms(bundle, task)
+        self._procedure = _procedure(task, self._terms)
+        self._base: NDArray[np.float32] | None = None
+        self._waiting: dict[int, SliceResult] = {}
+        self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
+        self._scores: list[NDArray[np.float64]] = []
+        self._draws = self._lost = 0
+        self._certificate: Certificate | None = None
+
+    @property
+    def max_draws(self) -> int:
+        """How many draws this job may be given: none but those of the OOD score where `certify` is off."""
+        if self._procedure:
+            return self._procedure.max_draws
+        wanted = self.bundle.detector if "ood" in self._parts else None
+        return wanted.score_draws if wanted else 0
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the base prediction is there, so that a cut gives an answer."""
+        return self._base is not None
+
+    @property
+    def drawing(self) -> bool:
+        """Whether more draws are needed."""
+        return self._draws < self.max_draws and self._certificate is None
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete."""
+        return self.has_base and not self.drawing
+
+    def expected_remaining(self) -> int:
+        """A forecast of the draws still needed."""
+        if not self.drawing:
+            return 0
+        return self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
+
+    def receive_base(self, probabilities: NDArray[np.float32]) -> None:
+        """The accurate network's answer on the input without noise."""
+        self._base = probabilities
+
+    def receive(self, start: int, result: SliceResult) -> None:
+        """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice."""
+        self._waiting[start] = result
+        while self.drawing and self._draws in self._waiting:
+            self._count(self._waiting.pop(self._draws))
+            if self._procedure:
+                self._certificate = self._procedure.receive(self._counts())
+
+    def _count(self, result: SliceResult) -> None:
+        self._draws += result.rows
+        if result.votes is None or result.scores is None:
+            self._lost += result.rows
+            self._scores.append(np.full(result.rows, np.nan))
+        else:
+            self._votes += np.bincount(result.votes, minlength=self._votes.size)
+            self._scores.append(result.scores.astype(np.float64))
+
+    def _counts(self) -> Counts:
+        return Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
+
+    def prediction(self) -> Prediction:
+        """The answer from what was counted so far: complete, or the best that is proven."""
+        if self._base is None:
+            raise ValueError("there is no answer before the base prediction")
+        counts = self._counts()
+        certificate = self._certificate
+        if certificate is None and self._procedure:
+            certificate = self._procedure.conclude(counts)
+        mixture, spec = None, self.bundle.manifest.mixture
+        if certificate and spec and "mixture" in self._parts:
+            mixture = mix(certificate, counts, self._base, spec.robust_weight)
+        return Prediction(
+            class_index=int(np.argmax(self._base)),
+            probabilities=self._base,
+            certificate=certificate if "certificate" in self._parts else None,
+            ood=self._ood(),
+            mixture=mixture,
+            alpha=self._terms.alpha,
+            alpha_split=self._terms.split,
+            draws=self._draws,
+            lost_draws=self._lost,
+        )
+
+    def _ood(self) -> Ood | None:
+        if self.bundle.detector is None or "ood" not in self._parts or not self._scores:
+            return None
+        certify = self._terms.split is not WHOLE_ON_CLASS
+        return assess(np.concatenate(self._scores), self._terms, self.bundle.detector, certify)
+
+
+def _terms(bundle: Bundle, task: Task) -> Terms:
+    spec = bundle.manifest
+    return Terms(
+        sigma=bundle.sigma,
+        alpha=task.alpha,
+        split=WHOLE_ON_CLASS if task.mode == "fixed" else spec.alpha_split.split(),
+        charge=bundle.noise.charge(spec.input.size),
+        classes=len(spec.labels),
+    )
+
+
+def _procedure(task: Task, terms: Terms) -> Procedure | None:
+    match task.mode:
+        case "target":
+            return Target(terms, task.max_draws, task.target_radius)
+        case "best":
+            return Best(terms, task.max_draws)
+        case "fixed":
+            return Fixed(terms, task.max_draws)
+        case "off":
+            return None

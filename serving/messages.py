@@ -1,0 +1,141 @@
+"""What travels between the wires, the gateway and the engine. No wire format, no tensor library's types but numpy's.
+
+PredictRequest   wire -> gateway     what a client asked, unresolved
+Task             gateway -> engine   frozen and complete: defaults resolved, keys fixed; this crosses Ray
+Reply            engine -> gateway   one Prediction a row, and what the work cost
+Prediction       ... -> wire         one row's answer, with its claims
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.certificate import AlphaSplit, Certificate
+from certify.mixture import Mixture
+from certify.ood import Ood
+from export.bundle import Manifest
+
+Mode = Literal["off", "target", "best", "fixed"]
+MODES: tuple[Mode, ...] = ("off", "target", "best", "fixed")
+PARTS = ("probabilities", "certificate", "ood", "mixture")
+"""What `outputs` may name; the label always comes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a client may ask for, each None (or False) unless it was said. Names and meanings are those of the wire.
+
+    `certify` mode; `target_radius` caller's units; `max_draws`; `draws` (`fixed` only, from the bundle's menu); `alpha`;
+    `deadline_ms`; `norm`; `outputs` a subset of `PARTS`; `snap` allows off-grid values; `receipt` is not yet offered.
+    """
+
+    certify: str | None = None
+    target_radius: float | None = None
+    max_draws: int | None = None
+    draws: int | None = None
+    alpha: float | None = None
+    deadline_ms: int | None = None
+    norm: str | None = None
+    outputs: tuple[str, ...] | None = None
+    snap: bool = False
+    receipt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictRequest:
+    """One decoded request. `inputs` is (rows, *shape): integers are grid integers, floats are in the caller's units."""
+
+    model: str
+    version: str | None
+    inputs: NDArray[np.generic]
+    options: Options
+    plain: bool = False
+    """Whether the default procedure is `off` (the Open Inference Protocol) instead of `target`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputNote:
+    """How far the input had to be moved onto the grid, in the caller's units (Euclidean distance)."""
+
+    snapped: bool
+    snap_distance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """One request, complete. `rows` is int32 (n, *shape); `keys[i]` is the noise key of row i.
+
+    `timeout_s` is what is left of the deadline when the task is sent; clocks are not compared between hosts.
+    """
+
+    model: str
+    version: str
+    rows: NDArray[np.int32]
+    keys: tuple[bytes, ...]
+    mode: Mode
+    target_radius: float
+    max_draws: int
+    alpha: float
+    timeout_s: float
+    parts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """What produced an answer."""
+
+    name: str
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A served model as clients see it: what its bundle declares."""
+
+    manifest: Manifest
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prediction:
+    """One row's answer. `class_index` and `probabilities` are the base network's on the input without noise.
+
+    `certificate` and `mixture` are None where `certify` is off or they were not asked for; `ood` where it was not asked
+    for, the model has no such head, or too few draws were made. `alpha_split` is the split in force.
+    """
+
+    class_index: int
+    probabilities: NDArray[np.float32]
+    certificate: Certificate | None
+    ood: Ood | None
+    mixture: Mixture | None
+    alpha: float
+    alpha_split: AlphaSplit
+    draws: int
+    lost_draws: int
+    input: InputNote | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reply:
+    """The rows of one task, in order, and the seconds they waited and ran."""
+
+    predictions: tuple[Prediction, ...]
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """What the gateway gives a wire: the predictions, who made them, and the seconds of the engine."""
+
+    model: ModelIdentity
+    labels: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    queue_s: float
+    compute_s: float

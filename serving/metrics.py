@@ -1,0 +1,70 @@
+"""What the whole server counts, for Prometheus on a port of its own.
+
+One process keeps its counts in memory. Several on one host (Ray's replicas) share a folder, named by
+`PROMETHEUS_MULTIPROC_DIR` before this module is imported: prometheus_client then keeps every count in a file there, and
+whichever process serves the port adds them up. Labels are never chosen by a client.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+REQUESTS = Counter("certserve_requests", "Finished requests.", ["protocol", "code"])
+REQUEST_SECONDS = Histogram("certserve_request_seconds", "Time to answer a request.", ["protocol"], buckets=_BUCKETS)
+QUEUE_SECONDS = Histogram("certserve_queue_seconds", "Time from arrival to the first batch.", buckets=_BUCKETS)
+CERTIFICATES = Counter(
+    "certserve_certificates", "Rows answered, by the status of the certificate.", ["model", "status"]
+)
+OOD = Counter("certserve_ood", "Rows with a score, by the decision.", ["model", "decision"])
+DRAWS = Counter("certserve_draws", "Noisy passes made.")
+BATCH_ROWS = Counter("certserve_batch_rows", "Rows of the batches of noisy passes: draws / rows is their fill.")
+DEVICE_SECONDS = Counter("certserve_device_seconds", "Time that workers spent on batches, noise included.")
+PENDING = Gauge("certserve_draws_pending", "Draws owed to requests in flight.", multiprocess_mode="livesum")
+MODELS = Gauge("certserve_models_loaded", "Models proven and served, in each engine.", multiprocess_mode="livemax")
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the counts on `host:port`. Among several processes of one host the first to bind serves them all.
+
+    The others go on trying, so that a process that dies is replaced.
+    """
+    if FOLDER_VARIABLE not in os.environ:
+        start_http_server(port, host)
+        return
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Forget())
+    threading.Thread(target=_serve_when_free, args=(host, port, registry), daemon=True).start()
+
+
+def _serve_when_free(host: str, port: int, registry: CollectorRegistry) -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            start_http_server(port, host, registry)
+            return
+        except OSError:
+            pause.wait(2.0)
+
+
+class _Forget(Collector):
+    """Drops the gauges of processes that are gone, at each scrape."""
+
+    def collect(self) -> Iterable[Metric]:
+        for path in Path(os.environ[FOLDER_VARIABLE]).glob("gauge_live*_*.db"):
+            process = int(path.stem.rsplit("_", 1)[1])
+            if not psutil.pid_exists(process):
+                mark_process_dead(process)  # type: ignore[no-untyped-call]
+        return []

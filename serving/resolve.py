@@ -1,0 +1,168 @@
+"""From what a client asked to a complete task: defaults, limits, the grid and the noise keys. Pure.
+
+A request picks among what its bundle declares, or lies within it; anything else is refused with what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.noise import derive_key
+from export.bundle import InputSpec, Manifest
+from serving.config import Limits
+from serving.errors import InvalidInput
+from serving.messages import MODES, PARTS, InputNote, Mode, Model, Options, PredictRequest, Task
+
+ON_GRID = 1e-3
+"""Values this close to a grid point, in steps, are on the grid."""
+
+
+def resolve(
+    request: PredictRequest, model: Model, limits: Limits, secret: bytes
+) -> tuple[Task, list[InputNote | None]]:
+    """The task of a request, and for each row how far it was moved onto the grid. Raises `InvalidInput`."""
+    manifest, options = model.manifest, request.options
+    rows, notes = _on_grid(_shaped(request.inputs, manifest.input, limits), manifest.input, options.snap)
+    parts = _parts(options)
+    mode = _mode(options, parts, request.plain)
+    max_draws = _max_draws(options, mode, manifest, limits)
+    digest = bytes.fromhex(model.digest.removeprefix("sha256:"))
+    fixed = max_draws if mode == "fixed" else None
+    task = Task(
+        model=manifest.name,
+        version=manifest.version,
+        rows=rows,
+        keys=tuple(derive_key(secret, digest, row, fixed) for row in rows),
+        mode=mode,
+        target_radius=_target_radius(options, mode, manifest),
+        max_draws=max_draws,
+        alpha=_alpha(options, manifest),
+        timeout_s=_deadline_ms(options, manifest, limits) / 1000,
+        parts=parts,
+    )
+    return task, notes
+
+
+def _shaped(inputs: NDArray[np.generic], spec: InputSpec, limits: Limits) -> NDArray[np.generic]:
+    expected = f"[n, {', '.join(map(str, spec.shape))}]"
+    if inputs.shape[1:] != tuple(spec.shape):
+        raise InvalidInput(f"input '{spec.name}': expected shape {expected}, got {list(inputs.shape)}")
+    if not 1 <= len(inputs) <= limits.max_rows:
+        raise InvalidInput(
+            f"input '{spec.name}': expected 1 to {limits.max_rows} rows, got {len(inputs)}; split the request"
+        )
+    return inputs
+
+
+def _on_grid(
+    inputs: NDArray[np.generic], spec: InputSpec, snap: bool
+) -> tuple[NDArray[np.int32], list[InputNote | None]]:
+    if np.issubdtype(inputs.dtype, np.integer):
+        _in_range(inputs, 0, spec.top, f"grid integers of '{spec.name}' (steps of {spec.step:.6g} {spec.units})")
+        return inputs.astype(np.int32), [None] * len(inputs)
+    values = inputs.astype(np.float64)
+    _refuse_rows(~np.isfinite(values), f"values of '{spec.name}' must be finite numbers")
+    slack = ON_GRID * spec.step
+    _in_range(
+        values, spec.low - slack, spec.high + slack, f"values of '{spec.name}' in {spec.units}", spec.low, spec.high
+    )
+    steps = (values - spec.low) / spec.step
+    grid = np.clip(np.rint(steps), 0, spec.top)
+    off = np.abs(steps - grid) > ON_GRID
+    if not snap:
+        _refuse_rows(
+            off, f"values of '{spec.name}' must lie on the grid {spec.low} + k * {spec.step:.6g}; or say snap=true"
+        )
+    distances = np.sqrt(np.sum((steps - grid).reshape(len(grid), -1) ** 2, axis=1)) * spec.step
+    moved = off.reshape(len(grid), -1).any(axis=1)
+    notes = [
+        InputNote(snapped=bool(m), snap_distance=float(d)) if m else None for m, d in zip(moved, distances, strict=True)
+    ]
+    return grid.astype(np.int32), notes
+
+
+def _in_range(
+    values: NDArray[np.generic],
+    low: float,
+    high: float,
+    what: str,
+    said_low: float | None = None,
+    said: float | None = None,
+) -> None:
+    bad = (values < low) | (values > high)  # type: ignore[operator]
+    _refuse_rows(bad, f"{what} must lie in {low if said_low is None else said_low} to {high if said is None else said}")
+
+
+def _refuse_rows(bad: NDArray[np.bool_], message: str) -> None:
+    rows = bad.reshape(len(bad), -1).any(axis=1)
+    if rows.any():
+        raise InvalidInput(f"row {int(np.argmax(rows))}: {message}")
+
+
+def _parts(options: Options) -> frozenset[str]:
+    if options.receipt:
+        raise InvalidInput("receipt: receipts are not yet offered; leave it out")
+    if options.norm not in (None, "l2"):
+        raise InvalidInput(f"norm: expected 'l2', the only norm offered, got {options.norm!r}")
+    parts = frozenset(PARTS if options.outputs is None else options.outputs)
+    if not parts <= set(PARTS):
+        raise InvalidInput(f"outputs: expected some of {', '.join(PARTS)}; got {', '.join(sorted(parts - set(PARTS)))}")
+    return parts
+
+
+def _mode(options: Options, parts: frozenset[str], plain: bool) -> Mode:
+    mode = options.certify or ("off" if plain else "target")
+    if mode not in MODES:
+        raise InvalidInput(f"certify: expected one of {', '.join(MODES)}; got {mode!r}")
+    if options.target_radius is not None and mode != "target":
+        raise InvalidInput(f"target_radius: only certify=target takes it, and certify is {mode}")
+    if options.draws is not None and mode != "fixed":
+        raise InvalidInput(f"draws: only certify=fixed takes it, and certify is {mode}; use max_draws")
+    if options.max_draws is not None and mode not in ("target", "best"):
+        raise InvalidInput(f"max_draws: certify=target and certify=best take it, and certify is {mode}")
+    return "off" if not parts & {"certificate", "mixture"} else mode
+
+
+def _max_draws(options: Options, mode: Mode, manifest: Manifest, limits: Limits) -> int:
+    if mode == "fixed":
+        menu = [draws for draws in manifest.fixed_draws if draws <= limits.max_draws]
+        draws = menu[0] if options.draws is None and menu else options.draws
+        if draws not in menu:
+            raise InvalidInput(f"draws: expected one of {', '.join(map(str, menu))}, the bundle's menu; got {draws}")
+        return draws
+    if options.max_draws is None:
+        return min(manifest.defaults.max_draws, limits.max_draws)
+    if not 1 <= options.max_draws <= limits.max_draws:
+        raise InvalidInput(f"max_draws: expected 1 to {limits.max_draws}, got {options.max_draws}")
+    return options.max_draws
+
+
+def _target_radius(options: Options, mode: Mode, manifest: Manifest) -> float:
+    radius = options.target_radius
+    if radius is None:
+        return manifest.defaults.target_radius
+    reach = 8 * manifest.noise.sigma
+    if not (math.isfinite(radius) and 0 <= radius <= reach):
+        raise InvalidInput(
+            f"target_radius: expected 0 to {reach:g} ({manifest.input.units}), got {radius:g}: eight sigma is beyond"
+            " what any number of draws can prove"
+        )
+    return radius
+
+
+def _alpha(options: Options, manifest: Manifest) -> float:
+    alpha = manifest.defaults.alpha if options.alpha is None else options.alpha
+    if not 1e-12 <= alpha <= 0.5:
+        raise InvalidInput(f"alpha: expected 1e-12 to 0.5, the chance that any claim is false; got {alpha:g}")
+    return alpha
+
+
+def _deadline_ms(options: Options, manifest: Manifest, limits: Limits) -> int:
+    if options.deadline_ms is None:
+        return min(manifest.defaults.deadline_ms, limits.max_deadline_ms)
+    if options.deadline_ms < 1:
+        raise InvalidInput(f"deadline_ms: expected 1 to {limits.max_deadline_ms}, got {options.deadline_ms}")
+    return min(options.deadline_ms, limits.max_deadline_ms)

@@ -1,0 +1,1 @@
+"""Whatever runs the graphs of a bundle, behind one small protocol and one contract suite."""

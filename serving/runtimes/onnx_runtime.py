@@ -1,0 +1,103 @@
+"""ONNX Runtime behind the runtime protocol: CPU here, CUDA and TensorRT execution providers by configuration.
+
+A provider that is asked for and absent is refused: ONNX Runtime itself would run on the CPU without a word.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from export.bundle import Bundle
+
+PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    "cpu": ("CPUExecutionProvider", {}),
+    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+    "tensorrt": ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "1"}),
+}
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+
+
+class ProviderError(RuntimeError):
+    """The configured execution provider cannot be used on this machine."""
+
+
+class OnnxRuntime:
+    """The two graphs of a bundle in sessions of one thread each: the workers of the engine are the threads."""
+
+    def __init__(self, bundle: Bundle, provider: str = "cpu", batch_rows: int = 128, cache: Path | None = None) -> None:
+        check_one_distribution()
+        self._batch_rows = batch_rows
+        self._base = _session(bundle.base, provider, bundle, 1, cache)
+        self._noisy = (
+            self._base if bundle.noisy == bundle.base else _session(bundle.noisy, provider, bundle, batch_rows, cache)
+        )
+        self._provider = self._noisy.get_providers()[0]
+
+    @property
+    def description(self) -> str:
+        """ONNX Runtime's version and the provider in use."""
+        return f"onnxruntime {onnxruntime.__version__} {self._provider}"
+
+    def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Runtime.base`."""
+        (probabilities,) = self._base.run(["probabilities"], {"lattice": lattice})
+        return np.asarray(probabilities)
+
+    def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See `Runtime.noisy`."""
+        vote, score = self._noisy.run(["vote", "score"], {"lattice": lattice})
+        return np.asarray(vote), np.asarray(score)
+
+
+def check_one_distribution() -> None:
+    """Refuse to start beside a second build of ONNX Runtime: they write into one folder and break each other."""
+    found = sorted({d.metadata["Name"] for d in distributions() if d.metadata["Name"] in _DISTRIBUTIONS})
+    if len(found) > 1:
+        raise ProviderError(f"{' and '.join(found)} are both installed; remove all of them and install one")
+
+
+def _session(
+    graph: bytes, provider: str, bundle: Bundle, rows: int, cache: Path | None
+) -> onnxruntime.InferenceSession:
+    if provider not in PROVIDERS:
+        raise ProviderError(f"unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}")
+    name, settings = PROVIDERS[provider]
+    if name not in onnxruntime.get_available_providers():
+        raise _absent(name, "a build without it")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    if provider == "tensorrt":
+        settings = settings | tensorrt_settings(bundle, rows, cache)
+    providers: list[Any] = [(name, settings)]
+    if provider == "tensorrt":
+        providers.append(PROVIDERS["cuda"])
+    session = onnxruntime.InferenceSession(graph, options, providers=providers)
+    if session.get_providers()[0] != name:
+        raise _absent(name, session.get_providers()[0])
+    return session
+
+
+def _absent(wanted: str, found: str) -> ProviderError:
+    return ProviderError(
+        f"{wanted} was asked for, but ONNX Runtime offers {found}: install onnxruntime-gpu with its CUDA libraries on a"
+        " machine with a GPU, or serve with --provider cpu"
+    )
+
+
+def tensorrt_settings(bundle: Bundle, rows: int, cache: Path | None) -> dict[str, str]:
+    """A profile of one fixed shape, so that nothing is built inside a request, and a cache keyed by what it is for."""
+    shape = "x".join(map(str, (rows, *bundle.manifest.input.shape)))
+    place = (cache or Path(tempfile.gettempdir())) / f"tensorrt-{bundle.digest[7:23]}-{onnxruntime.__version__}-{rows}"
+    return {
+        **{f"trt_profile_{kind}_shapes": f"lattice:{shape}" for kind in ("min", "opt", "max")},
+        "trt_engine_cache_path": str(place),
+    }

@@ -1,0 +1,164 @@
+"""Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
+
+The unit of work is a slice of `SLICE` draws of one job. A batch has a fixed number of rows and holds one graph of one
+model. Base predictions go first. The others go in the order of their expected remaining draws, less the rows that
+others have been given since a job was last served, so that nothing starves. Each job takes the slices that it is
+expected to need; places left over are filled with slices beyond that, which cost nothing and may turn out to be needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from certify.procedures import SLICE
+
+JobId = int
+
+
+@dataclass(frozen=True, slots=True)
+class BasePlan:
+    """One batch of base predictions: the jobs whose inputs it holds, in row order."""
+
+    model: str
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Draws `[start, start + rows)` of one job."""
+
+    job: JobId
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyPlan:
+    """One batch of noisy passes: slices in row order."""
+
+    model: str
+    slices: tuple[Slice, ...]
+
+
+@dataclass(slots=True)
+class _Entry:
+    model: str
+    max_draws: int
+    remaining: int
+    next_start: int = 0
+    again: list[Slice] = field(default_factory=list)
+    in_flight: int = 0
+    waited: int = 0
+
+    def available(self) -> bool:
+        return bool(self.again) or self.next_start < self.max_draws
+
+    def wants(self) -> bool:
+        return self.available() and (bool(self.again) or self.in_flight * SLICE < self.remaining)
+
+    def priority(self) -> int:
+        return self.remaining - self.waited
+
+
+class Scheduler:
+    """Plans batches of `batch_rows` noisy rows or `base_rows` base rows over all jobs that it was given."""
+
+    def __init__(self, batch_rows: int = 4 * SLICE, base_rows: int = 8) -> None:
+        if batch_rows % SLICE or batch_rows < SLICE or base_rows < 1:
+            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
+        self.batch_rows = batch_rows
+        self.base_rows = base_rows
+        self._entries: dict[JobId, _Entry] = {}
+        self._base: dict[JobId, str] = {}
+
+    def add(self, job: JobId, model: str, max_draws: int, expected: int) -> None:
+        """A new job: one base prediction and up to `max_draws` draws, of which `expected` are forecast."""
+        self._base[job] = model
+        if max_draws:
+            self._entries[job] = _Entry(model, max_draws, expected)
+
+    def update(self, job: JobId, expected: int) -> None:
+        """A new forecast of the draws that a job still needs."""
+        if job in self._entries:
+            self._entries[job].remaining = expected
+
+    def settle(self, part: Slice) -> None:
+        """A slice came back, with a result or counted as lost."""
+        if part.job in self._entries:
+            self._entries[part.job].in_flight -= 1
+
+    def again(self, part: Slice) -> None:
+        """A slice came to nothing: plan the same draws again, before others of its job."""
+        if part.job in self._entries:
+            self._entries[part.job].in_flight -= 1
+            self._entries[part.job].again.append(part)
+
+    def base_again(self, job: JobId, model: str) -> None:
+        """A base prediction came to nothing: plan it again."""
+        self._base[job] = model
+
+    def remove(self, job: JobId) -> None:
+        """A job is finished, cancelled or expired; nothing more of it is planned."""
+        self._entries.pop(job, None)
+        self._base.pop(job, None)
+
+    def remove_draws(self, job: JobId) -> None:
+        """A job needs no more draws, though its base prediction may still be due."""
+        self._entries.pop(job, None)
+
+    @property
+    def owed(self) -> int:
+        """Draws that the jobs are expected to need still."""
+        return sum(entry.remaining for entry in self._entries.values())
+
+    def plan(self) -> BasePlan | NoisyPlan | None:
+        """The next batch, or None if nothing waits."""
+        return self._plan_base() or self._plan_noisy()
+
+    def _plan_base(self) -> BasePlan | None:
+        if not self._base:
+            return None
+        model = next(iter(self._base.values()))
+        jobs = [job for job, of in self._base.items() if of == model][: self.base_rows]
+        for job in jobs:
+            del self._base[job]
+        return BasePlan(model, tuple(jobs))
+
+    def _plan_noisy(self) -> NoisyPlan | None:
+        order = sorted(
+            (j for j, e in self._entries.items() if e.available()), key=lambda j: self._entries[j].priority()
+        )
+        if not order:
+            return None
+        model = self._entries[order[0]].model
+        order = [job for job in order if self._entries[job].model == model]
+        slices: list[Slice] = []
+        for part in self._take(order):
+            slices.append(part)
+            if len(slices) * SLICE == self.batch_rows:
+                break
+        self._age({part.job for part in slices})
+        return NoisyPlan(model, tuple(slices))
+
+    def _take(self, order: list[JobId]) -> Iterator[Slice]:
+        for job in order:
+            while self._entries[job].wants():
+                yield self._next(job)
+        while any(self._entries[job].available() for job in order):
+            for job in order:
+                if self._entries[job].available():
+                    yield self._next(job)
+
+    def _next(self, job: JobId) -> Slice:
+        entry = self._entries[job]
+        entry.in_flight += 1
+        if entry.again:
+            return entry.again.pop(0)
+        start = entry.next_start
+        entry.next_start += min(SLICE, entry.max_draws - start)
+        return Slice(job, start, entry.next_start - start)
+
+    def _age(self, served: set[JobId]) -> None:
+        for job, entry in self._entries.items():
+            entry.waited = 0 if job in served else entry.waited + self.batch_rows

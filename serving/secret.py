@@ -1,0 +1,72 @@
+"""The secret from which noise keys are derived: read from a file, or made once and kept.
+
+Whoever knows it can search for an input on which the draws mislead, so only the gateway does. Every replica and restart
+has to use the same one: each change of it spends alpha anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+VARIABLE = "CERTSERVE_NOISE_SECRET_FILE"
+_BYTES = 32
+
+
+class SecretError(RuntimeError):
+    """The noise secret cannot be read or kept."""
+
+
+def noise_secret(file: Path | None) -> bytes:
+    """The secret in `file`; without one, that in the user's state folder, made at first use with mode 0600."""
+    if file is not None:
+        return _read(file)
+    kept = _state_folder() / "noise-secret"
+    if not kept.exists():
+        _make(kept)
+    return _read(kept)
+
+
+def key_id(secret: bytes) -> str:
+    """A public name for a secret, to tell a rotation in the log."""
+    return hashlib.sha256(b"certserve key id\0" + secret).hexdigest()[:12]
+
+
+def _state_folder() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "certserve"
+
+
+def _read(file: Path) -> bytes:
+    try:
+        secret = file.read_bytes()
+    except OSError as error:
+        raise SecretError(
+            f"the noise secret {file} cannot be read ({error.strerror}); give a file of {_BYTES} bytes"
+        ) from error
+    if len(secret) < 16:
+        raise SecretError(
+            f"the noise secret {file} has {len(secret)} bytes; expected at least 16, better {_BYTES} random ones"
+        )
+    return secret
+
+
+def _make(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Written aside and linked into place: of two servers that start at once both use the one that came first.
+        aside = file.with_name(f"{file.name}.{os.getpid()}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(secrets.token_bytes(_BYTES))
+        try:
+            os.link(aside, file)
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink()
+    except OSError as error:
+        raise SecretError(
+            f"a noise secret cannot be kept in {file.parent} ({error.strerror}); give one with --noise-secret-file"
+        ) from error

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from export.bundle import BundleError, load, load_repository
+from tests.half_space import SIGMA, write_half_space
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_half_space(tmp_path)
+    return tmp_path / "half-space" / "1"
+
+
+def test_what_was_written_is_loaded(folder):
+    bundle = load(folder)
+    assert bundle.manifest.labels == ("below", "above")
+    assert bundle.digest == load(folder).digest
+    assert bundle.sigma == np.nextafter(SIGMA, 0)
+    assert bundle.detector.calibration.size == 999
+    assert [b.digest for b in load_repository(folder.parent.parent)] == [bundle.digest]
+
+
+def test_two_writings_are_one_bundle(folder, tmp_path):
+    assert write_half_space(tmp_path / "again").digest == load(folder).digest
+
+
+def test_a_different_description_is_another_bundle(folder, tmp_path):
+    assert write_half_space(tmp_path / "again", description="other").digest != load(folder).digest
+
+
+FILES = ["base.onnx", "noisy.onnx", "noise.safetensors", "golden.safetensors", "calibration.safetensors"]
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("how", ["flipped", "cut", "longer"])
+def test_a_tampered_file_is_named(folder, name, how):
+    data = (folder / name).read_bytes()
+    spoiled = {"flipped": data[:-1] + bytes([data[-1] ^ 1]), "cut": data[:-1], "longer": data + b"\0"}[how]
+    (folder / name).write_bytes(spoiled)
+    with pytest.raises(BundleError, match=rf"{name} was altered"):
+        load(folder)
+
+
+def edited(folder, edit):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    edit(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+MANIFESTS = [
+    (lambda m: m.update(format="certserve-bundle/2"), "format is 'certserve-bundle/2'; this server reads"),
+    (lambda m: m.update(surprise=1), "surprise: Extra inputs"),
+    (lambda m: m["noise"].update(sigma=17.0), "noise.sigma must be noise.sigma_steps"),
+    (lambda m: m["alpha_split"].update(upper=0.9), "shares of alpha"),
+    (lambda m: m["alpha_split"].update(other=0.0), "alpha_split.other"),
+    (lambda m: m.update(labels=["a", "a"]), "labels must differ"),
+    (lambda m: m.update(version="latest"), "version"),
+    (lambda m: m.update(name="stats"), "cannot be named 'stats'"),
+    (lambda m: m["files"].pop("noisy.onnx"), "does not name noisy.onnx"),
+    (lambda m: m["files"].update({"../evil": "0" * 64}), "files"),
+    (lambda m: m["input"].update(high=254.5), "whole number of steps"),
+    (lambda m: m["input"].update(layout="CHW"), "does not fit layout"),
+    (lambda m: m["mixture"].update(robust_weight=0.4), "robust_weight"),
+    (lambda m: m["defaults"].update(alpha="0.1"), "defaults.alpha"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), MANIFESTS)
+def test_a_manifest_that_is_not_understood_is_refused(folder, edit, message):
+    with pytest.raises(BundleError, match=message):
+        load(edited(folder, edit))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_a_manifest_that_is_no_manifest_is_refused(folder, text):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(BundleError, match="manifest.json"):
+        load(folder)
+
+
+def test_a_file_outside_the_bundle_is_not_followed(folder, tmp_path):
+    (tmp_path / "secret").write_bytes((folder / "base.onnx").read_bytes())
+    (folder / "base.onnx").unlink()
+    (folder / "base.onnx").symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        load(folder)
+
+
+def test_another_noise_table_is_refused_even_with_its_digest(folder):
+    import hashlib
+
+    data = save({"tails": np.array([2**62, 0], dtype=np.uint64)})
+    (folder / "noise.safetensors").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    with pytest.raises(BundleError, match="not that of a rounded Gaussian"):
+        load(edited(folder, lambda m: m["files"].update({"noise.safetensors": digest})))
+
+
+def test_an_empty_repository_and_a_misplaced_bundle_are_refused(folder, tmp_path):
+    with pytest.raises(BundleError, match="holds no bundle"):
+        load_repository(tmp_path / "nothing")
+    folder.rename(folder.with_name("2"))
+    with pytest.raises(BundleError, match="rename the folder"):
+        load_repository(tmp_path)
+
+
+def test_reading_a_bundle_needs_neither_torch_nor_onnx(folder):
+    code = (
+        "import sys, pathlib, export.bundle; export.bundle.load(pathlib.Path(sys.argv[1]));"
+        "print([m for m in ('torch', 'onnx', 'onnxscript', 'mpmath', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,146 @@
+"""A bundle whose smoothed probabilities are known exactly: the oracle for the whole server.
+
+The noisy network votes "above" where the first of four coordinates exceeds `CUT`, and scores an input by that
+coordinate. So `P(above)` at an input is a single entry of the noise table, and the smoothed median score is the
+coordinate itself.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from scipy.special import ndtr
+
+from export.bundle import (
+    AlphaShares,
+    Bundle,
+    Defaults,
+    Golden,
+    InputSpec,
+    Manifest,
+    MixtureSpec,
+    NoiseSpec,
+    OodSpec,
+    write,
+)
+from export.noise_table import rounded_gaussian_tails
+
+CUT = 127
+SIGMA = 16.0
+COORDINATES = 4
+THRESHOLD = 160.0
+LABELS = ("below", "above")
+
+
+def probability_above(lattice: NDArray[np.integer]) -> float:
+    """The exact `P(X_0 + Z > CUT)` of an input, to double precision."""
+    return float(ndtr((int(lattice[0]) - CUT - 0.5) / SIGMA))
+
+
+def true_radius(lattice: NDArray[np.integer]) -> tuple[int, float]:
+    """The smoothed class and the exact radius of its certificate: the half-space attains the bound."""
+    distance = int(lattice[0]) - CUT - 0.5
+    return (1 if distance > 0 else 0), abs(distance)
+
+
+def write_half_space(folder: Path, name: str = "half-space", version: str = "1", description: str = "") -> Bundle:
+    """Write the bundle to `folder/<name>/<version>`."""
+    noisy, base = _noisy(), _base()
+    grid = np.array([[x, 1, 2, 3] for x in (60, 100, 120, 135, 150, 250)], dtype=np.int32)
+    logits = np.stack([CUT - grid[:, 0], grid[:, 0] - CUT], axis=1).astype(np.float32) * np.float32(0.05)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    manifest = Manifest(
+        format="certserve-bundle/1",
+        name=name,
+        version=version,
+        description=description or "a half-space with exactly known probabilities",
+        labels=LABELS,
+        input=InputSpec(
+            name="features", shape=(COORDINATES,), layout="features", low=0.0, step=1.0, high=255.0, units="steps"
+        ),
+        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA),
+        alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        ood=OodSpec(
+            score="md",
+            normalised=False,
+            score_draws=32,
+            target_tpr=0.95,
+            eta=0.01,
+            threshold=THRESHOLD,
+            radius=SIGMA / 2,
+        ),
+        mixture=MixtureSpec(robust_weight=0.9),
+        defaults=Defaults(target_radius=SIGMA / 2),
+    )
+    return write(
+        folder / name / version,
+        manifest,
+        base=base,
+        noisy=noisy,
+        tails=rounded_gaussian_tails(SIGMA),
+        golden=Golden(
+            base_input=grid,
+            base_probabilities=(shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32),
+            noisy_input=grid,
+            votes=(grid[:, 0] > CUT).astype(np.int64),
+            scores=grid[:, 0].astype(np.float32),
+        ),
+        calibration=np.linspace(0.0, 180.0, 999),
+    )
+
+
+def _first(graph_input: str, output: str) -> list[object]:
+    weights = helper.make_tensor("first", TensorProto.FLOAT, [COORDINATES, 1], [1.0] + [0.0] * (COORDINATES - 1))
+    return [
+        [helper.make_node("Cast", [graph_input], ["values"], to=TensorProto.FLOAT)],
+        [helper.make_node("MatMul", ["values", "first"], [output])],
+        weights,
+    ]
+
+
+def _noisy() -> bytes:
+    cast, dot, weights = _first("lattice", "column")
+    axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
+    cut = helper.make_tensor("cut", TensorProto.FLOAT, [], [float(CUT)])
+    nodes = [
+        *cast,
+        *dot,
+        helper.make_node("Squeeze", ["column", "axis"], ["score"]),
+        helper.make_node("Greater", ["score", "cut"], ["above"]),
+        helper.make_node("Cast", ["above"], ["vote"], to=TensorProto.INT64),
+    ]
+    outputs = [("vote", TensorProto.INT64, ["n"]), ("score", TensorProto.FLOAT, ["n"])]
+    return _model(nodes, [weights, axis, cut], outputs)
+
+
+def _base() -> bytes:
+    cast, dot, weights = _first("lattice", "column")
+    signs = helper.make_tensor("signs", TensorProto.FLOAT, [1, 2], [-0.05, 0.05])
+    shift = helper.make_tensor("shift", TensorProto.FLOAT, [2], [0.05 * CUT, -0.05 * CUT])
+    nodes = [
+        *cast,
+        *dot,
+        helper.make_node("MatMul", ["column", "signs"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "shift"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    return _model(nodes, [weights, signs, shift], [("probabilities", TensorProto.FLOAT, ["n", 2])])
+
+
+def _model(nodes: list[object], constants: list[object], outputs: list[tuple[str, int, list[object]]]) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "half_space",
+        [helper.make_tensor_value_info("lattice", TensorProto.INT32, ["n", COORDINATES])],
+        [helper.make_tensor_value_info(*output) for output in outputs],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+assert math.isclose(probability_above(np.array([CUT + 1])), float(ndtr(0.5 / SIGMA)))

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from serving.config import Limits
+from serving.engine import Engine, Served
+from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
+from serving.gateway import Gateway
+from serving.messages import Model, Options, PredictRequest
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.scheduler import Scheduler
+from tests.half_space import write_half_space
+
+SECRET = b"s" * 32
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"))
+
+
+class Wrapped:
+    """A runtime around the real one that can be held, broken, and that remembers its batches."""
+
+    description = "wrapped"
+
+    def __init__(self, bundle):
+        self._real = OnnxRuntime(bundle)
+        self.go = threading.Event()
+        self.go.set()
+        self.fail_noisy = self.fail_base = 0
+        self.pause = 0.0
+        self.batches = []
+
+    def base(self, lattice):
+        if self.fail_base:
+            self.fail_base -= 1
+            raise RuntimeError("device lost")
+        return self._real.base(lattice)
+
+    def noisy(self, lattice):
+        assert self.go.wait(20)
+        time.sleep(self.pause)
+        self.batches.append(lattice)
+        if self.fail_noisy:
+            self.fail_noisy -= 1
+            raise RuntimeError("device lost")
+        return self._real.noisy(lattice)
+
+
+@pytest.fixture
+def served(bundle):
+    runtime = Wrapped(bundle)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000)
+    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    yield gateway, engine, runtime
+    runtime.go.set()
+    engine.close()
+
+
+def ask(gateway, *rows, **options):
+    request = PredictRequest(
+        model="half-space", version=None, inputs=np.array(rows, dtype=np.int64), options=Options(**options)
+    )
+    return gateway.predict(request)
+
+
+def essence(prediction):
+    return (prediction.certificate, prediction.ood, prediction.mixture, prediction.draws, prediction.lost_draws)
+
+
+async def test_rows_are_answered_in_order_and_equal_rows_alike(served):
+    answer = await ask(served[0], [150, 1, 2, 3], [90, 1, 2, 3], [150, 1, 2, 3])
+    assert [row.class_index for row in answer.predictions] == [1, 0, 1]
+    assert essence(answer.predictions[0]) == essence(answer.predictions[2])
+    assert answer.predictions[0].certificate.status == "certified"
+
+
+@pytest.mark.parametrize("mode", ["target", "best", "fixed", "off"])
+async def test_an_answer_is_the_same_alone_and_in_a_crowd(served, mode):
+    gateway = served[0]
+    alone = await ask(gateway, [140, 7, 7, 7], certify=mode)
+    rng = np.random.default_rng(0)
+    crowd = [ask(gateway, rng.integers(0, 255, 4)) for _ in range(16)]
+    together = (await asyncio.gather(ask(gateway, [140, 7, 7, 7], certify=mode), *crowd))[0]
+    assert essence(alone.predictions[0]) == essence(together.predictions[0])
+
+
+async def test_one_batch_holds_draws_of_three_requests(served, bundle):
+    """Three inputs that differ in a coordinate which the noise can hardly bridge: seen in one batch of the device."""
+    gateway, _, runtime = served
+    runtime.go.clear()
+    inputs = [[250, 0, 0, 0], [10, 0, 0, 0], [250, 250, 250, 250]]
+    waiting = [asyncio.ensure_future(ask(gateway, row, certify="off")) for row in inputs]
+    await asyncio.sleep(0.3)
+    runtime.go.set()
+    await asyncio.gather(*waiting)
+    found = set()
+    for batch in runtime.batches:
+        keys = {(row[0] > 130, row[1] > 130) for row in batch.tolist() if any(row)}
+        found = max(found, keys, key=len)
+    assert len(found) == 3
+
+
+async def test_a_deadline_after_the_base_pass_gives_the_best_proven_answer(served):
+    gateway, _, runtime = served
+    runtime.pause = 0.005
+    answer = await ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=250)
+    (row,) = answer.predictions
+    assert 0 < row.draws < 100_000
+    assert row.certificate.status in ("certified", "undecided")
+    assert row.draws % 32 == 0
+
+
+async def test_a_cut_certificate_is_a_function_of_its_draws(served):
+    gateway, _, runtime = served
+    runtime.pause = 0.005
+    cut = (await ask(gateway, [145, 9, 9, 9], certify="best", max_draws=100_000, deadline_ms=150)).predictions[0]
+    runtime.pause = 0.0
+    again = (await ask(gateway, [145, 9, 9, 9], certify="best", max_draws=cut.draws)).predictions[0]
+    assert essence(cut) == essence(again)
+
+
+async def test_a_deadline_before_the_base_pass_is_an_error(served):
+    gateway, _, runtime = served
+    runtime.go.clear()
+    first = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1]))
+    await asyncio.sleep(0.1)
+    second = asyncio.ensure_future(ask(gateway, [151, 1, 1, 1], deadline_ms=20))
+    await asyncio.sleep(0.2)
+    runtime.go.set()
+    with pytest.raises(DeadlinePassed, match="deadline"):
+        await second
+    assert (await first).predictions[0].certificate.status == "certified"
+
+
+async def test_cancelled_work_leaves_the_engine(served):
+    gateway, engine, runtime = served
+    runtime.pause = 0.005
+    task = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=60_000))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    before = len(runtime.batches)
+    await asyncio.sleep(0.2)
+    assert len(runtime.batches) <= before + 2
+    assert engine._scheduler.owed == 0
+
+
+async def test_a_batch_that_fails_once_is_drawn_again_under_the_same_indices(served):
+    gateway, _, runtime = served
+    whole = (await ask(gateway, [150, 2, 2, 2])).predictions[0]
+    runtime.fail_noisy = 1
+    again = (await ask(gateway, [150, 2, 2, 2])).predictions[0]
+    assert essence(whole) == essence(again)
+
+
+async def test_a_batch_that_fails_again_counts_against_every_claim(served):
+    gateway, _, runtime = served
+    whole = (await ask(gateway, [200, 2, 2, 2], certify="best", max_draws=640)).predictions[0]
+    runtime.fail_noisy = 2
+    gaps = (await ask(gateway, [200, 2, 2, 2], certify="best", max_draws=640)).predictions[0]
+    assert gaps.lost_draws == 128
+    assert gaps.ood is None
+    assert gaps.certificate.radius < whole.certificate.radius
+
+
+async def test_a_base_pass_that_fails_twice_is_our_error(served):
+    gateway, _, runtime = served
+    runtime.fail_base = 1
+    assert (await ask(gateway, [150, 3, 3, 3])).predictions[0].class_index == 1
+    runtime.fail_base = 2
+    with pytest.raises(Internal):
+        await ask(gateway, [150, 3, 3, 4])
+
+
+async def test_overload_is_refused_with_a_hint(served):
+    gateway, _, runtime = served
+    runtime.go.clear()
+    many = [asyncio.ensure_future(ask(gateway, [128, i, 1, 1], certify="best", max_draws=60_000)) for i in range(3)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Overloaded, match="owed") as refused:
+        await ask(gateway, [128, 99, 1, 1], certify="best", max_draws=60_000)
+    assert 1 <= refused.value.retry_after_s <= 60
+    for task in many:
+        task.cancel()
+
+
+async def test_close_refuses_what_is_in_flight(served):
+    gateway, engine, runtime = served
+    runtime.pause = 0.005
+    task = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=60_000))
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(engine.close)
+    with pytest.raises(Unavailable, match="stopping"):
+        await task
+    with pytest.raises(Unavailable):
+        await ask(gateway, [128, 1, 1, 1])
+
+
+async def test_an_unknown_model_is_not_found(served):
+    gateway = served[0]
+    with pytest.raises(NotFound, match="Request for unknown model: 'x' is not found"):
+        gateway.model("x")
+    with pytest.raises(NotFound, match="there is 1"):
+        gateway.model("half-space", "7")
+
+
+async def test_the_outputs_asked_for_are_made_and_no_more(served):
+    gateway = served[0]
+    plain = (await ask(gateway, [150, 4, 4, 4], outputs=("probabilities",))).predictions[0]
+    assert (plain.certificate, plain.ood, plain.mixture, plain.draws) == (None, None, None, 0)
+    score = (await ask(gateway, [150, 4, 4, 4], outputs=("ood",))).predictions[0]
+    assert (score.draws, score.ood is not None) == (32, True)
+    certified = (await ask(gateway, [150, 4, 4, 4], outputs=("certificate",))).predictions[0]
+    assert (certified.ood, certified.mixture) == (None, None)
+
+
+def test_two_workers_give_the_answers_of_one(bundle):
+    async def answers(threads):
+        engine = Engine([Served(bundle, OnnxRuntime(bundle))], Scheduler(), threads, 10**7)
+        gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+        rng = np.random.default_rng(4)
+        rows = rng.integers(100, 160, (24, 4))
+        found = await asyncio.gather(*(ask(gateway, row, certify="best", max_draws=2_000) for row in rows))
+        await asyncio.to_thread(engine.close)
+        return [essence(answer.predictions[0]) for answer in found]
+
+    assert asyncio.run(answers(1)) == asyncio.run(answers(2))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.config import Limits
+from serving.errors import InvalidInput
+from serving.messages import PARTS, InputNote, Model, Options, PredictRequest
+from serving.resolve import resolve
+from tests.half_space import write_half_space
+
+ROW = np.array([[10, 20, 30, 40]])
+SECRET = b"s" * 32
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    bundle = write_half_space(tmp_path_factory.mktemp("models"))
+    return Model(manifest=bundle.manifest, digest=bundle.digest)
+
+
+def task(model, inputs=ROW, plain=False, limits=Limits(), secret=SECRET, **options):
+    request = PredictRequest(
+        model="half-space", version=None, inputs=np.asarray(inputs), options=Options(**options), plain=plain
+    )
+    return resolve(request, model, limits, secret)
+
+
+def test_defaults_are_the_bundle_s(model):
+    found, notes = task(model)
+    assert (found.mode, found.target_radius, found.max_draws, found.alpha) == ("target", 8.0, 10_000, 0.001)
+    assert (found.timeout_s, found.parts, notes) == (10.0, frozenset(PARTS), [None])
+    assert found.rows.dtype == np.int32
+
+
+def test_the_open_protocol_is_off_unless_it_says_otherwise(model):
+    assert task(model, plain=True)[0].mode == "off"
+    assert task(model, plain=True, certify="best")[0].mode == "best"
+
+
+def test_without_certificate_and_mixture_there_is_nothing_to_certify(model):
+    assert task(model, outputs=("ood", "probabilities"))[0].mode == "off"
+    assert task(model, outputs=("mixture",))[0].mode == "target"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alpha": 0.01},
+        {"target_radius": 3.0},
+        {"deadline_ms": 5},
+        {"certify": "best", "max_draws": 64},
+        {"certify": "off"},
+    ],
+)
+def test_no_option_moves_the_key(model, options):
+    assert task(model, **options)[0].keys == task(model)[0].keys
+
+
+def test_a_fixed_number_of_draws_has_its_own_stream(model):
+    keys = {task(model, certify="fixed", draws=n)[0].keys for n in (1_000, 10_000)} | {task(model)[0].keys}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64])
+def test_one_tensor_has_one_key_whatever_carries_it(model, dtype):
+    assert task(model, ROW.astype(dtype))[0].keys == task(model)[0].keys
+
+
+def test_another_secret_pixel_or_bundle_gives_another_key(model):
+    other = Model(manifest=model.manifest, digest="sha256:" + "0" * 64)
+    keys = {
+        task(model)[0].keys,
+        task(model, ROW + 1)[0].keys,
+        task(model, secret=b"t" * 32)[0].keys,
+        task(other)[0].keys,
+    }
+    assert len(keys) == 4
+
+
+def test_off_grid_values_are_refused_or_moved_and_said_so(model):
+    with pytest.raises(InvalidInput, match=r"row 0: .*grid.*snap"):
+        task(model, ROW + 0.25)
+    found, notes = task(model, ROW + 0.25, snap=True)
+    assert np.array_equal(found.rows, ROW)
+    assert notes == [InputNote(snapped=True, snap_distance=0.5)]
+    assert task(model, ROW + 5e-4)[1] == [None]
+
+
+REFUSED = [
+    ({"target_radius": -1.0}, "target_radius: expected 0 to 128"),
+    ({"target_radius": float("nan")}, "target_radius: expected"),
+    ({"target_radius": 1e9}, "target_radius: expected"),
+    ({"certify": "maybe"}, "certify: expected one of off, target, best, fixed"),
+    ({"certify": "best", "target_radius": 1.0}, "only certify=target"),
+    ({"draws": 1_000}, "only certify=fixed"),
+    ({"certify": "fixed", "draws": 999}, "draws: expected one of 1000, 10000, 100000"),
+    ({"certify": "fixed", "max_draws": 999}, "max_draws: certify=target and"),
+    ({"max_draws": 0}, "max_draws: expected 1 to 100000"),
+    ({"max_draws": 100_001}, "max_draws: expected 1 to 100000"),
+    ({"alpha": 0.0}, "alpha: expected"),
+    ({"alpha": 0.9}, "alpha: expected"),
+    ({"alpha": float("nan")}, "alpha: expected"),
+    ({"deadline_ms": 0}, "deadline_ms: expected 1 to 60000"),
+    ({"norm": "linf"}, "norm: expected 'l2'"),
+    ({"outputs": ("everything",)}, "outputs: expected some of"),
+    ({"receipt": True}, "receipts are not yet offered"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_what_is_not_declared_cannot_be_asked_for(model, options, message):
+    with pytest.raises(InvalidInput, match=message):
+        task(model, **options)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.zeros((1, 5), int), r"expected shape \[n, 4\], got \[1, 5\]"),
+        (np.zeros(4, int), r"expected shape \[n, 4\], got \[4\]"),
+        (np.zeros((0, 4), int), "expected 1 to 1024 rows, got 0"),
+        (np.zeros((1_025, 4), int), "expected 1 to 1024 rows, got 1025"),
+        (np.array([[0, 1, 2, 3], [0, 1, 2, 256]]), "row 1: .*0 to 255"),
+        (np.array([[0, -1, 2, 3]]), "row 0: .*0 to 255"),
+        (np.array([[0, 1, 2, np.nan]]), "row 0: .*finite"),
+        (np.array([[0, 1, 2, 255.5]]), "row 0: .*0.0 to 255.0"),
+    ],
+)
+def test_inputs_out_of_form_are_refused_and_the_row_is_named(model, inputs, message):
+    with pytest.raises(InvalidInput, match=message):
+        task(model, inputs)
+
+
+def test_the_server_s_limits_cap_the_defaults(model):
+    limits = Limits(max_draws=2_000, max_deadline_ms=50)
+    found, _ = task(model, limits=limits)
+    assert (found.max_draws, found.timeout_s) == (2_000, 0.05)
+    assert task(model, limits=limits, deadline_ms=100)[0].timeout_s == 0.05
+    with pytest.raises(InvalidInput, match="draws: expected one of 1000, the"):
+        task(model, limits=limits, certify="fixed", draws=10_000)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from serving.secret import SecretError, key_id, noise_secret
+
+
+def test_a_secret_is_made_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    first = noise_secret(None)
+    assert len(first) == 32
+    assert noise_secret(None) == first
+    kept = tmp_path / "certserve" / "noise-secret"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(kept.parent) == ["noise-secret"]
+    assert noise_secret(kept) == first
+
+
+def test_a_secret_that_cannot_be_kept_or_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"short")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SecretError, match="--noise-secret-file"):
+        noise_secret(None)
+    with pytest.raises(SecretError, match="5 bytes"):
+        noise_secret(tmp_path / "file")
+    with pytest.raises(SecretError, match="cannot be read"):
+        noise_secret(tmp_path / "none")
+
+
+def test_a_key_id_tells_secrets_apart_and_reveals_none():
+    assert key_id(b"a" * 32) != key_id(b"b" * 32)
+    assert len(key_id(b"a" * 32)) == 12
