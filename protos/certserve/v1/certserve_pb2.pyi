@@ -1,0 +1,251 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CertifyMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CERTIFY_MODE_UNSPECIFIED: _ClassVar[CertifyMode]
+    CERTIFY_MODE_OFF: _ClassVar[CertifyMode]
+    CERTIFY_MODE_TARGET: _ClassVar[CertifyMode]
+    CERTIFY_MODE_BEST: _ClassVar[CertifyMode]
+    CERTIFY_MODE_FIXED: _ClassVar[CertifyMode]
+
+class Norm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NORM_UNSPECIFIED: _ClassVar[Norm]
+    NORM_L2: _ClassVar[Norm]
+
+class AnswerPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_PART_UNSPECIFIED: _ClassVar[AnswerPart]
+    ANSWER_PART_PROBABILITIES: _ClassVar[AnswerPart]
+    ANSWER_PART_CERTIFICATE: _ClassVar[AnswerPart]
+    ANSWER_PART_OOD: _ClassVar[AnswerPart]
+    ANSWER_PART_MIXTURE: _ClassVar[AnswerPart]
+CERTIFY_MODE_UNSPECIFIED: CertifyMode
+CERTIFY_MODE_OFF: CertifyMode
+CERTIFY_MODE_TARGET: CertifyMode
+CERTIFY_MODE_BEST: CertifyMode
+CERTIFY_MODE_FIXED: CertifyMode
+NORM_UNSPECIFIED: Norm
+NORM_L2: Norm
+ANSWER_PART_UNSPECIFIED: AnswerPart
+ANSWER_PART_PROBABILITIES: AnswerPart
+ANSWER_PART_CERTIFICATE: AnswerPart
+ANSWER_PART_OOD: AnswerPart
+ANSWER_PART_MIXTURE: AnswerPart
+
+class PredictRequest(_message.Message):
+    __slots__ = ("model", "version", "image", "grid", "values", "options")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    GRID_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    image: Image
+    grid: GridTensor
+    values: ValueTensor
+    options: Options
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., grid: _Optional[_Union[GridTensor, _Mapping]] = ..., values: _Optional[_Union[ValueTensor, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("content", "content_type")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    content_type: str
+    def __init__(self, content: _Optional[bytes] = ..., content_type: _Optional[str] = ...) -> None: ...
+
+class GridTensor(_message.Message):
+    __slots__ = ("shape", "data")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, shape: _Optional[_Iterable[int]] = ..., data: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ValueTensor(_message.Message):
+    __slots__ = ("shape", "data")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, shape: _Optional[_Iterable[int]] = ..., data: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Options(_message.Message):
+    __slots__ = ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline", "norm", "outputs", "snap", "receipt")
+    CERTIFY_FIELD_NUMBER: _ClassVar[int]
+    TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAWS_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    SNAP_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    certify: CertifyMode
+    target_radius: float
+    max_draws: int
+    draws: int
+    alpha: float
+    deadline: _duration_pb2.Duration
+    norm: Norm
+    outputs: _containers.RepeatedScalarFieldContainer[AnswerPart]
+    snap: bool
+    receipt: bool
+    def __init__(self, certify: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., max_draws: _Optional[int] = ..., draws: _Optional[int] = ..., alpha: _Optional[float] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., norm: _Optional[_Union[Norm, str]] = ..., outputs: _Optional[_Iterable[_Union[AnswerPart, str]]] = ..., snap: bool = ..., receipt: bool = ...) -> None: ...
+
+class PredictResponse(_message.Message):
+    __slots__ = ("predictions", "model")
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    predictions: _containers.RepeatedCompositeFieldContainer[Prediction]
+    model: ModelIdentity
+    def __init__(self, predictions: _Optional[_Iterable[_Union[Prediction, _Mapping]]] = ..., model: _Optional[_Union[ModelIdentity, _Mapping]] = ...) -> None: ...
+
+class ModelIdentity(_message.Message):
+    __slots__ = ("name", "version", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    digest: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Prediction(_message.Message):
+    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    OOD_FIELD_NUMBER: _ClassVar[int]
+    MIXTURE_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    LOST_DRAWS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    class_index: int
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    certificate: Certificate
+    ood: Ood
+    mixture: Mixture
+    alpha: float
+    alpha_split: AlphaSplit
+    draws: int
+    lost_draws: int
+    input: InputNote
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ...) -> None: ...
+
+class Certificate(_message.Message):
+    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius")
+    class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATUS_UNSPECIFIED: _ClassVar[Certificate.Status]
+        STATUS_CERTIFIED: _ClassVar[Certificate.Status]
+        STATUS_REFUTED: _ClassVar[Certificate.Status]
+        STATUS_UNDECIDED: _ClassVar[Certificate.Status]
+    STATUS_UNSPECIFIED: Certificate.Status
+    STATUS_CERTIFIED: Certificate.Status
+    STATUS_REFUTED: Certificate.Status
+    STATUS_UNDECIDED: Certificate.Status
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    P_A_LOWER_FIELD_NUMBER: _ClassVar[int]
+    P_B_UPPER_FIELD_NUMBER: _ClassVar[int]
+    PROCEDURE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
+    status: Certificate.Status
+    label: str
+    radius: float
+    norm: Norm
+    sigma: float
+    p_a_lower: float
+    p_b_upper: float
+    procedure: CertifyMode
+    target_radius: float
+    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ...) -> None: ...
+
+class Ood(_message.Message):
+    __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified")
+    class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VERDICT_UNSPECIFIED: _ClassVar[Ood.Verdict]
+        VERDICT_IN_DISTRIBUTION: _ClassVar[Ood.Verdict]
+        VERDICT_OUT_OF_DISTRIBUTION: _ClassVar[Ood.Verdict]
+        VERDICT_UNDETERMINED: _ClassVar[Ood.Verdict]
+    VERDICT_UNSPECIFIED: Ood.Verdict
+    VERDICT_IN_DISTRIBUTION: Ood.Verdict
+    VERDICT_OUT_OF_DISTRIBUTION: Ood.Verdict
+    VERDICT_UNDETERMINED: Ood.Verdict
+    class Certified(_message.Message):
+        __slots__ = ("verdict", "score_lower", "score_upper", "radius")
+        VERDICT_FIELD_NUMBER: _ClassVar[int]
+        SCORE_LOWER_FIELD_NUMBER: _ClassVar[int]
+        SCORE_UPPER_FIELD_NUMBER: _ClassVar[int]
+        RADIUS_FIELD_NUMBER: _ClassVar[int]
+        verdict: Ood.Verdict
+        score_lower: float
+        score_upper: float
+        radius: float
+        def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., score_lower: _Optional[float] = ..., score_upper: _Optional[float] = ..., radius: _Optional[float] = ...) -> None: ...
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    IN_DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    CERTIFIED_FIELD_NUMBER: _ClassVar[int]
+    score: float
+    p_value: float
+    in_distribution: bool
+    threshold: float
+    certified: Ood.Certified
+    def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., in_distribution: bool = ..., threshold: _Optional[float] = ..., certified: _Optional[_Union[Ood.Certified, _Mapping]] = ...) -> None: ...
+
+class Mixture(_message.Message):
+    __slots__ = ("label", "probabilities", "robust_weight", "radius")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    ROBUST_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    robust_weight: float
+    radius: float
+    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ...) -> None: ...
+
+class AlphaSplit(_message.Message):
+    __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share")
+    CLASS_SHARE_FIELD_NUMBER: _ClassVar[int]
+    UPPER_SHARE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_SHARE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SHARE_FIELD_NUMBER: _ClassVar[int]
+    class_share: float
+    upper_share: float
+    threshold_share: float
+    interval_share: float
+    def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ...) -> None: ...
+
+class InputNote(_message.Message):
+    __slots__ = ("snapped", "snap_distance")
+    SNAPPED_FIELD_NUMBER: _ClassVar[int]
+    SNAP_DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    snapped: bool
+    snap_distance: float
+    def __init__(self, snapped: bool = ..., snap_distance: _Optional[float] = ...) -> None: ...

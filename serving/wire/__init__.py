@@ -1,0 +1,1 @@
+"""Formats (pure: bytes and messages) and two servers that only route."""

@@ -1,0 +1,93 @@
+"""What every gRPC call has, whatever the service: a request id, one form of errors, no leaks.
+
+An error is a status with a message of at most 1 KiB (it travels in a trailer of about 8 KiB) and a `google.rpc.Status`
+that carries an ErrorInfo, and a RetryInfo where trying again may help.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from serving.errors import CertserveError, Internal
+from serving.wire.request_id import request_id
+
+_log = logging.getLogger("certserve.grpc")
+_DETAILS = 1024
+_WAY_BACK_S = 0.1
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+_Servicer = TypeVar("_Servicer")
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
+
+
+def answers(
+    method: Callable[[_Servicer, _Request, _Context], Awaitable[_Result]],
+) -> Callable[[_Servicer, _Request, _Context], Coroutine[Any, Any, _Result]]:
+    """A method of a servicer whose request id is echoed and whose errors are statuses."""
+
+    @functools.wraps(method)
+    async def call(servicer: _Servicer, request: _Request, context: _Context) -> _Result:
+        identifier = _identifier(context)
+        context.set_trailing_metadata((("x-request-id", identifier),))
+        try:
+            return await method(servicer, request, context)
+        except CertserveError as error:
+            refusal = error
+        except Exception:
+            _log.exception("a call failed")
+            refusal = Internal("something went wrong in the server; its log says more")
+        await _abort(context, refusal, identifier)
+
+    return call
+
+
+def time_left(context: _Context) -> float | None:
+    """The seconds that the engine may use of the call's own deadline: some are kept for the way back, so that the
+    client gets what was proven by then and not a DEADLINE_EXCEEDED.
+    """
+    left = context.time_remaining()
+    return None if left is None else left - min(_WAY_BACK_S, left / 5)
+
+
+async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
+    code = grpc.StatusCode[error.code]
+    message = _cut(error.message)
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason(type(error)), domain="certserve")]
+    if error.retry_after_s is not None:
+        delay = Duration(seconds=max(1, round(error.retry_after_s)))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code.value[0], message=message, details=[_packed(each) for each in details])
+    trailers = (("x-request-id", identifier), ("grpc-status-details-bin", status.SerializeToString()))
+    await context.abort(code, message, trailers)
+    raise AssertionError("abort raises")
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def reason(kind: type[CertserveError]) -> str:
+    """The error's name as an ErrorInfo has it: UPPER_SNAKE_CASE."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+
+
+def _cut(message: str) -> str:
+    data = message.encode(errors="backslashreplace")
+    return data.decode() if len(data) <= _DETAILS else data[: _DETAILS - 3].decode(errors="ignore") + "..."
+
+
+def _identifier(context: _Context) -> str:
+    given = dict(context.invocation_metadata() or ()).get("x-request-id")
+    return request_id(given if isinstance(given, str) else None)

@@ -1,0 +1,91 @@
+"""What every HTTP exchange has, whatever the route: a request id, one form of errors, no redirects, no leaks."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import CertserveError, Internal, MethodNotAllowed, NotFound
+from serving.wire import strict_json
+from serving.wire.request_id import request_id
+
+_log = logging.getLogger("certserve.http")
+
+
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON with exactly `application/json`, which clients compare."""
+    return Response(strict_json.dumps(document), status, dict(headers or {}), media_type="application/json")
+
+
+def error_response(
+    error: CertserveError, headers: Mapping[str, str] | None = None, beside: Mapping[str, object] | None = None
+) -> Response:
+    """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
+    found = dict(headers or {})
+    if error.http_status in (429, 503):
+        found["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
+
+
+async def certserve_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of our errors."""
+    return error_response(error if isinstance(error, CertserveError) else _bug(error))
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (404, 405) in our form."""
+    assert isinstance(error, HTTPException)
+    headers = error.headers or {}
+    if error.status_code == 405:
+        return error_response(
+            MethodNotAllowed(f"{request.method} is not offered at {request.url.path!r:.120}"), headers
+        )
+    if error.status_code == 404:
+        return error_response(NotFound(f"there is nothing at {request.url.path!r:.120}; see /v2 and /v1/models"))
+    return json_response({"error": error.detail}, error.status_code, headers)
+
+
+def _bug(error: Exception) -> Internal:
+    _log.error("a request failed", exc_info=error)
+    return Internal("something went wrong in the server; its log says more")
+
+
+class Frame:
+    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, and answers
+    whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value for name, value in scope["headers"] if name == b"x-request-id"}
+        identifier = request_id(headers.get(b"x-request-id", b"").decode("latin-1") or None)
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-Id"] = identifier
+            await send(message)
+
+        path = scope["path"]
+        scope = {**scope, "path": path.rstrip("/") or "/"}
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            if started:
+                raise
+            await error_response(_bug(error))(scope, receive, send_with_id)

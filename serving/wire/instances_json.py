@@ -1,0 +1,139 @@
+"""KServe V1 JSON with our options beside `instances`, and the answer document of the friendly route.
+
+    {"instances": [[[...]], ...], "input": "grid" | "values", "certify": "target", "target_radius": 0.5, ...}
+
+Each instance is one row, nested to the shape of the model's input. By default its numbers are integers of the grid;
+with `"input": "values"` they are in the caller's units. The document carries every number as it is: JSON floats are
+printed so that they read back the same, and so no radius is rounded up. A number that is not finite becomes null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.certificate import AlphaSplit, Certificate
+from certify.mixture import Mixture
+from certify.ood import CertifiedScore, Ood
+from export.bundle import InputSpec
+from serving.errors import InvalidInput
+from serving.messages import Answer, Options, Prediction
+from serving.wire import options as wire_options
+from serving.wire import rows, strict_json
+from serving.wire.strict_json import shown
+
+_OWN_KEYS = ("instances", "input")
+Document = dict[str, object]
+
+
+def decode(
+    body: bytes, spec: InputSpec, max_rows: int, query: Mapping[str, object]
+) -> tuple[NDArray[np.generic], Options]:
+    """The rows and options of one request; `query` are options that came beside the body."""
+    fields = strict_json.loads(body)
+    unknown = [key for key in fields if key not in _OWN_KEYS and key not in wire_options.KINDS]
+    if unknown:
+        known = ", ".join((*_OWN_KEYS, *wire_options.KINDS))
+        raise InvalidInput(f"unknown key {shown(unknown[0])}; known are {known}")
+    given = wire_options.from_json({key: value for key, value in fields.items() if key not in _OWN_KEYS})
+    return _rows(fields, spec, max_rows), wire_options.build(query, given)
+
+
+def _rows(fields: Mapping[str, object], spec: InputSpec, max_rows: int) -> NDArray[np.generic]:
+    instances, form = fields.get("instances"), fields.get("input", "grid")
+    if not isinstance(instances, list) or not instances:
+        raise InvalidInput(f'expected "instances", an array of one or more inputs of shape {list(spec.shape)}')
+    if len(instances) > max_rows:
+        raise InvalidInput(f"instances holds {len(instances)} rows, over the limit of {max_rows}; send fewer at a time")
+    leaves = rows.flattened(instances, (len(instances), *spec.shape), "instances")
+    shape = (-1, *spec.shape)
+    if form == "values":
+        return rows.numbers(leaves, "instances").reshape(shape)
+    if form != "grid":
+        raise InvalidInput(f'input is {shown(form)}; expected "grid" (integers 0 to {spec.top}) or "values"')
+    hint = f'of the grid, 0 to {spec.top}; for numbers in {spec.units} say "input": "values"'
+    return rows.integers(leaves, "instances", hint).reshape(shape)
+
+
+def encode(answer: Answer, options: Options) -> Document:
+    """The answer document; `options` are those of the request, for the parts that were left out."""
+    return {"predictions": [_prediction(answer, each, options) for each in answer.predictions]}
+
+
+def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
+    wanted = options.outputs is None or "probabilities" in options.outputs
+    document: Document = {
+        "label": answer.labels[each.class_index],
+        "class_index": each.class_index,
+        "probabilities": [_number(p) for p in each.probabilities.tolist()] if wanted else None,
+        "certificate": each.certificate and _certificate(each.certificate, answer.labels),
+        "ood": each.ood and _ood(each.ood),
+        "mixture": each.mixture and _mixture(each.mixture, answer.labels),
+        "alpha": each.alpha,
+        "alpha_split": _split(each.alpha_split),
+        "draws": each.draws,
+        "lost_draws": each.lost_draws,
+        "model": {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.digest},
+    }
+    if each.input is not None and each.input.snapped:
+        document["input"] = {"snapped": True, "snap_distance": each.input.snap_distance}
+    return document
+
+
+def _certificate(certificate: Certificate, labels: tuple[str, ...]) -> Document:
+    abstained = certificate.class_index is None
+    return {
+        "status": certificate.status,
+        "label": None if abstained else labels[certificate.class_index or 0],
+        "radius": _number(certificate.radius),
+        "norm": certificate.norm,
+        "sigma": certificate.sigma,
+        "p_a_lower": certificate.p_a_lower,
+        "p_b_upper": certificate.p_b_upper,
+        "procedure": certificate.procedure,
+        "target_radius": certificate.target_radius,
+    }
+
+
+def _ood(ood: Ood) -> Document:
+    return {
+        "score": _number(ood.score),
+        "p_value": ood.p_value,
+        "in_distribution": ood.in_distribution,
+        "threshold": _number(ood.threshold),
+        "certified": ood.certified and _certified(ood.certified),
+    }
+
+
+def _certified(certified: CertifiedScore) -> Document:
+    return {
+        "verdict": certified.verdict,
+        "score_lower": _number(certified.score_lower),
+        "score_upper": _number(certified.score_upper),
+        "radius": certified.radius,
+    }
+
+
+def _mixture(mixture: Mixture, labels: tuple[str, ...]) -> Document:
+    return {
+        "label": labels[mixture.class_index],
+        "probabilities": [_number(p) for p in mixture.probabilities],
+        "robust_weight": mixture.robust_weight,
+        "radius": _number(mixture.radius),
+    }
+
+
+def _split(split: AlphaSplit) -> Document:
+    return {
+        "class": split.of_class,
+        "upper": split.of_upper,
+        "threshold": split.of_threshold,
+        "interval": split.of_interval,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

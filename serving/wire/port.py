@@ -1,0 +1,34 @@
+"""What a wire needs of the gateway. Wires program against this and know nothing behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from serving.config import Limits
+from serving.messages import Answer, Model, PredictRequest
+
+
+class Gateway(Protocol):
+    """Admission, defaults and limits, keys, and the way to an engine."""
+
+    limits: Limits
+
+    async def predict(self, request: PredictRequest) -> Answer:
+        """The answer to every row. Raises `CertserveError`; cancelling the awaiting task cancels the work."""
+        ...
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """A served model, the newest if no version is named. Raises `NotFound`."""
+        ...
+
+    def models(self) -> list[Model]:
+        """Every served model and version."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether every model is loaded and has reproduced its golden outputs."""
+        ...
+
+    def observe(self, protocol: str, code: str, seconds: float) -> None:
+        """Count one finished request; a wire calls it once for each predict or infer."""
+        ...

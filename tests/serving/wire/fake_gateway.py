@@ -1,0 +1,148 @@
+"""A gateway that answers without an engine: fixed claims, a record of what it was asked, and failures on demand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from certify.certificate import AlphaSplit, Certificate, LowerBound
+from certify.mixture import Mixture
+from certify.ood import CertifiedScore, Ood
+from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec
+from serving.config import Limits
+from serving.errors import NotFound
+from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
+
+DIGEST = "sha256:" + "0" * 64
+SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
+
+
+def manifest(name="pictures", version="1", shape=(1, 28, 28), layout="CHW", high=255.0, **changes):
+    fields = {
+        "format": "certserve-bundle/1",
+        "name": name,
+        "version": version,
+        "description": "for tests of the wires",
+        "labels": tuple(f"class {i}" for i in range(4)),
+        "input": InputSpec(name="image", shape=shape, layout=layout, low=0.0, step=1.0, high=high, units="steps"),
+        "noise": NoiseSpec(stream="noise-v1", sigma=16.0, sigma_steps=16.0),
+        "alpha_split": AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        "ood": OodSpec(
+            score="md", normalised=False, score_draws=32, target_tpr=0.95, eta=0.01, threshold=8.5, radius=8.0
+        ),
+        "mixture": MixtureSpec(robust_weight=0.9),
+        "defaults": Defaults(target_radius=8.0),
+    }
+    return Manifest(**{**fields, **changes})
+
+
+def model(**settings):
+    return Model(manifest=manifest(**settings), digest=DIGEST)
+
+
+CERTIFIED = Certificate(
+    status="certified",
+    procedure="target",
+    sigma=15.999999999999998,
+    bound=LowerBound(class_index=2, complement=0.023, draws=384, alpha=0.0005),
+    p_b_upper=0.021,
+    draws=384,
+    lost=0,
+    target_radius=8.0,
+)
+ABSTAINED = Certificate(
+    status="undecided", procedure="best", sigma=15.999999999999998, bound=None, p_b_upper=0.7, draws=64, lost=32
+)
+INSIDE = Ood(
+    score=5.1,
+    p_value=0.62,
+    in_distribution=True,
+    threshold=8.5,
+    certified=CertifiedScore(verdict="in_distribution", score_lower=3.9, score_upper=6.8, radius=8.0),
+)
+INFINITE = Ood(
+    score=float("inf"),
+    p_value=0.001,
+    in_distribution=False,
+    threshold=8.5,
+    certified=CertifiedScore(verdict="undetermined", score_lower=3.9, score_upper=None, radius=8.0),
+)
+MIXED = Mixture(class_index=2, probabilities=(0.1, 0.05, 0.8, 0.05), robust_weight=0.9, radius=6.5)
+SHARES = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
+
+
+def prediction(certificate=CERTIFIED, ood=INSIDE, mixture=MIXED, input=None):
+    return Prediction(
+        class_index=3,
+        probabilities=SHARES,
+        certificate=certificate,
+        ood=ood,
+        mixture=mixture,
+        alpha=0.001,
+        alpha_split=SPLIT,
+        draws=384,
+        lost_draws=0,
+        input=input,
+    )
+
+
+ROWS = (
+    prediction(),
+    prediction(certificate=ABSTAINED, ood=INFINITE, input=InputNote(snapped=True, snap_distance=0.25)),
+    prediction(certificate=None, ood=None, mixture=None),
+)
+"""All that is there, all that can be absent inside, and all that can be absent."""
+
+
+def answer(*rows, of=None):
+    of = of or model()
+    identity = ModelIdentity(name=of.manifest.name, version=of.manifest.version, digest=of.digest)
+    return Answer(
+        model=identity, labels=of.manifest.labels, predictions=rows or ROWS, queue_s=0.000125, compute_s=0.0025
+    )
+
+
+class FakeGateway:
+    """Serves `models`; answers the rows of ROWS in turn, unless `failure` is set or `hold` is not."""
+
+    def __init__(self, *models, limits=None):
+        self.limits = limits or Limits()
+        self._models = list(models) or [model(), model(version="2"), model(name="rgb", shape=(8, 8, 3), layout="HWC")]
+        self.is_ready = True
+        self.failure = None
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.asked = []
+        self.observed = []
+        self.cancelled = 0
+
+    async def predict(self, request):
+        self.asked.append(request)
+        try:
+            await self.hold.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.failure:
+            raise self.failure
+        rows = [ROWS[i % len(ROWS)] for i in range(len(request.inputs))]
+        return answer(*rows, of=self.model(request.model, request.version))
+
+    def model(self, name, version=None):
+        found = [
+            each for each in self._models if each.manifest.name == name and version in (None, each.manifest.version)
+        ]
+        if not found:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        return max(found, key=lambda each: int(each.manifest.version))
+
+    def models(self):
+        return self._models
+
+    def ready(self):
+        return self.is_ready
+
+    def observe(self, protocol, code, seconds):
+        assert seconds >= 0
+        self.observed.append((protocol, code))
