@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -191,9 +192,10 @@ class Bundle:
 
     @property
     def sigma(self) -> float:
-        """The noise in the caller's units, rounded down: no radius gains by the product's rounding."""
-        spec = self.manifest
-        return min(spec.noise.sigma, math.nextafter(spec.noise.sigma_steps * spec.input.step, 0.0))
+        """The noise in the caller's units, never above the exact product of steps and step, which bounds every radius."""
+        exact = Fraction(self.manifest.noise.sigma_steps) * Fraction(self.manifest.input.step)
+        declared = self.manifest.noise.sigma
+        return declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
 
 
 def load(folder: Path) -> Bundle:

@@ -20,7 +20,7 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
     scheduler = Scheduler()
     served = []
     for bundle in bundles:
-        runtime = OnnxRuntime(bundle, settings.provider, scheduler.batch_rows)
+        runtime = OnnxRuntime(bundle, settings.provider, scheduler.batch_rows, scheduler.base_rows)
         say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
         prove(bundle, runtime, scheduler.batch_rows, scheduler.base_rows)
         served.append(Served(bundle, runtime))

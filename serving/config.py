@@ -1,9 +1,15 @@
-"""Every setting of the server, read once by the command line."""
+"""Every setting of the server, read once: from the command line, or from the arguments of a Serve configuration file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting is unknown or cannot be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +25,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the server listens, what it serves and with what."""
+    """Where the server listens, what it serves and with what.
+
+    `models` the repository; `provider` cpu, cuda or tensorrt; `threads` of each engine, 0 for one a core; `gateways` and
+    `engines` are replicas under Ray.
+    """
 
     models: Path
     host: str = "127.0.0.1"
@@ -32,3 +42,18 @@ class Settings:
     gateways: int = 1
     engines: int = 1
     limits: Limits = Limits()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings and limits by name from one flat mapping; an unknown name is refused, so is a missing `models`."""
+        own = {field.name for field in fields(cls)} - {"limits"}
+        limits = {field.name for field in fields(Limits)}
+        unknown = sorted(set(values) - own - limits)
+        if unknown or "models" not in values:
+            what = f"unknown setting {', '.join(unknown)}" if unknown else "the setting models is missing"
+            raise SettingError(f"{what}; known are {', '.join(sorted(own | limits))}")
+        chosen: dict[str, Any] = {name: values[name] for name in own & set(values)}
+        for name in ("models", "noise_secret_file"):
+            if chosen.get(name) is not None:
+                chosen[name] = Path(chosen[name])
+        return cls(**chosen, limits=Limits(**{name: values[name] for name in limits & set(values)}))

@@ -135,6 +135,11 @@ class Engine:
         self._requests.discard(request)
         metrics.PENDING.set(self._scheduler.owed)
 
+    def check(self) -> None:
+        """Raise `RuntimeError` if a worker has died."""
+        if not self._closed and not all(thread.is_alive() for thread in self._threads):
+            raise RuntimeError("a worker of the engine has died; the replica has to be replaced")
+
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
         with self._wake:

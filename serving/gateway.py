@@ -8,7 +8,7 @@ from typing import Protocol
 
 from serving import metrics
 from serving.config import Limits
-from serving.errors import NotFound, Unavailable
+from serving.errors import NotFound
 from serving.messages import Answer, Model, ModelIdentity, PredictRequest, Reply, Task
 from serving.resolve import resolve
 
@@ -65,8 +65,6 @@ class Gateway:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         model = self.model(request.model, request.version)
         task, notes = resolve(request, model, self.limits, self._secret)
-        if not self.ready():
-            raise Unavailable("the models are not ready yet; try again", retry_after_s=2)
         reply = await self._predictor.predict(task)
         rows = tuple(replace(row, input=note) for row, note in zip(reply.predictions, notes, strict=True))
         answer = Answer(

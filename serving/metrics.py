@@ -21,6 +21,9 @@ from prometheus_client.registry import Collector
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+if FOLDER_VARIABLE in os.environ:
+    Path(os.environ[FOLDER_VARIABLE]).mkdir(parents=True, exist_ok=True)
+
 REQUESTS = Counter("certserve_requests", "Finished requests.", ["protocol", "code"])
 REQUEST_SECONDS = Histogram("certserve_request_seconds", "Time to answer a request.", ["protocol"], buckets=_BUCKETS)
 QUEUE_SECONDS = Histogram("certserve_queue_seconds", "Time from arrival to the first batch.", buckets=_BUCKETS)

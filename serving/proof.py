@@ -6,11 +6,16 @@ mates computes another function for each batch, and nothing would be proven of a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from serving.runtimes.protocol import Runtime
+
+_Run = Callable[[NDArray[np.int32]], tuple[NDArray[Any], ...]]
 
 
 class ProofError(RuntimeError):
@@ -33,8 +38,8 @@ def prove(bundle: Bundle, runtime: Runtime, batch_rows: int, base_rows: int) -> 
     )
 
 
-def _slots(inputs: NDArray[np.int32], rows: int, run, name: str) -> tuple[NDArray, ...]:  # type: ignore
-    """Run each input among mates that shift from batch to batch, and filling a batch alone; all must agree bit for bit."""
+def _slots(inputs: NDArray[np.int32], rows: int, run: _Run, name: str) -> tuple[NDArray[Any], ...]:
+    """Run each input filling a batch alone, and among mates that shift from batch to batch: bit for bit the same."""
     outputs = []
     for first in range(len(inputs)):
         mixed = run(inputs[(first + np.arange(rows)) % len(inputs)])

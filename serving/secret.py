@@ -19,14 +19,29 @@ class SecretError(RuntimeError):
     """The noise secret cannot be read or kept."""
 
 
-def noise_secret(file: Path | None) -> bytes:
-    """The secret in `file`; without one, that in the user's state folder, made at first use with mode 0600."""
-    if file is not None:
-        return _read(file)
-    kept = _state_folder() / "noise-secret"
-    if not kept.exists():
-        _make(kept)
-    return _read(kept)
+def secret_file(file: Path | None) -> Path:
+    """Where the secret is: `file`, or the user's state folder, where it is made at first use with mode 0600."""
+    if file is None:
+        file = _state_folder() / "noise-secret"
+        if not file.exists():
+            _make(file)
+    read_secret(file)
+    return file
+
+
+def read_secret(file: Path) -> bytes:
+    """The secret in `file`. Raises `SecretError` if it cannot be read or is too short."""
+    try:
+        secret = file.read_bytes()
+    except OSError as error:
+        raise SecretError(
+            f"the noise secret {file} cannot be read: {error.strerror}; expected {_BYTES} bytes"
+        ) from error
+    if len(secret) < 16:
+        raise SecretError(
+            f"the noise secret {file} has {len(secret)} bytes; expected {_BYTES} random ones, at least 16"
+        )
+    return secret
 
 
 def key_id(secret: bytes) -> str:
@@ -36,20 +51,6 @@ def key_id(secret: bytes) -> str:
 
 def _state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "certserve"
-
-
-def _read(file: Path) -> bytes:
-    try:
-        secret = file.read_bytes()
-    except OSError as error:
-        raise SecretError(
-            f"the noise secret {file} cannot be read ({error.strerror}); give a file of {_BYTES} bytes"
-        ) from error
-    if len(secret) < 16:
-        raise SecretError(
-            f"the noise secret {file} has {len(secret)} bytes; expected at least 16, better {_BYTES} random ones"
-        )
-    return secret
 
 
 def _make(file: Path) -> None:

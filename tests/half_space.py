@@ -33,6 +33,7 @@ CUT = 127
 SIGMA = 16.0
 COORDINATES = 4
 THRESHOLD = 160.0
+SPLIT = AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 LABELS = ("below", "above")
 
 
@@ -47,8 +48,10 @@ def true_radius(lattice: NDArray[np.integer]) -> tuple[int, float]:
     return (1 if distance > 0 else 0), abs(distance)
 
 
-def write_half_space(folder: Path, name: str = "half-space", version: str = "1", description: str = "") -> Bundle:
-    """Write the bundle to `folder/<name>/<version>`."""
+def write_half_space(
+    folder: Path, name: str = "half-space", version: str = "1", description: str = "", class_alone: bool = False
+) -> Bundle:
+    """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score."""
     noisy, base = _noisy(), _base()
     grid = np.array([[x, 1, 2, 3] for x in (60, 100, 120, 135, 150, 250)], dtype=np.int32)
     logits = np.stack([CUT - grid[:, 0], grid[:, 0] - CUT], axis=1).astype(np.float32) * np.float32(0.05)
@@ -63,8 +66,10 @@ def write_half_space(folder: Path, name: str = "half-space", version: str = "1",
             name="features", shape=(COORDINATES,), layout="features", low=0.0, step=1.0, high=255.0, units="steps"
         ),
         noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA),
-        alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
-        ood=OodSpec(
+        alpha_split=AlphaShares(of_class=1.0, upper=0.0) if class_alone else SPLIT,
+        ood=None
+        if class_alone
+        else OodSpec(
             score="md",
             normalised=False,
             score_draws=32,
@@ -89,7 +94,7 @@ def write_half_space(folder: Path, name: str = "half-space", version: str = "1",
             votes=(grid[:, 0] > CUT).astype(np.int64),
             scores=grid[:, 0].astype(np.float32),
         ),
-        calibration=np.linspace(0.0, 180.0, 999),
+        calibration=None if class_alone else np.linspace(0.0, 180.0, 999),
     )
 
 

@@ -6,6 +6,7 @@ A provider that is asked for and absent is refused: ONNX Runtime itself would ru
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,19 @@ class ProviderError(RuntimeError):
 class OnnxRuntime:
     """The two graphs of a bundle in sessions of one thread each: the workers of the engine are the threads."""
 
-    def __init__(self, bundle: Bundle, provider: str = "cpu", batch_rows: int = 128, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "cpu",
+        batch_rows: int = 128,
+        base_rows: int = 8,
+        cache: Path | None = None,
+    ) -> None:
         check_one_distribution()
-        self._batch_rows = batch_rows
-        self._base = _session(bundle.base, provider, bundle, 1, cache)
-        self._noisy = (
-            self._base if bundle.noisy == bundle.base else _session(bundle.noisy, provider, bundle, batch_rows, cache)
-        )
+        self._base = _session(bundle.base, provider, tensorrt_settings(bundle, base_rows, cache))
+        one = bundle.noisy == bundle.base
+        fixed = tensorrt_settings(bundle, batch_rows, cache)
+        self._noisy = self._base if one else _session(bundle.noisy, provider, fixed)
         self._provider = self._noisy.get_providers()[0]
 
     @property
@@ -56,6 +63,13 @@ class OnnxRuntime:
         return np.asarray(vote), np.asarray(score)
 
 
+def open_graph(graph: bytes) -> Callable[[NDArray[np.int32]], list[NDArray[np.generic]]]:
+    """Any graph of one input on the CPU, as a function from its input to all its outputs."""
+    session = _session(graph, "cpu", {})
+    (name,) = (each.name for each in session.get_inputs())
+    return lambda lattice: list(session.run(None, {name: lattice}))
+
+
 def check_one_distribution() -> None:
     """Refuse to start beside a second build of ONNX Runtime: they write into one folder and break each other."""
     found = sorted({d.metadata["Name"] for d in distributions() if d.metadata["Name"] in _DISTRIBUTIONS})
@@ -63,9 +77,7 @@ def check_one_distribution() -> None:
         raise ProviderError(f"{' and '.join(found)} are both installed; remove all of them and install one")
 
 
-def _session(
-    graph: bytes, provider: str, bundle: Bundle, rows: int, cache: Path | None
-) -> onnxruntime.InferenceSession:
+def _session(graph: bytes, provider: str, profile: dict[str, str]) -> onnxruntime.InferenceSession:
     if provider not in PROVIDERS:
         raise ProviderError(f"unknown provider {provider!r}; expected one of {', '.join(PROVIDERS)}")
     name, settings = PROVIDERS[provider]
@@ -76,7 +88,7 @@ def _session(
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     if provider == "tensorrt":
-        settings = settings | tensorrt_settings(bundle, rows, cache)
+        settings = settings | profile
     providers: list[Any] = [(name, settings)]
     if provider == "tensorrt":
         providers.append(PROVIDERS["cuda"])

@@ -4,29 +4,30 @@ import os
 
 import pytest
 
-from serving.secret import SecretError, key_id, noise_secret
+from serving.secret import SecretError, key_id, read_secret, secret_file
 
 
 def test_a_secret_is_made_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    first = noise_secret(None)
+    kept = secret_file(None)
+    first = read_secret(kept)
     assert len(first) == 32
-    assert noise_secret(None) == first
-    kept = tmp_path / "certserve" / "noise-secret"
+    assert (secret_file(None), read_secret(kept)) == (kept, first)
+    assert kept == tmp_path / "certserve" / "noise-secret"
     assert kept.stat().st_mode & 0o777 == 0o600
     assert os.listdir(kept.parent) == ["noise-secret"]
-    assert noise_secret(kept) == first
+    assert secret_file(kept) == kept
 
 
 def test_a_secret_that_cannot_be_kept_or_read_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"short")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(SecretError, match="--noise-secret-file"):
-        noise_secret(None)
+        secret_file(None)
     with pytest.raises(SecretError, match="5 bytes"):
-        noise_secret(tmp_path / "file")
+        secret_file(tmp_path / "file")
     with pytest.raises(SecretError, match="cannot be read"):
-        noise_secret(tmp_path / "none")
+        secret_file(tmp_path / "none")
 
 
 def test_a_key_id_tells_secrets_apart_and_reveals_none():

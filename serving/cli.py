@@ -1,0 +1,198 @@
+"""The command line: `certserve serve`, `predict`, `recipe` and `evaluate`.
+
+The composition root: the only module that joins the server with `export`, which it imports when it is asked to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from export.bundle import BundleError
+from serving.config import Limits, SettingError, Settings
+from serving.errors import CertserveError
+from serving.secret import VARIABLE, SecretError, key_id, read_secret, secret_file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what goes wrong is said in one line, with exit code 1."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    try:
+        options.run(options)
+    except (BundleError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:
+        print(f"certserve: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"certserve: this command needs {error.name}; install certserve[export]", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="certserve", description="Inference whose every answer says what is guaranteed."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_serve(commands)
+    _add_predict(commands)
+    _add_recipe(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="serve the bundles of a repository over HTTP and gRPC")
+    serve.add_argument("models", type=Path, help="folder of bundles: <name>/<version>/")
+    serve.add_argument("--local", action="store_true", help="one process, without Ray")
+    for field in [*fields(Settings), *fields(Limits)]:
+        if field.name in ("models", "limits"):
+            continue
+        kind = Path if field.name == "noise_secret_file" else type(field.default)
+        serve.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="(%(default)s)")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    names = [field.name for field in [*fields(Settings), *fields(Limits)] if field.name != "limits"]
+    values = {name: getattr(options, name) for name in names}
+    values["models"] = options.models.resolve()
+    # Resolved here, so that every process reads the same file.
+    values["noise_secret_file"] = secret_file(options.noise_secret_file or _from_environment()).resolve()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve_until_told(Settings.from_mapping(values), options.local))
+
+
+def _from_environment() -> Path | None:
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else None
+
+
+async def _serve_until_told(settings: Settings, local: bool) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    assert settings.noise_secret_file is not None
+    _say(f"noise key id {key_id(read_secret(settings.noise_secret_file))}")
+    async with _home(settings, local):
+        _announce(settings)
+        await stop.wait()
+
+
+def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextManager[Any]:
+    assert settings.noise_secret_file is not None
+    if local:
+        from serving.local import running
+
+        return running(settings, read_secret(settings.noise_secret_file), _say)
+    from serving import ray_environment
+
+    scratch = ray_environment.prepare()
+    from serving import on_ray
+
+    return on_ray.running(settings, scratch, _say)
+
+
+def _say(text: str) -> None:
+    print(f"certserve: {text}", file=sys.stderr, flush=True)
+
+
+def _announce(settings: Settings) -> None:
+    http, grpc = f"http://{settings.host}:{settings.http_port}", f"{settings.host}:{settings.grpc_port}"
+    picture = Path("examples/sneaker.png")
+    certserve = shlex.quote(str(Path(sys.argv[0])))
+    _say(
+        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{settings.host}:{settings.metrics_port}/metrics. Try\n\n"
+        f"  curl -s --data-binary @{picture} -H 'Content-Type: image/png' \\\n"
+        f"    '{http}/v1/models/fashion-mnist:predict?certify=target&target_radius=0.5'\n\n"
+        f"  {certserve} predict {picture} --grpc {grpc} --certify target --target-radius 0.5\n\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="send one picture and print the answer")
+    predict.add_argument("picture", type=Path, help="a PNG or JPEG file")
+    predict.add_argument("--model", default="fashion-mnist", help="(%(default)s)")
+    predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
+    predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1) instead")
+    predict.add_argument("--certify", choices=("off", "target", "best", "fixed"))
+    predict.add_argument("--target-radius", type=float)
+    predict.add_argument("--max-draws", type=int)
+    predict.add_argument("--draws", type=int)
+    predict.add_argument("--alpha", type=float)
+    predict.add_argument("--deadline-ms", type=int)
+    predict.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from serving import client
+
+    asked = {
+        name: value
+        for name in ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline_ms")
+        if (value := getattr(options, name)) is not None
+    }
+    picture = options.picture.read_bytes()
+    kind = "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg"
+    if options.grpc:
+        answer = client.predict_grpc(options.grpc, options.model, picture, kind, asked)
+    else:
+        answer = client.predict_http(options.url, options.model, picture, kind, asked)
+    print(json.dumps(answer, indent=1))
+
+
+def _add_recipe(commands: Any) -> None:
+    recipe = commands.add_parser(
+        "recipe", help="train, export, fit and calibrate a bundled model (needs certserve[export])"
+    )
+    recipe.add_argument("name", choices=("fashion-mnist",))
+    recipe.add_argument("--data", type=Path, required=True, help="a folder of the four IDX files")
+    recipe.add_argument(
+        "--work", type=Path, default=Path("work"), help="checkpoints; training resumes here (%(default)s)"
+    )
+    recipe.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
+    recipe.set_defaults(run=_recipe)
+
+
+def _recipe(options: argparse.Namespace) -> None:
+    from export.recipes import fashion_mnist
+    from serving.runtimes.onnx_runtime import open_graph
+
+    bundle = fashion_mnist.run(options.data, options.work, options.out, open_graph)
+    print(f"wrote {bundle.manifest.name}/{bundle.manifest.version} {bundle.digest}")
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a bundle on a test set and print a table")
+    evaluate.add_argument("bundle", type=Path, help="a bundle's folder")
+    evaluate.add_argument("--data", type=Path, required=True, help="a folder with the IDX files t10k-*")
+    evaluate.add_argument(
+        "--outside", type=Path, action="append", default=[], metavar="FOLDER/NAME", help="a set of foreign pictures"
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from export.bundle import load
+    from export.evaluate import evaluate, markdown
+    from export.outside import outside_sets
+    from export.recipes.idx import read_split
+    from serving.runtimes.onnx_runtime import OnnxRuntime
+
+    bundle, test = load(options.bundle), read_split(options.data, "t10k")
+    runtime, images = OnnxRuntime(bundle), test.images[:, None]
+    outside = {each.name: read_split(each.parent, each.name).images[:, None] for each in options.outside}
+    outside |= outside_sets(images[::4], seed=0)
+    print(markdown(evaluate(bundle, runtime.noisy, runtime.base, images, test.labels, outside)))

@@ -1,0 +1,223 @@
+"""The server as a Ray Serve application: gateways as ingress, engine replicas behind them, one a device.
+
+The only module that imports ray. HTTP comes in by Serve's ingress in HAProxy and throughput mode; gRPC by a grpc.aio
+server of each gateway's own, on a port that the gateways of one host share. A frozen `Task` crosses to an engine and a
+`Reply`, or an error as a value, comes back: Ray would wrap an exception in a text with its traceback. A replica that
+dies loses nothing: draws are keyed, so the task is sent again until its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from export.bundle import load_repository
+from serving import metrics
+from serving.assembly import build_engine, models
+from serving.config import Settings
+from serving.errors import CertserveError, Unavailable
+from serving.gateway import Gateway
+from serving.messages import Reply, Task
+from serving.secret import read_secret, secret_file
+from serving.wire.grpc_server import build_server
+from serving.wire.http_server import build_app
+
+APPLICATION = "certserve"
+_DRAIN_S = 5.0
+_RETRY_PAUSE_S = 0.2
+_PROBE_S = 1.0
+_OBJECT_STORE_BYTES = 256 * 2**20
+
+
+class EngineReplica:
+    """One engine on one device."""
+
+    def __init__(self, settings: Settings) -> None:
+        metrics.serve(settings.host, settings.metrics_port)
+        self._engine = build_engine(load_repository(settings.models), settings)
+
+    async def predict(self, task: Task) -> Reply | CertserveError:
+        """The answer, or the refusal as a value."""
+        try:
+            return await self._engine.predict(task)
+        except CertserveError as error:
+            return error
+
+    async def ready(self) -> bool:
+        """Answers once the models are proven: the constructor returns no sooner."""
+        return True
+
+    def check_health(self) -> None:
+        """Asked by Ray: raises if a worker has died, so that the replica is replaced."""
+        self._engine.check()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_engine"):
+            self._engine.close()
+
+
+class GatewayReplica:
+    """The wires of one gateway: the HTTP application that Serve runs, and a gRPC server of its own."""
+
+    def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
+        self._settings = settings
+        self._engines = _Engines(engine)
+        metrics.serve(settings.host, settings.metrics_port)
+
+    async def __serve_build_asgi_app__(self) -> Starlette:
+        settings = self._settings
+        bundles = await asyncio.to_thread(load_repository, settings.models)
+        secret = read_secret(secret_file(settings.noise_secret_file))
+        gateway = Gateway(models(bundles), self._engines, secret, settings.limits, lambda: self._engines.ready)
+        self._probing = asyncio.create_task(self._engines.probe())
+        self._grpc, _ = build_server(gateway, f"{settings.host}:{settings.grpc_port}")
+        await self._grpc.start()
+        return build_app(gateway)
+
+    async def __del__(self) -> None:
+        if hasattr(self, "_grpc"):
+            self._probing.cancel()
+            await self._grpc.stop(self._settings.limits.max_deadline_ms / 1000)
+
+
+class _Engines:
+    """Sends tasks to engine replicas, and again to another when one dies, until the deadline."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+        self.ready = False
+
+    async def predict(self, task: Task) -> Reply:
+        """See `Predictor.predict`."""
+        deadline = time.monotonic() + task.timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                # An engine answers within the deadline; the grace is for the way there and back.
+                outcome = await _within(left + 1.0, self._handle.predict.remote(replace(task, timeout_s=left)))
+            except (RayError, RayServeException, TimeoutError):
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                continue
+            if isinstance(outcome, CertserveError):
+                raise outcome
+            if isinstance(outcome, Reply):
+                return outcome
+        raise Unavailable("no engine answered before the deadline; try again", retry_after_s=2)
+
+    async def probe(self) -> None:
+        """Keep `ready` true to the facts."""
+        while True:
+            try:
+                self.ready = bool(await _within(5 * _PROBE_S, self._handle.ready.remote()))
+            except (RayError, RayServeException, TimeoutError):
+                self.ready = False
+            await asyncio.sleep(_PROBE_S)
+
+
+async def _within(seconds: float, response: Any) -> Any:
+    """The value of a Serve response; it is cancelled, engine and all, if the caller is or the time is over."""
+
+    async def value() -> Any:
+        return await response
+
+    try:
+        return await asyncio.wait_for(value(), seconds)
+    except (asyncio.CancelledError, TimeoutError):
+        response.cancel()
+        raise
+
+
+def application(args: dict[str, Any]) -> serve.Application:
+    """The application for a Serve configuration file: `import_path: serving.on_ray:application`, settings as `args`."""
+    counts = Path(tempfile.gettempdir()) / f"certserve-metrics-{uuid.uuid4().hex[:12]}"
+    return build(Settings.from_mapping(args), counts)
+
+
+def build(settings: Settings, counts: Path) -> serve.Application:
+    """Gateways bound to engines. Their processes keep their counts in the folder `counts` of each host."""
+    environment = {"env_vars": {metrics.FOLDER_VARIABLE: str(counts)}}
+    device = {"num_gpus": 1} if settings.provider != "cpu" else {"num_cpus": 1}
+    engine = _deployment(EngineReplica, "engine", settings, settings.engines, {"runtime_env": environment, **device})
+    ingress = serve.ingress()(GatewayReplica)
+    gateway = _deployment(ingress, "gateway", settings, settings.gateways, {"runtime_env": environment, "num_cpus": 0})
+    bound: serve.Application = gateway.bind(settings, engine.bind(settings))
+    return bound
+
+
+def _deployment(kind: Any, name: str, settings: Settings, replicas: int, actor: dict[str, Any]) -> serve.Deployment:
+    deployment: serve.Deployment = serve.deployment(
+        name=name,
+        num_replicas=replicas,
+        ray_actor_options=actor,
+        max_ongoing_requests=10_000,  # admission is the engine's, by owed draws
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=settings.limits.max_deadline_ms / 1000 + _DRAIN_S,
+    )(kind)
+    return deployment
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, scratch: Path, say: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[None]:
+    """Serve on a Ray of our own while the context is open; every process that it started is gone afterwards.
+
+    `scratch` is what `ray_environment.prepare` gave; it is removed at the end. The bundles are read here first, so that a
+    broken one stops the start by name.
+    """
+    say(f"reading the bundles in {settings.models}")
+    load_repository(settings.models)
+    say("starting Ray (some seconds)")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        _start_ray(settings, scratch)
+        say(f"proving the models on {settings.engines} engine(s)")
+        application = build(settings, scratch / "metrics")
+        await asyncio.to_thread(serve.run, application, name=APPLICATION, route_prefix="/")
+        yield
+    finally:
+        say("stopping: requests in flight are answered first")
+        await asyncio.to_thread(_stop)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start_ray(settings: Settings, scratch: Path) -> None:
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(scratch),
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        num_cpus=max(settings.engines, os.cpu_count() or 1),
+    )
+    quiet = {"log_level": "ERROR", "enable_access_log": False}
+    serve.start(http_options={"host": settings.host, "port": settings.http_port}, logging_config=quiet)
+
+
+def _stop() -> None:
+    if not ray.is_initialized():
+        return
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Serve has set its own meanwhile
+    # The application goes first: a bare shutdown cuts what is in flight.
+    with contextlib.suppress(RayError, RayServeException):
+        serve.delete(APPLICATION)
+    ray.shutdown()

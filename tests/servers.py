@@ -1,0 +1,134 @@
+"""Real servers for tests: in this process, or started from the command line and stopped by process id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from serving.config import Settings
+from serving.local import running
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET = b"s" * 32
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server under test is reached."""
+
+    http: str
+    grpc: str
+    metrics: str = ""
+    process: int = 0
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@asynccontextmanager
+async def in_process(models: Path, **settings):
+    """The local server on this loop, without metrics."""
+    http, grpc = free_ports(2)
+    wanted = Settings(models=models, http_port=http, grpc_port=grpc, metrics_port=0, **settings)
+    async with running(wanted, SECRET):
+        yield Address(f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+
+
+@contextmanager
+def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SECRET) -> Iterator[Address]:
+    """`certserve serve` as a user starts it. Stopped by Ctrl-C; it must leave no process of its own behind."""
+    http, grpc, metrics = free_ports(3)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "secret").write_bytes(secret)
+        command = [
+            *(str(Path(sys.executable).with_name("certserve")), "serve", str(models), *(["--local"] if local else [])),
+            *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
+            *("--noise-secret-file", str(Path(folder) / "secret"), *arguments),
+        ]
+        stats, counts = free_ports(2)
+        environment = os.environ | {
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(counts),
+        }
+        log = Path(folder) / "log"
+        with log.open("wb") as stream:
+            server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stream, stdout=stream)
+        family: set[psutil.Process] = set()
+        try:
+            address = Address(
+                f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"http://127.0.0.1:{metrics}/metrics", server.pid
+            )
+            _wait_until_ready(server, address, log)
+            yield address
+        finally:
+            family |= set(psutil.Process(server.pid).children(recursive=True)) if server.poll() is None else set()
+            left = _stop(server, family)
+        assert server.returncode == 0, log.read_text()
+        assert not left, f"left behind: {left}"
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, log: Path, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise AssertionError(f"the server ended with {server.returncode}:\n{log.read_text()}")
+        if "ready:" in log.read_text():
+            with httpx.Client(timeout=5) as client:
+                if client.get(f"{address.http}/v2/health/ready").status_code == 200:
+                    return
+        time.sleep(0.1)
+    raise AssertionError(f"not ready after {seconds} s:\n{log.read_text()}")
+
+
+def _stop(server: subprocess.Popen[bytes], family: set[psutil.Process]) -> list[psutil.Process]:
+    """Ctrl-C; what is still there after a while is reported, and ended by process id."""
+    server.send_signal(signal.SIGINT)
+    try:
+        server.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        server.kill()
+    _, alive = psutil.wait_procs(family, timeout=15)
+    for process in alive:
+        process.kill()
+    return alive
+
+
+async def post_rows(address: Address, model: str, rows: list[list[int]], **query) -> list[dict]:
+    """The predictions of some rows over the friendly route."""
+    async with httpx.AsyncClient(timeout=120) as client:
+        answer = await client.post(f"{address.http}/v1/models/{model}:predict", params=query, json={"instances": rows})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["predictions"]
+
+
+async def in_batches(address: Address, model: str, rows: list[list[int]], size: int = 100, **query) -> list[dict]:
+    """Many rows, in requests of `size`, a few of them at a time."""
+    gate = asyncio.Semaphore(4)
+
+    async def one(batch: list[list[int]]) -> list[dict]:
+        async with gate:
+            return await post_rows(address, model, batch, deadline_ms=60_000, **query)
+
+    answers = await asyncio.gather(*(one(rows[i : i + size]) for i in range(0, len(rows), size)))
+    return [row for answer in answers for row in answer]

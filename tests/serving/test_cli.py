@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.cli import main
+from serving.config import SettingError, Settings
+from tests.half_space import write_half_space
+
+
+def test_a_broken_bundle_stops_the_start_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_half_space(tmp_path / "models")
+    (tmp_path / "models" / "half-space" / "1" / "noisy.onnx").write_bytes(b"spoiled")
+    assert main(["serve", str(tmp_path / "models"), "--local"]) == 1
+    assert "noisy.onnx was altered" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(tmp_path, capsys, monkeypatch):
+    import socket
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    write_half_space(tmp_path / "models")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        status = main(["serve", str(tmp_path / "models"), "--local", "--http-port", port, "--grpc-port", "0"])
+    assert status == 1
+    assert f"HTTP port {port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
+
+
+def test_without_the_export_extra_the_message_names_it(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['tqdm'] = None\n"
+        "from serving.cli import main; sys.exit(main(['recipe', 'fashion-mnist', '--data', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "certserve[export]" in done.stderr
+
+
+def test_every_command_explains_itself(capsys):
+    for command in ("serve", "predict", "recipe", "evaluate"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert command in capsys.readouterr().out
+
+
+def test_settings_come_from_one_flat_mapping():
+    found = Settings.from_mapping({"models": "m", "engines": 2, "max_draws": 5_000, "noise_secret_file": "/s"})
+    assert (found.models, found.engines, found.limits.max_draws) == (Path("m"), 2, 5_000)
+    assert found.noise_secret_file == Path("/s")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"models": "m", "engine": 2}, "unknown setting engine; known are"), ({}, "models is missing")],
+)
+def test_a_setting_that_is_not_known_or_missing_is_named(values, message):
+    with pytest.raises(SettingError, match=message):
+        Settings.from_mapping(values)
+
+
+def test_predict_says_when_no_server_is_there(tmp_path, capsys):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG")
+    for wire in (["--url", "http://127.0.0.1:9"], ["--grpc", "127.0.0.1:9"]):
+        assert main(["predict", str(picture), *wire]) == 1
+        assert "certserve:" in capsys.readouterr().err
