@@ -1,0 +1,175 @@
+"""The bundled model on Ray Serve and in one process: real pictures, both wires, equal answers, wrong inputs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from serving import client
+from tests.e2e.pictures import clothes, digits, png, uniform_noise
+from tests.servers import ROOT, command_line
+
+pytestmark = pytest.mark.e2e
+MODEL = "fashion-mnist"
+BODY_LIMIT = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def ray():
+    with command_line(ROOT / "models", "--max-body-bytes", str(BODY_LIMIT), local=False) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def local():
+    with command_line(ROOT / "models", local=True) as address:
+        yield address
+
+
+@pytest.fixture(params=["ray", "local"])
+def home(request):
+    return request.getfixturevalue(request.param)
+
+
+def over_http(address, picture, **options):
+    return client.predict_http(address.http, MODEL, png(picture), "image/png", options)["predictions"][0]
+
+
+def over_grpc(address, picture, **options):
+    return client.predict_grpc(address.grpc, MODEL, png(picture), "image/png", options)["predictions"][0]
+
+
+def test_twenty_pictures_have_every_field_and_most_are_certified(home, tmp_path):
+    pictures = clothes(20)
+    answers = [over_http(home, picture) for picture in pictures]
+    for answer in answers:
+        assert set(answer) >= {
+            "label",
+            "class_index",
+            "probabilities",
+            "certificate",
+            "ood",
+            "mixture",
+            "alpha",
+            "draws",
+        }
+        assert set(answer["certificate"]) >= {"status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper"}
+        assert set(answer["ood"]) == {"score", "p_value", "in_distribution", "threshold", "certified"}
+        assert set(answer["mixture"]) == {"label", "probabilities", "robust_weight", "radius"}
+        assert answer["model"]["digest"].startswith("sha256:")
+    certified = [answer["certificate"]["status"] == "certified" for answer in answers]
+    print(f"\n{sum(certified)} of {len(certified)} pictures certified at the default target")
+    assert sum(certified) > 10
+    np.save(tmp_path / "pixels.npy", pictures[:, None])
+    command = [sys.executable, Path(__file__).with_name("triton_radii.py"), home.grpc, tmp_path / "pixels.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == str([answer["certificate"]["radius"] for answer in answers])
+
+
+@pytest.mark.parametrize(
+    "options", [{"certify": "target"}, {"certify": "fixed", "draws": 1_000}], ids=["target", "fixed"]
+)
+def test_asked_twice_answered_alike(ray, local, options):
+    picture = clothes(3)[2]
+    asks = [over_http, over_grpc]
+    answers = [ask(home, picture, **options) for home in (ray, local) for ask in asks for _ in range(2)]
+    for home in (ray, local):
+        answers += asyncio.run(in_a_crowd(home, picture, options))
+    assert len(answers) == 12
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def in_a_crowd(home, picture, options):
+    """The picture twice among 30 others, all at once."""
+    async with httpx.AsyncClient(timeout=120) as crowd:
+
+        async def ask(each, **query):
+            url = f"{home.http}/v1/models/{MODEL}:predict"
+            answer = await crowd.post(url, params=query, content=png(each), headers={"Content-Type": "image/png"})
+            assert answer.status_code == 200, answer.text
+            return answer.json()["predictions"][0]
+
+        asked = [ask(each, deadline_ms=60_000) for each in clothes(40)[10:]]
+        return (await asyncio.gather(ask(picture, **options), *asked, ask(picture, **options)))[:: len(asked) + 1]
+
+
+@pytest.mark.parametrize("options", [{"certify": "best", "max_draws": 320}, {"max_draws": 96, "target_radius": 0.9}])
+def test_equal_draws_give_equal_certificates(ray, local, options):
+    picture = clothes(5)[4]
+    answers = [ask(home, picture, **options) for home in (ray, local) for ask in (over_http, over_grpc)]
+    assert len({str((answer["draws"], answer["certificate"])) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(("name", "pictures"), [("digits", digits), ("uniform noise", lambda: uniform_noise(200))])
+def test_what_is_no_clothing_is_flagged(local, name, pictures):
+    with httpx.Client(timeout=120) as session:
+        body = {"instances": pictures()[:, None].tolist()}
+        answer = session.post(f"{local.http}/v1/models/{MODEL}:predict", params={"certify": "off"}, json=body)
+    rows = answer.json()["predictions"]
+    flagged = [not row["ood"]["in_distribution"] for row in rows]
+    print(f"\n{sum(flagged)} of {len(flagged)} pictures of {name} flagged out of distribution")
+    assert np.mean(flagged) >= 0.9
+
+
+def _huge_png() -> bytes:
+    """A valid PNG of 20,000 x 20,000 grey pixels, 400 million bytes when decoded, from few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = (20_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    packer, rows = zlib.compressobj(9), b""
+    for _ in range(200):
+        rows += packer.compress(bytes(20_001 * 100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows + packer.flush()) + chunk(b"IEND", b"")
+
+
+GOOD = png(clothes(1)[0])
+PREDICT, INFER = f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer"
+NAN = b'{"inputs":[{"name":"image","shape":[1,1,28,28],"datatype":"FP32","data":[NaN]}]}'
+BAD = [
+    ("a truncated PNG", PREDICT, GOOD[:-20], "image/png", 400, "truncated|cut short|incomplete|damaged"),
+    ("a huge PNG", PREDICT, _huge_png(), "image/png", 400, "28"),
+    ("another size", PREDICT, png(np.zeros((29, 28), np.uint8)), "image/png", 400, "28"),
+    ("another mode", PREDICT, png(np.zeros((28, 28, 3), np.uint8)), "image/png", 400, "grey|greyscale|gray"),
+    ("the wrong shape", PREDICT, b'{"instances":[[1,2,3]]}', "application/json", 400, "shape|28"),
+    ("NaN", INFER, NAN, "application/json", 400, "NaN|number"),
+    ("an unknown model", "/v1/models/nope:predict", GOOD, "image/png", 404, "unknown model: 'nope'"),
+    ("an unknown parameter", PREDICT + "?colour=red", GOOD, "image/png", 400, "colour"),
+    ("a negative radius", PREDICT + "?target_radius=-1", GOOD, "image/png", 400, "target_radius: expected 0 to"),
+    ("an empty body", PREDICT, b"", "image/png", 400, "empty"),
+    ("a body over the limit", PREDICT, b"x" * (BODY_LIMIT + 1), "image/png", 413, str(BODY_LIMIT)),
+    ("no picture", PREDICT, b"hello", "image/png", 400, "PNG"),
+    ("a receipt", PREDICT + "?receipt=true", GOOD, "image/png", 400, "not yet offered"),
+    ("another type", PREDICT, GOOD, "text/plain", 415, "image/png"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "body", "kind", "status", "said"), BAD, ids=[each[0] for each in BAD])
+def test_bad_input_is_refused_with_what_was_expected(ray, name, path, body, kind, status, said):
+    with httpx.Client(timeout=30) as session:
+        answer = session.post(ray.http + path, content=body, headers={"Content-Type": kind})
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
+        print(f"\n{name}: {answer.status_code} {answer.json()['error']}")
+        import re
+
+        assert re.search(said, answer.json()["error"], re.IGNORECASE)
+        good = session.post(ray.http + PREDICT, content=GOOD, headers={"Content-Type": "image/png"})
+        assert good.status_code == 200
+
+
+def test_metrics_cover_gateway_and_engine(home):
+    over_http(home, clothes(1)[0])
+    text = httpx.get(home.metrics).text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    assert float(values["certserve_draws_total"]) >= 32
+    assert float(values["certserve_models_loaded"]) == 1
+    assert any(name.startswith('certserve_requests_total{code="OK",protocol="http"}') for name in values)
+    assert float(values["certserve_draws_pending"]) == 0
