@@ -191,6 +191,11 @@ class Bundle:
     detector: Detector | None
 
     @property
+    def key(self) -> str:
+        """The bundle's place in a repository: "name/version"."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    @property
     def sigma(self) -> float:
         """The noise in the caller's units, never above the exact product of steps and step, which bounds every radius."""
         exact = Fraction(self.manifest.noise.sigma_steps) * Fraction(self.manifest.input.step)

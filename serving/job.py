@@ -46,6 +46,11 @@ class Job:
         self._certificate: Certificate | None = None
 
     @property
+    def model(self) -> str:
+        """The key of the bundle that answers."""
+        return self.bundle.key
+
+    @property
     def max_draws(self) -> int:
         """How many draws this job may be given: none but those of the OOD score where `certify` is off."""
         if self._procedure:

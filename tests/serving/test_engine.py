@@ -150,7 +150,7 @@ async def test_cancelled_work_leaves_the_engine(served):
     before = len(runtime.batches)
     await asyncio.sleep(0.2)
     assert len(runtime.batches) <= before + 2
-    assert engine._scheduler.owed == 0
+    assert engine._work.scheduler.owed == 0
 
 
 async def test_a_batch_that_fails_once_is_drawn_again_under_the_same_indices(served):

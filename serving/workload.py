@@ -1,0 +1,241 @@
+"""Everything in flight on one device, and what the device does next. No thread, clock, tensor library or I/O.
+
+Time is an argument, results are handed in, and outcomes are taken out: so schedules with failures, cancellations and
+slow devices can be simulated by the thousand. `serving.engine` drives it with threads and a real device.
+
+A request is answered exactly once: with a `Reply`, or with the error that ended it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle
+from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
+from serving.job import Job, SliceResult
+from serving.messages import Prediction, Reply, Task
+from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice
+
+RequestId = int
+Outcome = Reply | CertserveError
+_log = logging.getLogger("certserve.engine")
+_ATTEMPTS = 2
+_BASE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BaseBatch:
+    """Inputs without noise, in row order."""
+
+    plan: BasePlan
+    lattices: tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoisyBatch:
+    """Slices of draws in row order, each with the input and the key of its job."""
+
+    plan: NoisyPlan
+    sources: tuple[tuple[Slice, NDArray[np.int32], bytes], ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    deadline: float
+    arrived: float
+    answers: list[Prediction | None]
+    started: float | None = None
+    jobs: set[JobId] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    job: Job
+    request: RequestId
+    row: int
+    failures: dict[int, int] = field(default_factory=dict)
+
+
+class Workload:
+    """The requests in flight on one device that serves `bundles`, by the name "model/version"."""
+
+    def __init__(self, bundles: Mapping[str, Bundle], scheduler: Scheduler, max_pending_draws: int) -> None:
+        self.scheduler = scheduler
+        self._bundles = bundles
+        self._max_pending = max_pending_draws
+        self._numbers = itertools.count()
+        self._live: dict[JobId, _Live] = {}
+        self._requests: dict[RequestId, _Request] = {}
+        self._outcomes: list[tuple[RequestId, Outcome]] = []
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def prepare(self, task: Task) -> list[Job]:
+        """The jobs of a task, one a row. Raises `NotFound`. It touches nothing that is in flight."""
+        bundle = self._bundles.get(f"{task.model}/{task.version}")
+        if bundle is None:
+            raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
+        return [Job(bundle, task, row) for row in range(len(task.rows))]
+
+    def admit(self, jobs: Sequence[Job], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
+        """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed."""
+        if self._closed:
+            raise _stopping()
+        owed, pending = sum(job.expected_remaining() for job in jobs), self.scheduler.owed
+        if pending and pending + owed > self._max_pending:
+            raise Overloaded(
+                f"{pending} draws are owed already, and this request would add {owed}, over the limit of"
+                f" {self._max_pending}; try again later or ask for fewer draws",
+                retry_after_s=min(60.0, max(1.0, pending / max(draws_per_second, 1.0))),
+            )
+        number = next(self._numbers)
+        request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs))
+        for row, job in enumerate(jobs):
+            identity = next(self._numbers)
+            self._live[identity] = _Live(job, number, row)
+            request.jobs.add(identity)
+            self.scheduler.add(identity, job.model, job.max_draws, job.expected_remaining())
+        return number
+
+    def cancel(self, number: RequestId) -> None:
+        """Whoever asked has gone: its work leaves, and it gets no outcome."""
+        request = self._requests.pop(number, None)
+        for identity in request.jobs if request else ():
+            self.scheduler.remove(identity)
+            self._live.pop(identity, None)
+
+    def close(self) -> None:
+        """Refuse what is in flight, and everything from now on."""
+        self._closed = True
+        self.abort(_stopping())
+
+    def abort(self, error: CertserveError) -> None:
+        """End every request in flight with this error."""
+        for number in list(self._requests):
+            self._fail(number, error)
+
+    def take_outcomes(self) -> list[tuple[RequestId, Outcome]]:
+        """The outcomes since the last call."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    def next_deadline(self) -> float | None:
+        """When `next_batch` has to be called at the latest, if anything is in flight."""
+        return min((request.deadline for request in self._requests.values()), default=None)
+
+    def next_batch(self, now: float) -> BaseBatch | NoisyBatch | None:
+        """What to run next; what has expired leaves first, with the best that is proven."""
+        self._expire(now)
+        plan = self.scheduler.plan()
+        if plan is None:
+            return None
+        lives = [self._live[job] for job in _jobs(plan)]
+        for live in lives:
+            request = self._requests[live.request]
+            request.started = now if request.started is None else request.started
+        if isinstance(plan, BasePlan):
+            return BaseBatch(plan, tuple(live.job.lattice for live in lives))
+        sources = zip(plan.slices, (live.job for live in lives), strict=True)
+        return NoisyBatch(plan, tuple((part, job.lattice, job.key) for part, job in sources))
+
+    def _expire(self, now: float) -> None:
+        for number in [number for number, request in self._requests.items() if request.deadline <= now]:
+            jobs = list(self._requests[number].jobs)
+            if all(self._live[job].job.has_base for job in jobs):
+                for job in jobs:
+                    self._finish(job, now)
+            else:
+                self._fail(number, DeadlinePassed("the deadline passed before the base prediction; allow more time"))
+
+    def deliver_base(self, batch: BaseBatch, probabilities: NDArray[np.float32] | None, now: float) -> None:
+        """Probabilities (rows, C) of a base batch, or None if it came to nothing."""
+        for row, identity in enumerate(batch.plan.jobs):
+            if (live := self._live.get(identity)) is None:
+                continue
+            if probabilities is not None and np.isfinite(probabilities[row]).all():
+                live.job.receive_base(probabilities[row].copy())
+                self._look(identity, now)
+            elif _failed(live, _BASE) < _ATTEMPTS:
+                self.scheduler.base_again(identity, batch.plan.model)
+            else:
+                error = Internal("the base network gave no finite answer; the operator's log says more")
+                self._fail(live.request, error)
+
+    def deliver_noisy(
+        self, batch: NoisyBatch, results: tuple[NDArray[np.int64], NDArray[np.float32]] | None, now: float
+    ) -> None:
+        """Votes and scores (rows,) of a noisy batch, or None if it came to nothing.
+
+        A slice that came to nothing is drawn again under the same indices, once; then it counts against every claim.
+        """
+        place = 0
+        for part in batch.plan.slices:
+            rows = slice(place, place + part.rows)
+            place += part.rows
+            if (live := self._live.get(part.job)) is None:
+                continue
+            if results is None and _failed(live, part.start) < _ATTEMPTS:
+                self.scheduler.again(part)
+                continue
+            self.scheduler.settle(part)
+            votes, scores = (None, None) if results is None else (results[0][rows], results[1][rows])
+            live.job.receive(part.start, SliceResult(part.rows, votes, scores))
+            self._look(part.job, now)
+
+    def _look(self, identity: JobId, now: float) -> None:
+        job = self._live[identity].job
+        if job.done:
+            self._finish(identity, now)
+        elif job.drawing:
+            self.scheduler.update(identity, job.expected_remaining())
+        else:
+            self.scheduler.remove_draws(identity)
+
+    def _finish(self, identity: JobId, now: float) -> None:
+        live = self._live[identity]
+        try:
+            answer = live.job.prediction()
+        except Exception:
+            _log.exception("an answer could not be composed")
+            self._fail(live.request, Internal("an answer could not be composed; the operator's log says more"))
+            return
+        request = self._requests[live.request]
+        request.answers[live.row] = answer
+        request.jobs.discard(identity)
+        self.scheduler.remove(identity)
+        del self._live[identity]
+        if not request.jobs:
+            del self._requests[live.request]
+            self._outcomes.append((live.request, _reply(request, now)))
+
+    def _fail(self, number: RequestId, error: CertserveError) -> None:
+        if number in self._requests:
+            self.cancel(number)
+            self._outcomes.append((number, error))
+
+
+def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
+    return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
+
+
+def _failed(live: _Live, what: int) -> int:
+    live.failures[what] = live.failures.get(what, 0) + 1
+    return live.failures[what]
+
+
+def _reply(request: _Request, now: float) -> Reply:
+    started = now if request.started is None else request.started
+    answers = tuple(answer for answer in request.answers if answer is not None)
+    return Reply(predictions=answers, queue_s=started - request.arrived, compute_s=now - started)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping; try again elsewhere", retry_after_s=1)
