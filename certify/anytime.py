@@ -31,7 +31,7 @@ def log_evidence(draws: int, hits: int, m: float, complement: float | None = Non
     q = 1 - m if complement is None else complement
     if not (0 <= hits <= draws <= MAX_DRAWS):
         raise ValueError(f"expected 0 <= hits <= draws <= {MAX_DRAWS}; got {hits} of {draws}")
-    if q <= 0 or hits <= draws * (1 - q) or hits == 0:
+    if q <= 0 or m <= 0 or hits <= draws * (1 - q) or hits == 0:
         return -math.inf
     shape = draws - hits + KAPPA
     mass = float(betainc(shape, hits + 1, q))

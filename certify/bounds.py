@@ -18,6 +18,7 @@ TAIL_SLACK = 1e-9
 
 _ULP = 2.0**-52
 _NORMAL_SLACK = 16 * _ULP
+_SMALLEST = 1e-300  # below it, doubles lose their digits
 
 
 def quantile_below(p: float) -> float:
@@ -41,7 +42,9 @@ def _lowered(quantile: float) -> float:
 
 def probability_above(z: float) -> float:
     """A number not below the standard normal distribution function at `z`, at most one."""
-    return min(1.0, float(ndtr(z)) * (1 + _NORMAL_SLACK * (1 + z * z)) if z < 0 else float(ndtr(z)) + _NORMAL_SLACK)
+    if z >= 0:
+        return min(1.0, float(ndtr(z)) + _NORMAL_SLACK)
+    return max(float(ndtr(z)) * (1 + _NORMAL_SLACK * (1 + z * z)), _SMALLEST)
 
 
 def probability_below(z: float) -> float:
@@ -61,7 +64,7 @@ def clopper_pearson_complement(draws: int, hits: int, alpha: float) -> float:
     if hits == 0:
         return 1.0
     if misses == 0:
-        return -math.expm1(math.log(alpha) / draws) * (1 + 1e-14)
+        return min(1.0, -math.expm1(math.log(alpha) / draws) * (1 + 1e-14))
     complement = float(betainccinv(misses + 1, hits, alpha))
     return _pushed_up(complement, lambda q: bool(betaincc(misses + 1, hits, q) <= alpha * (1 - TAIL_SLACK)))
 

@@ -46,12 +46,12 @@ def radius(certificate: Certificate, robust_weight: float) -> float:
 def mix(certificate: Certificate, counts: Counts, accurate: NDArray[np.floating], robust_weight: float) -> Mixture:
     """The mixture of the accurate network's probabilities with the vote shares counted.
 
-    Raises `ValueError` if `accurate` is not finite and non-negative: that voids the argument, so it is no label.
+    Raises `ValueError` if `accurate` does not lie in [0, 1], up to rounding: that voids the argument, so it is no label.
     """
-    if not (np.all(np.isfinite(accurate)) and np.all(accurate >= 0)):
-        raise ValueError("the accurate network put out probabilities that are not finite and non-negative")
+    if not (np.all(np.isfinite(accurate)) and np.all(accurate >= 0) and np.all(accurate <= 1 + 1e-6)):
+        raise ValueError("the accurate network put out probabilities that are not finite numbers from 0 to 1")
     shares = np.asarray(counts.votes, dtype=float) / max(counts.draws, 1)
-    mixed = (1 - robust_weight) * accurate.astype(float) + robust_weight * shares
+    mixed = (1 - robust_weight) * np.minimum(accurate, 1.0).astype(float) + robust_weight * shares
     proven = radius(certificate, robust_weight)
     label = certificate.class_index if proven > 0 else None
     return Mixture(

@@ -83,7 +83,7 @@ class Target:
         status: Status = "certified" if reached else "refuted" if self._refuted(counts) else "undecided"
         bound = _anytime_bound(self.terms, counts)
         if reached and bound is None:  # at a target of 0 the test may pass where the inverted bound rounds to one half
-            bound = _bound(self.terms, counts, 1 - self.terms.needed(self.target_radius))
+            bound = _bound(self.terms, counts, 1 - self.terms.needed(self.target_radius) + self.terms.charge)
         return _certificate(self.name, self.terms, counts, bound, status, self.target_radius)
 
     def _reached(self, counts: Counts) -> bool:

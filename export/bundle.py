@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from certify.anytime import MAX_DRAWS
 from certify.certificate import AlphaSplit
 from certify.noise import NoiseTableError, RoundedGaussian
 from certify.ood import Detector
@@ -45,6 +46,7 @@ BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Draws = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
 
 
 class BundleError(ValueError):
@@ -117,7 +119,7 @@ class OodSpec(_Strict):
     score_draws: Literal[32]
     target_tpr: Annotated[float, Field(gt=0, lt=1)]
     eta: Annotated[float, Field(gt=0, lt=1)]
-    threshold: float
+    threshold: Annotated[float, Field(allow_inf_nan=False)]
     radius: Positive
 
 
@@ -131,8 +133,8 @@ class Defaults(_Strict):
     """What a request gets that does not say otherwise."""
 
     target_radius: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    max_draws: Annotated[int, Field(gt=0, le=10_000_000)] = 10_000
+    alpha: Annotated[float, Field(ge=1e-12, le=0.5)] = 0.001
+    max_draws: Draws = 10_000
     deadline_ms: Annotated[int, Field(gt=0)] = 10_000
 
 
@@ -147,7 +149,7 @@ class Manifest(_Strict):
     input: InputSpec
     noise: NoiseSpec
     alpha_split: AlphaShares
-    fixed_draws: Annotated[tuple[int, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
+    fixed_draws: Annotated[tuple[Draws, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
     ood: OodSpec | None = None
     mixture: MixtureSpec | None = None
     defaults: Defaults
@@ -158,8 +160,10 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _bound_together(self) -> Manifest:
         self.alpha_split.split()
-        if abs(self.noise.sigma - self.noise.sigma_steps * self.input.step) > 1e-9 * self.noise.sigma:
-            raise ValueError("noise.sigma must be noise.sigma_steps * input.step")
+        if abs(self.noise.sigma - self.noise.sigma_steps * self.input.step) > 2.0**-50 * self.noise.sigma:
+            raise ValueError("noise.sigma must be noise.sigma_steps * input.step, to double precision")
+        if len(set(self.fixed_draws)) != len(self.fixed_draws):
+            raise ValueError("fixed_draws must differ from each other")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
         if self.name == "stats":
@@ -176,6 +180,26 @@ class Golden:
     noisy_input: NDArray[np.int32]
     votes: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise `BundleError` unless these are inputs and outputs of such a model."""
+        labels, rows = len(manifest.labels), len(self.base_input)
+        shapes = {
+            "base_input": (rows, *manifest.input.shape),
+            "base_probabilities": (rows, labels),
+            "noisy_input": (len(self.votes), *manifest.input.shape),
+            "votes": (len(self.votes),),
+            "scores": (len(self.votes),),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape or 0 in shape:
+                raise BundleError(f"{GOLDEN}: {name} has shape {getattr(self, name).shape}, expected {shape}")
+        probabilities = self.base_probabilities
+        if (
+            not np.all((probabilities >= 0) & (probabilities <= 1 + 1e-6))
+            or not np.isin(self.votes, range(labels + 1)).all()
+        ):
+            raise BundleError(f"{GOLDEN}: expected probabilities from 0 to 1 and votes from 0 to {labels}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -213,16 +237,18 @@ def load(folder: Path) -> Bundle:
         if name not in files:
             raise BundleError(f"{folder / 'manifest.json'}: files does not name {name}; export the bundle again")
     try:
+        golden = Golden(**load_tensors(files[GOLDEN]))
+        golden.check(manifest)
         return Bundle(
             manifest=manifest,
             digest="sha256:" + hashlib.sha256(text).hexdigest(),
             base=files[BASE],
             noisy=files[NOISY],
             noise=RoundedGaussian(manifest.noise.sigma_steps, load_tensors(files[NOISE])["tails"]),
-            golden=Golden(**load_tensors(files[GOLDEN])),
+            golden=golden,
             detector=_detector(manifest.ood, files.get(CALIBRATION)),
         )
-    except (SafetensorError, NoiseTableError, KeyError, TypeError) as error:
+    except (SafetensorError, NoiseTableError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{folder}: a tensor file does not hold what it should: {error}") from error
 
 

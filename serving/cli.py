@@ -109,11 +109,12 @@ def _say(text: str) -> None:
 
 
 def _announce(settings: Settings) -> None:
-    http, grpc = f"http://{settings.host}:{settings.http_port}", f"{settings.host}:{settings.grpc_port}"
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+    http, grpc = f"http://{host}:{settings.http_port}", f"{host}:{settings.grpc_port}"
     picture = Path("examples/sneaker.png")
     certserve = shlex.quote(str(Path(sys.argv[0])))
     _say(
-        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{settings.host}:{settings.metrics_port}/metrics. Try\n\n"
+        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{host}:{settings.metrics_port}/metrics. Try\n\n"
         f"  curl -s --data-binary @{picture} -H 'Content-Type: image/png' \\\n"
         f"    '{http}/v1/models/fashion-mnist:predict?certify=target&target_radius=0.5'\n\n"
         f"  {certserve} predict {picture} --grpc {grpc} --certify target --target-radius 0.5\n\n"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from certify.anytime import MAX_DRAWS
+
 
 class SettingError(ValueError):
     """A setting is unknown or cannot be used."""
@@ -21,6 +23,13 @@ class Limits:
     max_draws: int = 100_000
     max_deadline_ms: int = 60_000
     max_pending_draws: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise SettingError(f"{field.name} must be at least 1; got {getattr(self, field.name)}")
+        if self.max_draws > MAX_DRAWS:
+            raise SettingError(f"max_draws must be at most {MAX_DRAWS}, where bounds are proven; got {self.max_draws}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from export.bundle import Bundle
 from serving import metrics
 from serving.errors import CertserveError, Internal
 from serving.messages import Reply, Task
+from serving.runtimes.noise_kernel import add_draws
 from serving.runtimes.protocol import Runtime
 from serving.scheduler import Scheduler
 from serving.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
@@ -86,10 +87,9 @@ class Engine:
                 self._waiting.pop(number, None)
                 self._work.cancel(number)
 
-    def check(self) -> None:
-        """Raise `RuntimeError` if a worker has died."""
-        if not self._closed and not all(thread.is_alive() for thread in self._threads):
-            raise RuntimeError("a worker of the engine has died; the replica has to be replaced")
+    def healthy(self) -> bool:
+        """Whether every worker is alive."""
+        return not self._closed and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
@@ -150,7 +150,7 @@ class Engine:
         rows[: len(batch.lattices)] = batch.lattices
         probabilities: NDArray[np.float32] | None = None
         try:
-            probabilities = served.runtime.base(rows)
+            probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of base predictions failed")
         with self._wake:
@@ -161,7 +161,8 @@ class Engine:
         served = self._served[batch.plan.model]
         results: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
         try:
-            results = served.runtime.noisy(self._noisy_rows(served.bundle, batch))
+            rows = self._noisy_rows(served.bundle, batch)
+            results = _votes(*served.runtime.noisy(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of noisy passes failed")
         with self._wake:
@@ -177,7 +178,26 @@ class Engine:
         rows = np.zeros((self._work.scheduler.batch_rows, spec.size), dtype=np.int32)
         place = 0
         for part, lattice, key in batch.sources:
-            noise = bundle.noise.sample(key, part.start, part.start + part.rows, spec.size)
-            np.add(noise, lattice.reshape(1, -1), out=rows[place : place + part.rows])
+            add_draws(bundle.noise, key, part.start, lattice.reshape(-1), rows[place : place + part.rows])
             place += part.rows
         return rows.reshape(-1, *spec.shape)
+
+
+def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDArray[np.float32]:
+    if found.shape != (rows, len(bundle.manifest.labels)):
+        raise ValueError(f"{bundle.key}: the base graph gave {found.shape} for {rows} rows")
+    return found
+
+
+def _votes(
+    votes: NDArray[np.int64], scores: NDArray[np.float32], rows: int, bundle: Bundle
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What a runtime returned, if it is a vote and a score for every row: absent ones would count as misses."""
+    none = len(bundle.manifest.labels)
+    if votes.shape != (rows,) or scores.shape != (rows,) or votes.dtype.kind not in "iu":
+        raise ValueError(
+            f"{bundle.key}: the noisy graph gave {votes.dtype} {votes.shape}, {scores.shape} for {rows} rows"
+        )
+    if votes.min() < 0 or votes.max() > none:
+        raise ValueError(f"{bundle.key}: votes must lie in 0 to {none}; got {votes.min()} to {votes.max()}")
+    return votes, scores

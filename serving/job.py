@@ -93,12 +93,14 @@ class Job:
 
     def _count(self, result: SliceResult) -> None:
         self._draws += result.rows
+        assert result.votes is None or len(result.votes) == result.rows
         if result.votes is None or result.scores is None:
             self._lost += result.rows
             self._scores.append(np.full(result.rows, np.nan))
         else:
             self._votes += np.bincount(result.votes, minlength=self._votes.size)
-            self._scores.append(result.scores.astype(np.float64))
+            # NaN marks a lost draw from here on; one that the graph put out is a value, the largest.
+            self._scores.append(np.where(np.isnan(result.scores), np.inf, result.scores).astype(np.float64))
 
     def _counts(self) -> Counts:
         return Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)

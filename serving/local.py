@@ -18,8 +18,6 @@ from serving.gateway import Gateway
 from serving.wire.grpc_server import build_server
 from serving.wire.http_server import build_app
 
-DRAIN_S = 10.0
-
 
 @asynccontextmanager
 async def running(
@@ -33,21 +31,40 @@ async def running(
     bundles = await asyncio.to_thread(load_repository, settings.models)
     engine = await asyncio.to_thread(build_engine, bundles, settings, say)
     draining = asyncio.Event()
-    gateway = Gateway(models(bundles), engine, secret, settings.limits, ready=lambda: not draining.is_set())
-    if settings.metrics_port:
-        metrics.serve(settings.host, settings.metrics_port)
-    grpc_server, http, listening = _grpc_server(gateway, settings), _http_server(gateway), _http_socket(settings)
+    gateway = Gateway(
+        models(bundles), engine, secret, settings.limits, ready=lambda: engine.healthy() and not draining.is_set()
+    )
+    try:
+        if settings.metrics_port:
+            metrics.serve(settings.host, settings.metrics_port)
+        async with _wires(gateway, settings, draining):
+            yield gateway
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _wires(gateway: Gateway, settings: Settings, draining: asyncio.Event) -> AsyncIterator[None]:
+    grpc_server, http, listening = (
+        _grpc_server(gateway, settings),
+        _http_server(gateway, settings),
+        _http_socket(settings),
+    )
     await grpc_server.start()
     serving = asyncio.create_task(http.serve(sockets=[listening]))
     try:
         while not http.started:
             await asyncio.sleep(0.01)
-        yield gateway
+        yield
     finally:
         draining.set()
         http.should_exit = True
-        await asyncio.gather(grpc_server.stop(DRAIN_S), serving, return_exceptions=True)
-        await asyncio.to_thread(engine.close)
+        await asyncio.gather(grpc_server.stop(_drain_s(settings)), serving, return_exceptions=True)
+
+
+def _drain_s(settings: Settings) -> float:
+    """What was accepted is answered before the end: no deadline is longer than this."""
+    return settings.limits.max_deadline_ms / 1000 + 1
 
 
 def _grpc_server(gateway: Gateway, settings: Settings) -> grpc.aio.Server:
@@ -76,12 +93,12 @@ def _http_socket(settings: Settings) -> socket.socket:
         raise OSError(f"{place} cannot be had ({error.strerror}); choose another: --http-port") from error
 
 
-def _http_server(gateway: Gateway) -> uvicorn.Server:
+def _http_server(gateway: Gateway, settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         build_app(gateway),
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=int(DRAIN_S),
+        timeout_graceful_shutdown=int(_drain_s(settings)),
         timeout_keep_alive=75,
         server_header=False,
     )

@@ -24,7 +24,7 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -33,7 +33,7 @@ from export.bundle import load_repository
 from serving import metrics
 from serving.assembly import build_engine, models
 from serving.config import Settings
-from serving.errors import CertserveError, Unavailable
+from serving.errors import CertserveError, Internal, Unavailable
 from serving.gateway import Gateway
 from serving.messages import Reply, Task
 from serving.secret import read_secret, secret_file
@@ -66,8 +66,9 @@ class EngineReplica:
         return True
 
     def check_health(self) -> None:
-        """Asked by Ray: raises if a worker has died, so that the replica is replaced."""
-        self._engine.check()
+        """Asked by Ray, which replaces the replica if this raises."""
+        if not self._engine.healthy():
+            raise RuntimeError("a worker of the engine has died")
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):
@@ -112,13 +113,15 @@ class _Engines:
             try:
                 # An engine answers within the deadline; the grace is for the way there and back.
                 outcome = await _within(left + 1.0, self._handle.predict.remote(replace(task, timeout_s=left)))
+            except RayTaskError as error:  # a defect of ours: another replica would meet it too
+                raise Internal("an engine failed on this request; the operator's log says more") from error
             except (RayError, RayServeException, TimeoutError):
-                await asyncio.sleep(_RETRY_PAUSE_S)
-                continue
-            if isinstance(outcome, CertserveError):
-                raise outcome
+                outcome = None
             if isinstance(outcome, Reply):
                 return outcome
+            if isinstance(outcome, CertserveError) and not isinstance(outcome, Unavailable):
+                raise outcome
+            await asyncio.sleep(_RETRY_PAUSE_S)  # the replica died or is stopping: another will answer
         raise Unavailable("no engine answered before the deadline; try again", retry_after_s=2)
 
     async def probe(self) -> None:
@@ -126,7 +129,7 @@ class _Engines:
         while True:
             try:
                 self.ready = bool(await _within(5 * _PROBE_S, self._handle.ready.remote()))
-            except (RayError, RayServeException, TimeoutError):
+            except Exception:
                 self.ready = False
             await asyncio.sleep(_PROBE_S)
 

@@ -39,16 +39,15 @@ def prove(bundle: Bundle, runtime: Runtime, batch_rows: int, base_rows: int) -> 
 
 
 def _slots(inputs: NDArray[np.int32], rows: int, run: _Run, name: str) -> tuple[NDArray[Any], ...]:
-    """Run each input filling a batch alone, and among mates that shift from batch to batch: bit for bit the same."""
-    outputs = []
+    """Each input fills a batch alone, then stands in every slot among shifting mates: bit for bit the same answers."""
+    alone = [run(np.repeat(row[None], rows, axis=0)) for row in inputs]
     for first in range(len(inputs)):
-        mixed = run(inputs[(first + np.arange(rows)) % len(inputs)])
-        alone = run(np.repeat(inputs[first : first + 1], rows, axis=0))
-        outputs.append(tuple(part[0] for part in alone))
-        for ours, theirs in zip(alone, mixed, strict=True):
-            if not (np.all(ours == ours[0]) and np.array_equal(ours[0], theirs[0])):
+        order = (first + np.arange(rows)) % len(inputs)
+        for part, mixed in enumerate(run(inputs[order])):
+            own = np.stack([alone[row][part][0] for row in order])
+            if not (np.array_equal(mixed, own) and np.all(alone[first][part] == alone[first][part][0])):
                 raise ProofError(f"{name}: an answer depends on its place in the batch or on the rows beside it")
-    return tuple(np.stack(part) for part in zip(*outputs, strict=True))
+    return tuple(np.stack([each[part][0] for each in alone]) for part in range(len(alone[0])))
 
 
 def _close(found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float, what: str) -> None:

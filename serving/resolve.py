@@ -48,6 +48,8 @@ def resolve(
 
 def _shaped(inputs: NDArray[np.generic], spec: InputSpec, limits: Limits) -> NDArray[np.generic]:
     expected = f"[n, {', '.join(map(str, spec.shape))}]"
+    if inputs.dtype.kind not in "iuf":
+        raise InvalidInput(f"input '{spec.name}': expected integers or floating-point numbers, got {inputs.dtype}")
     if inputs.shape[1:] != tuple(spec.shape):
         raise InvalidInput(f"input '{spec.name}': expected shape {expected}, got {list(inputs.shape)}")
     if not 1 <= len(inputs) <= limits.max_rows:

@@ -1,9 +1,10 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
 The unit of work is a slice of `SLICE` draws of one job. A batch has a fixed number of rows and holds one graph of one
-model. Base predictions go first. The others go in the order of their expected remaining draws, less the rows that
-others have been given since a job was last served, so that nothing starves. Each job takes the slices that it is
-expected to need; places left over are filled with slices beyond that, which cost nothing and may turn out to be needed.
+model. Base predictions go first, up to as many rows in a run as a noisy batch has. Noisy slices go in the order of their jobs'
+expected remaining draws, less the rows that others have been given since a job was last served, so that nothing
+starves. Each job takes the slices that it is expected to need; places left over are filled with slices beyond that, which
+cost nothing and may turn out to be needed.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Scheduler:
         self.base_rows = base_rows
         self._entries: dict[JobId, _Entry] = {}
         self._base: dict[JobId, str] = {}
+        self._base_run = 0
 
     def add(self, job: JobId, model: str, max_draws: int, expected: int) -> None:
         """A new job: one base prediction and up to `max_draws` draws, of which `expected` are forecast."""
@@ -109,12 +111,15 @@ class Scheduler:
 
     @property
     def owed(self) -> int:
-        """Draws that the jobs are expected to need still."""
-        return sum(entry.remaining for entry in self._entries.values())
+        """Passes that the jobs are expected to need still, base predictions among them."""
+        return sum(entry.remaining for entry in self._entries.values()) + len(self._base)
 
     def plan(self) -> BasePlan | NoisyPlan | None:
-        """The next batch, or None if nothing waits."""
-        return self._plan_base() or self._plan_noisy()
+        """The next batch, or None if nothing waits. Under a flood of base predictions half of the rows are still draws."""
+        due = self._plan_noisy() if self._base_run >= self.batch_rows else None
+        plan = due or self._plan_base() or self._plan_noisy()
+        self._base_run = self._base_run + self.base_rows if isinstance(plan, BasePlan) else 0
+        return plan
 
     def _plan_base(self) -> BasePlan | None:
         if not self._base:

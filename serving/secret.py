@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 VARIABLE = "CERTSERVE_NOISE_SECRET_FILE"
@@ -57,8 +58,8 @@ def _make(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Written aside and linked into place: of two servers that start at once both use the one that came first.
-        aside = file.with_name(f"{file.name}.{os.getpid()}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)  # mode 0600
+        aside = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(secrets.token_bytes(_BYTES))
         try:

@@ -151,7 +151,8 @@ class Workload:
             jobs = list(self._requests[number].jobs)
             if all(self._live[job].job.has_base for job in jobs):
                 for job in jobs:
-                    self._finish(job, now)
+                    if job in self._live:  # a job that fails takes the others of its request with it
+                        self._finish(job, now)
             else:
                 self._fail(number, DeadlinePassed("the deadline passed before the base prediction; allow more time"))
 

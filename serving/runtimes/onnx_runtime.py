@@ -5,6 +5,7 @@ A provider that is asked for and absent is refused: ONNX Runtime itself would ru
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import distributions
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; it would report to its makers
 import onnxruntime
 from numpy.typing import NDArray
 

@@ -59,7 +59,7 @@ def test_no_certificate_no_radius():
     assert mix(none, Counts(draws=30, votes=(10, 10, 10)), np.full(3, 1 / 3), 0.9).radius == 0.0
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
     with pytest.raises(ValueError, match="finite"):
         mix(CERTIFICATE, counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)

@@ -101,10 +101,12 @@ def test_refinement_is_used_and_right_where_a_prefix_is_open():
     [
         lambda t: t.astype(np.int64),
         lambda t: t[:-1],
+        lambda t: np.append(t, np.uint64(0)),
+        lambda t: (t.astype(float) * (1 - 2e-12)).astype(np.uint64),
         lambda t: np.where(np.arange(t.size) == 3, t + np.uint64(2**40), t),
         lambda t: rounded_gaussian_tails(3.001),
     ],
-    ids=["type", "end", "entry", "sigma"],
+    ids=["type", "end", "zeros", "shrunk", "entry", "sigma"],
 )
 def test_another_table_is_refused(spoil):
     with pytest.raises(NoiseTableError, match=r"tails|rounded Gaussian"):
@@ -113,8 +115,7 @@ def test_another_table_is_refused(spoil):
 
 def test_the_charge_covers_every_boundary():
     law = LAWS[63.75]
-    assert law.charge(784) == pytest.approx(784 * 2 * law.tails.size * 2.0**-64)
-    assert law.charge(784) < 1e-12
+    assert 784 * 2 * law.tails.size * 2.0**-64 < law.charge(784) < 1e-9
 
 
 def test_keys_depend_on_input_bundle_and_menu_alone():

@@ -77,6 +77,11 @@ MANIFESTS = [
     (lambda m: m["input"].update(layout="CHW"), "does not fit layout"),
     (lambda m: m["mixture"].update(robust_weight=0.4), "robust_weight"),
     (lambda m: m["defaults"].update(alpha="0.1"), "defaults.alpha"),
+    (lambda m: m["defaults"].update(alpha=0.9), "defaults.alpha"),
+    (lambda m: m.update(fixed_draws=[1_000, 0]), "fixed_draws.1"),
+    (lambda m: m.update(fixed_draws=[1_000, 1_000]), "fixed_draws must differ"),
+    (lambda m: m["noise"].update(sigma=16.0 * (1 - 1e-12)), "noise.sigma must be"),
+    (lambda m: m["ood"].update(threshold=None), "ood.threshold"),
 ]
 
 

@@ -35,6 +35,7 @@ class Wrapped:
         self.go.set()
         self.fail_noisy = self.fail_base = 0
         self.pause = 0.0
+        self.spoil = lambda votes, scores: (votes, scores)
         self.batches = []
 
     def base(self, lattice):
@@ -50,7 +51,7 @@ class Wrapped:
         if self.fail_noisy:
             self.fail_noisy -= 1
             raise RuntimeError("device lost")
-        return self._real.noisy(lattice)
+        return self.spoil(*self._real.noisy(lattice))
 
 
 @pytest.fixture
@@ -169,6 +170,43 @@ async def test_a_batch_that_fails_again_counts_against_every_claim(served):
     assert gaps.lost_draws == 128
     assert gaps.ood is None
     assert gaps.certificate.radius < whole.certificate.radius
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda votes, scores: (votes[:1], scores[:1]),
+        lambda votes, scores: (votes + 7, scores),
+        lambda votes, scores: (votes - 2, scores),
+        lambda votes, scores: (votes.astype(float), scores),
+        lambda votes, scores: (votes, scores[:-1]),
+    ],
+    ids=["short", "beyond", "negative", "floats", "scores"],
+)
+async def test_what_is_no_vote_for_every_row_is_lost_and_nothing_is_refuted(served, spoil):
+    gateway, _, runtime = served
+    runtime.spoil = spoil
+    row = (await ask(gateway, [200, 5, 5, 5], max_draws=640)).predictions[0]
+    assert (row.lost_draws, row.certificate.status, row.ood) == (640, "undecided", None)
+    runtime.spoil = lambda votes, scores: (votes, scores)
+    assert (await ask(gateway, [200, 5, 5, 5], max_draws=640)).predictions[0].certificate.status == "certified"
+
+
+async def test_a_score_that_is_no_number_is_the_largest(served):
+    gateway, _, runtime = served
+    runtime.spoil = lambda votes, scores: (votes, scores * np.float32(np.nan))
+    row = (await ask(gateway, [200, 6, 6, 6])).predictions[0]
+    assert (row.ood.score, row.ood.in_distribution, row.lost_draws) == (np.inf, False, 0)
+
+
+async def test_an_answer_that_cannot_be_composed_ends_its_request_alone(served):
+    gateway, _, runtime = served
+    honest = runtime.base
+    runtime.base = lambda lattice: honest(lattice) * 7
+    with pytest.raises(Internal, match="composed"):
+        await ask(gateway, [150, 8, 8, 8], [151, 8, 8, 8])
+    runtime.base = honest
+    assert (await ask(gateway, [150, 8, 8, 8])).predictions[0].certificate.status == "certified"
 
 
 async def test_a_base_pass_that_fails_twice_is_our_error(served):

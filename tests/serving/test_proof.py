@@ -42,8 +42,10 @@ def test_the_real_runtime_is_proven(bundle):
         ({"noisy": lambda v, s: (v, s + np.arange(s.size, dtype=s.dtype))}, "depends on its place"),
         ({"noisy": lambda v, s: (v, s + s.mean())}, "depends on its place"),
         ({"base": lambda p: p - p.mean(axis=0) + 0.5}, "depends on its place"),
+        ({"noisy": lambda v, s: (np.roll(v, 1), np.roll(s, 1))}, "depends on its place"),
+        ({"base": lambda p: np.roll(p, 1, axis=0)}, "depends on its place"),
     ],
-    ids=["votes", "scores", "nan", "probabilities", "slot", "mates", "base-mates"],
+    ids=["votes", "scores", "nan", "probabilities", "slot", "mates", "base-mates", "shifted", "base-shifted"],
 )
 def test_a_runtime_that_computes_something_else_is_refused(bundle, alterations, message):
     with pytest.raises(ProofError, match=message):

@@ -11,6 +11,7 @@ from serving.scheduler import BasePlan, NoisyPlan, Scheduler, Slice
 
 
 def drain_base(scheduler):
+    """The base batches that wait, which come first, and the first noisy one."""
     plans = []
     while isinstance(plan := scheduler.plan(), BasePlan):
         plans.append(plan)
@@ -79,6 +80,18 @@ def test_nothing_starves_under_a_flow_of_shorter_jobs():
         if plan.slices[0].job == 0:
             break
     assert job <= 10_000 // 32 + 1
+
+
+def test_a_flood_of_base_predictions_leaves_half_of_the_rows_to_draws():
+    scheduler = Scheduler(batch_rows=32, base_rows=8)
+    scheduler.add(0, "m/1", 10_000, 10_000)
+    kinds = []
+    for turn in range(100):
+        for job in range(8):
+            scheduler.add(1 + turn * 8 + job, "m/1", 0, 0)
+        kinds.append(type(scheduler.plan()))
+    assert kinds == [*[BasePlan] * 4, NoisyPlan] * 20
+    assert scheduler.owed >= 160
 
 
 def test_a_batch_must_hold_whole_slices():
