@@ -197,3 +197,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     outside = {each.name: read_split(each.parent, each.name).images[:, None] for each in options.outside}
     outside |= outside_sets(images[::4], seed=0)
     print(markdown(evaluate(bundle, runtime.noisy, runtime.base, images, test.labels, outside)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

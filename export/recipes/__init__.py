@@ -1,0 +1,1 @@
+"""Recipes: each trains, fits, calibrates and writes one bundled model."""

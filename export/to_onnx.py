@@ -1,0 +1,74 @@
+"""Torch to ONNX: one self-contained graph, byte for byte the same whenever the same module is exported."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from contextlib import redirect_stdout
+
+import onnx
+import torch
+from torch import nn
+
+OPSET = 20
+LATTICE = "lattice"
+NOISY_OUTPUTS = ("vote", "score")
+BASE_OUTPUTS = ("probabilities",)
+
+
+def noisy_to_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """The graph of a noisy pass: lattice int32 [batch, *shape] -> vote int64 [batch], score float32 [batch]."""
+    return to_onnx(module, shape, NOISY_OUTPUTS)
+
+
+def base_to_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """The graph of a clean pass: lattice int32 [batch, *shape] -> probabilities float32 [batch, C]."""
+    return to_onnx(module, shape, BASE_OUTPUTS)
+
+
+def to_onnx(module: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
+    """Export in evaluation mode with a free batch axis; names, notes and source lines of this program are stripped."""
+    example = torch.zeros((2, *shape), dtype=torch.int32)  # a size of 1 would be taken for a constant
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[LATTICE],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:  # so says its type; with dynamo it is there
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = stripped(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    _check_batch(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what does not compute: metadata, doc strings, shapes of inner values, the producer's version."""
+    model.producer_name, model.producer_version, model.doc_string = "certserve", "", ""
+    del model.metadata_props[:], model.graph.value_info[:]
+    graph = model.graph
+    graph.name, graph.doc_string = "graph", ""
+    del graph.metadata_props[:]
+    for parts in (graph.node, graph.initializer, graph.input, graph.output):
+        for part in parts:
+            part.doc_string = ""
+            del part.metadata_props[:]
+    return model
+
+
+def _check_batch(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise ValueError(
+                f"the first axis of {value.name!r} came out fixed: something in the network depends on the batch size"
+            )

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from functools import reduce
+from itertools import pairwise
+from operator import add
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certify.mahalanobis import Moments, fit, unit
+
+CLASSES, SIZE = 4, 12
+
+
+def sample(seed: int = 0, count: int = 600):
+    """Unbalanced classes about different means, correlated channels, far from the origin."""
+    generator = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(CLASSES), generator.choice(CLASSES, count - CLASSES, p=[0.5, 0.3, 0.15, 0.05])])
+    mixing = np.random.default_rng(99).standard_normal((SIZE, SIZE))
+    means = 3 * np.random.default_rng(98).standard_normal((CLASSES, SIZE))
+    return generator.standard_normal((count, SIZE)) @ mixing + means[labels] + 50, labels
+
+
+def moments(features, labels, shift=None):
+    return Moments.empty(features[:10].mean(axis=0) if shift is None else shift, CLASSES).add(features, labels)
+
+
+def direct(features, labels, queries, kind, shrinkage):
+    """Two passes, explicit inverses, every difference formed: what the fit and both scores have to equal."""
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(CLASSES)])
+    residuals = features - means[labels]
+    within = residuals.T @ residuals / len(features)
+    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / SIZE * np.eye(SIZE)
+    gaps = queries[:, None] - means
+    nearest = np.einsum("ncd,de,nce->nc", gaps, np.linalg.inv(shrunk), gaps).min(axis=1)
+    if kind == "md":
+        return nearest
+    centre = features.mean(axis=0)
+    share = np.bincount(labels) / len(labels)
+    total = shrunk + np.einsum("c,cd,ce->de", share, means - centre, means - centre)
+    return nearest - np.einsum("nd,de,ne->n", queries - centre, np.linalg.inv(total), queries - centre)
+
+
+@pytest.mark.parametrize("kind", ["md", "rmd"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_scores_equal_the_direct_formula(kind, normalised):
+    features, labels = sample()
+    queries = np.random.default_rng(5).standard_normal((200, SIZE)) * 20 + 50
+    rows, asked = (unit(features), unit(queries)) if normalised else (features, queries)
+    fitted = fit(moments(rows, labels), normalised=normalised)
+    expected = direct(rows, labels, asked, kind, fitted.shrinkage)
+    np.testing.assert_allclose(fitted.scores(queries, kind), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_relative_score_uses_the_scatter_of_all_data():
+    """A background covariance that lacks its 1/N turns RMD into MD, as in released code; here the two differ."""
+    features, labels = sample()
+    fitted = fit(moments(features, labels), normalised=False)
+    assert np.median(fitted.scores(features, "md") - fitted.scores(features, "rmd")) > SIZE / 2
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 599), max_size=5, unique=True), st.randoms(use_true_random=False))
+def test_shards_in_any_order_give_the_single_pass(cuts, random):
+    features, labels = sample()
+    shift = features[:10].mean(axis=0)
+    edges = [0, *sorted(cuts), len(features)]
+    shards = [moments(features[a:b], labels[a:b], shift) for a, b in pairwise(edges)]
+    random.shuffle(shards)
+    merged, whole = reduce(add, shards), moments(features, labels, shift)
+    np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-9)
+    np.testing.assert_array_equal(merged.counts, whole.counts)
+    ours, theirs = (fit(each, normalised=False).scores(features, "rmd") for each in (merged, whole))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+def test_batches_add_up():
+    features, labels = sample()
+    whole = moments(features, labels)
+    parts = Moments.empty(whole.shift, CLASSES)
+    for start in range(0, len(features), 64):
+        parts = parts.add(features[start : start + 64], labels[start : start + 64])
+    np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-9)
+
+
+def test_moments_about_different_shifts_do_not_merge():
+    features, labels = sample()
+    with pytest.raises(ValueError, match="same shift"):
+        moments(features, labels) + moments(features, labels, np.zeros(SIZE))
+
+
+def test_the_shift_saves_the_scatter_far_from_the_origin():
+    features, labels = sample()
+    far = fit(moments(features + 1e6, labels), normalised=False)
+    near = fit(moments(features, labels), normalised=False)
+    np.testing.assert_allclose(far.scores(features + 1e6, "md"), near.scores(features, "md"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["md", "rmd"])
+def test_scores_do_not_depend_on_invertible_linear_maps(kind):
+    features, labels = sample(count=6000)
+    mapping = np.random.default_rng(7).standard_normal((SIZE, SIZE)) + 3 * np.eye(SIZE)
+    plain, mapped = (
+        fit(moments(rows, labels), normalised=False, least_shrinkage=0.0) for rows in (features, features @ mapping)
+    )
+    queries = features[:100] * 1.3
+    ours, theirs = plain.scores(queries, kind), mapped.scores(queries @ mapping, kind)
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.99  # the estimated shrinkage is small but not zero
+
+
+def test_unit_features_do_not_see_length():
+    features, labels = sample()
+    fitted = fit(moments(unit(features), labels), normalised=True)
+    np.testing.assert_allclose(fitted.scores(features * 17.0, "md"), fitted.scores(features, "md"), rtol=1e-9)
+
+
+def test_one_class_has_no_relative_score():
+    features, _ = sample()
+    everything = Moments.empty(features[0], 1).add(features, np.zeros(len(features), dtype=int))
+    assert np.abs(fit(everything, normalised=False).scores(features, "rmd")).max() < 1e-9
+
+
+def test_dead_channels_and_few_rows_are_fitted_finitely():
+    features, labels = sample(count=8)
+    features[:, 3] = 0.0
+    scores = fit(moments(features, labels), normalised=False).scores(features, "md")
+    assert np.isfinite(scores).all()
+    assert scores.min() >= 0
+
+
+def test_outside_scores_higher_and_scoring_changes_nothing():
+    features, labels = sample()
+    fitted = fit(moments(features, labels), normalised=False)
+    before = [np.array(each) for each in (fitted.centre, fitted.whitening, fitted.class_means, fitted.pull)]
+    inside, outside = sample(seed=1)[0], sample(seed=2)[0] + 30
+    for kind in ("md", "rmd"):
+        assert np.median(fitted.scores(outside, kind)) > np.quantile(fitted.scores(inside, kind), 0.99)
+    for was, now in zip(before, (fitted.centre, fitted.whitening, fitted.class_means, fitted.pull), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+def test_the_mean_inside_score_is_the_number_of_channels():
+    features, labels = sample(count=20_000)
+    own = fit(moments(features, labels), normalised=False, least_shrinkage=0.0).scores(features, "md")
+    assert own.mean() <= SIZE  # the nearest class is at most as far as the true one, whose mean is SIZE
+    assert own.mean() > 0.5 * SIZE
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["md", "rmd"])
+def test_what_is_not_finite_scores_infinity(bad, kind):
+    features, labels = sample()
+    queries = features[:2].copy()
+    queries[1, 4] = bad
+    scores = fit(moments(features, labels), normalised=False).scores(queries, kind)
+    assert np.isfinite(scores[0])
+    assert scores[1] == np.inf
+
+
+def test_refusals():
+    features, labels = sample()
+    with pytest.raises(ValueError, match=r"classes \[2\]"):
+        fit(moments(features[labels != 2], labels[labels != 2]), normalised=False)
+    with pytest.raises(ValueError, match="'md' or 'rmd'"):
+        fit(moments(features, labels), normalised=False).scores(features, "mahalanobis")
+    features[3, 3] = np.nan
+    with pytest.raises(ValueError, match="not all finite"):
+        moments(features, labels, np.zeros(SIZE))
