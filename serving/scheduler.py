@@ -1,8 +1,8 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
 The unit of work is a slice of `SLICE` draws of one job. A batch has a fixed number of rows and holds one graph of one
-model. Base predictions go first, up to as many rows in a run as a noisy batch has. Noisy slices go in the order of their jobs'
-expected remaining draws, less the rows that others have been given since a job was last served, so that nothing
+model. Base predictions go first, up to as many rows in a run as a noisy batch has. Noisy slices go in the order of their
+jobs' expected remaining draws, less the rows that others have been given since a job was last served, so that nothing
 starves. Each job takes the slices that it is expected to need; places left over are filled with slices beyond that, which
 cost nothing and may turn out to be needed.
 """

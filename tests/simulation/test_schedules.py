@@ -40,7 +40,7 @@ def test_long_schedules_keep_the_invariants(bundle):
         ]
         ends.update(run(bundle, steps))
     print(f"\n{SEEDED} schedules: {dict(ends)}")
-    assert {"Reply", "DeadlinePassed", "Internal", "cancelled"} <= set(ends)
+    assert {"Reply", "DeadlinePassed", "Internal", "cancelled", "refused"} <= set(ends)
 
 
 def run(bundle, steps):
@@ -50,7 +50,12 @@ def run(bundle, steps):
     world.drain()
     assert set(world.asked) == set(world.outcomes) | world.cancelled
     assert world.workload.scheduler.owed == 0
-    return [type(outcome).__name__ for outcome in world.outcomes.values()] + ["cancelled"] * len(world.cancelled)
+    assert all(1 <= hint <= 60 for hint in world.refused)
+    return (
+        [type(outcome).__name__ for outcome in world.outcomes.values()]
+        + ["cancelled"] * len(world.cancelled)
+        + (["refused"] * len(world.refused))
+    )
 
 
 def test_nothing_is_admitted_after_the_end(bundle):
