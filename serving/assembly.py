@@ -11,6 +11,7 @@ from serving.config import Settings
 from serving.engine import Engine, Served
 from serving.messages import Model
 from serving.proof import prove
+from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
 
@@ -22,6 +23,7 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
     for bundle in bundles:
         runtime = OnnxRuntime(bundle, settings.provider, scheduler.batch_rows, scheduler.base_rows)
         say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
+        noise_kernel.prove(bundle.noise, bundle.manifest.input.size)
         prove(bundle, runtime, scheduler.batch_rows, scheduler.base_rows)
         served.append(Served(bundle, runtime))
     metrics.MODELS.set(len(served))

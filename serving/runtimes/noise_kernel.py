@@ -1,0 +1,201 @@
+"""The noise of `certify.noise` by a compiled kernel: the same integers, bit for bit, several times faster.
+
+`certify.noise` is the definition and this a second implementation of it, proven against it before a model is ready and
+compared with it in the contract tests. `X + Z` goes straight into the batch:
+
+    words   Philox 4x64-10 for `LANES` counters side by side, its 64x64-bit products made of 32-bit halves: that is what
+            a compiler turns into vector instructions, and it beats the scalar 128-bit product
+    values  a look-up of each 16-bit prefix; the few that leave the value open are collected
+    refine  the one block of lane 1 that each open place needs, `LANES` of them side by side
+
+Compiled code is kept in `__pycache__`, in `NUMBA_CACHE_DIR` or in the user's cache, whichever can be written; where none
+can, each process compiles anew, which takes seconds. Without numba the reference serves, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.noise import KEY_BYTES, RoundedGaussian
+
+_log = logging.getLogger("certserve.noise")
+try:
+    from numba import njit
+except ImportError as _error:  # a platform or a Python that numba does not know yet
+    njit = None
+    _log.warning("numba cannot be imported (%s): noise is drawn by numpy, several times slower", _error)
+
+LANES = 64
+_LAST_START = 2**40  # so that no counter leaves its first word
+_PREFIXES = 16
+_OPEN = np.int16(-32768)
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_ONE, _WORDS = np.uint64(1), np.uint64(4)
+_FIRST_LOW, _FIRST_HIGH = np.uint64(0xE14C6C93), np.uint64(0xD2E7470E)
+_SECOND_LOW, _SECOND_HIGH = np.uint64(0x95121157), np.uint64(0xCA5A8263)
+_WEYL_FIRST, _WEYL_SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+_PREFIX_SHIFT, _WORD_SHIFT = np.uint64(48), np.uint64(16)
+
+_Function = TypeVar("_Function", bound=Callable[..., None])
+
+
+class _Tables(NamedTuple):
+    """A law as the kernel reads it: the value of each prefix or `_OPEN`, the first edge above it, all edges."""
+
+    values: NDArray[np.int16]
+    above: NDArray[np.int64]
+    edges: NDArray[np.uint64]
+
+
+def add_draws(law: RoundedGaussian, key: bytes, start: int, lattice: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """`out[r] = lattice + Z` for the draws `start + r` of the stream of `key`: lattice (d,), out (rows, d) and whole."""
+    rows, coordinates = out.shape
+    if len(key) != KEY_BYTES or lattice.shape != (coordinates,) or not out.flags.c_contiguous:
+        raise ValueError(f"expected a key of {KEY_BYTES} bytes, a lattice ({coordinates},) and contiguous rows")
+    if not (rows and 0 <= start < _LAST_START):
+        raise ValueError(f"expected rows to fill and 0 <= start < {_LAST_START}; got {rows} rows, {start}")
+    if njit is None:
+        np.add(law.sample(key, start, start + rows, coordinates), lattice, out=out)
+        return
+    words = np.frombuffer(key, dtype="<u8")
+    # A copy of the lattice, since Ray's arrays are read-only, for which numba would compile all of it again.
+    _add(words[0], words[1], np.uint64(start), lattice.astype(np.int32), *_tables(law), out)
+
+
+def prove(law: RoundedGaussian, coordinates: int) -> None:
+    """Compile, and raise `RuntimeError` unless a slice is that of the reference. To be called before a model is ready."""
+    key, start, rows = bytes(range(KEY_BYTES)), 2**33 + 5, 32
+    lattice = np.arange(coordinates, dtype=np.int32)
+    found = np.empty((rows, coordinates), dtype=np.int32)
+    add_draws(law, key, start, lattice, found)
+    if not np.array_equal(found, law.sample(key, start, start + rows, coordinates) + lattice):
+        raise RuntimeError(
+            "the compiled noise differs from certify.noise on this machine; remove numba to serve without"
+        )
+
+
+@lru_cache(maxsize=64)
+def _tables(law: RoundedGaussian) -> _Tables:
+    """Built from the law's boundaries alone, apart from the reference's own tables."""
+    edges = np.concatenate([law.tails[-2::-1], np.uint64(0) - law.tails[:-1]])
+    first = np.arange(2**16, dtype=np.uint64) << _PREFIX_SHIFT
+    above = np.searchsorted(edges, first, side="right")
+    last = np.searchsorted(edges, first | np.uint64(2**48 - 1), side="right")
+    values = np.where(above == last, above - len(edges) // 2, int(_OPEN)).astype(np.int16)
+    return _Tables(values, above.astype(np.int64), edges)
+
+
+def _compiled(function: _Function) -> _Function:
+    if njit is None:
+        return function
+    try:
+        compiled: _Function = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # nowhere to keep it
+        compiled = njit(nogil=True)(function)
+    return compiled
+
+
+@_compiled
+def _philox(counters: NDArray[np.uint64], first: np.uint64, second: np.uint64) -> None:
+    """Ten rounds on `counters` (4, LANES) in place, under the key (first, second)."""
+    c0, c1, c2, c3 = counters[0], counters[1], counters[2], counters[3]
+    for _ in range(10):
+        for i in range(LANES):
+            low, high = c0[i] & _LOW, c0[i] >> _HALF
+            bottom = low * _FIRST_LOW
+            middle = low * _FIRST_HIGH + (bottom >> _HALF)
+            other = high * _FIRST_LOW + (middle & _LOW)
+            first_high = high * _FIRST_HIGH + (middle >> _HALF) + (other >> _HALF)
+            first_low = (other << _HALF) | (bottom & _LOW)
+            low, high = c2[i] & _LOW, c2[i] >> _HALF
+            bottom = low * _SECOND_LOW
+            middle = low * _SECOND_HIGH + (bottom >> _HALF)
+            other = high * _SECOND_LOW + (middle & _LOW)
+            c0[i] = high * _SECOND_HIGH + (middle >> _HALF) + (other >> _HALF) ^ c1[i] ^ first
+            c1[i] = (other << _HALF) | (bottom & _LOW)
+            c2[i] = first_high ^ c3[i] ^ second
+            c3[i] = first_low
+        first += _WEYL_FIRST
+        second += _WEYL_SECOND
+
+
+@_compiled
+def _words(words: NDArray[np.uint64], block: np.uint64, first: np.uint64, second: np.uint64) -> None:
+    """Fill `words` (blocks, 4), a multiple of LANES blocks, with the blocks of lane 0 from `block` on."""
+    counters = np.empty((4, LANES), np.uint64)
+    for done in range(0, len(words), LANES):
+        for i in range(LANES):
+            counters[0, i] = block + np.uint64(done + i) + _ONE
+            counters[1, i] = counters[2, i] = counters[3, i] = np.uint64(0)
+        _philox(counters, first, second)
+        for i in range(LANES):
+            for word in range(4):
+                words[done + i, word] = counters[word, i]
+
+
+@_compiled
+def _refine(
+    places: NDArray[np.int32],
+    prefixes: NDArray[np.uint16],
+    start: np.uint64,
+    first: np.uint64,
+    second: np.uint64,
+    lattice: NDArray[np.int32],
+    above: NDArray[np.int64],
+    edges: NDArray[np.uint64],
+    out: NDArray[np.int32],
+) -> None:
+    """Give the open `places` of `out`, a multiple of LANES of them, their values by their words of lane 1."""
+    coordinates = out.shape[1]
+    counters, turns = np.empty((4, LANES), np.uint64), np.empty(LANES, np.int64)
+    for done in range(0, len(places), LANES):
+        for i in range(LANES):
+            number = start * np.uint64(coordinates) + np.uint64(places[done + i])
+            counters[0, i], turns[i] = number // _WORDS + _ONE, np.int64(number % _WORDS)
+            counters[1, i], counters[2, i], counters[3, i] = np.uint64(0), np.uint64(0), _ONE
+        _philox(counters, first, second)
+        for i in range(LANES):
+            row, j = divmod(places[done + i], coordinates)
+            prefix = prefixes[row, j]
+            uniform = (np.uint64(prefix) << _PREFIX_SHIFT) | (counters[turns[i], i] >> _WORD_SHIFT)
+            edge = above[prefix]
+            while edge < edges.size and edges[edge] <= uniform:
+                edge += 1
+            out[row, j] = lattice[j] + edge - edges.size // 2
+
+
+@_compiled
+def _add(
+    first: np.uint64,
+    second: np.uint64,
+    start: np.uint64,
+    lattice: NDArray[np.int32],
+    values: NDArray[np.int16],
+    above: NDArray[np.int64],
+    edges: NDArray[np.uint64],
+    out: NDArray[np.int32],
+) -> None:
+    rows, coordinates = out.shape
+    blocks = (coordinates + _PREFIXES - 1) // _PREFIXES
+    words = np.empty((-(-rows * blocks // LANES) * LANES, 4), np.uint64)
+    _words(words, start * np.uint64(blocks), first, second)
+    prefixes = words.view(np.uint16)[: rows * blocks].reshape(rows, blocks * _PREFIXES)
+    places, count = np.empty(rows * coordinates + LANES, np.int32), 0
+    drawn = np.empty(coordinates, np.int16)
+    for row in range(rows):
+        for j in range(coordinates):
+            drawn[j] = values[prefixes[row, j]]
+            if drawn[j] == _OPEN:
+                places[count] = row * coordinates + j
+                count += 1
+        for j in range(coordinates):
+            out[row, j] = lattice[j] + drawn[j]
+    padded = -(-count // LANES) * LANES
+    places[count:padded] = places[0]  # the same place twice does no harm
+    _refine(places[:padded], prefixes, start, first, second, lattice, above, edges, out)
