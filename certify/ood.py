@@ -62,7 +62,7 @@ class Ood:
 
 def lower_median(scores: NDArray[np.floating]) -> float:
     """The lower median: the smallest score that at least half of the scores do not exceed."""
-    return float(np.partition(scores, (scores.size - 1) // 2)[(scores.size - 1) // 2])
+    return _ranked(scores, (scores.size + 1) // 2)
 
 
 def assess(scores: NDArray[np.float64], terms: Terms, detector: Detector, certify: bool = True) -> Ood | None:
@@ -104,9 +104,14 @@ def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[
     place = _rejecting_rank(scores.size, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
     if place is None:
         return -math.inf, math.inf
-    lowest = np.sort(np.where(np.isnan(scores), -np.inf, scores))
-    highest = np.sort(np.where(np.isnan(scores), np.inf, scores))
-    return float(lowest[scores.size - place]), float(highest[place - 1])
+    lowest = np.where(np.isnan(scores), -np.inf, scores)
+    highest = np.where(np.isnan(scores), np.inf, scores)
+    return _ranked(lowest, scores.size + 1 - place), _ranked(highest, place)
+
+
+def _ranked(scores: NDArray[np.floating], rank: int) -> float:
+    """The order statistic of 1-based rank."""
+    return float(np.partition(scores, rank - 1)[rank - 1])
 
 
 def _rejecting_rank(draws: int, probability: float, level: float) -> int | None:
