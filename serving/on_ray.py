@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -42,6 +43,8 @@ from serving.wire.http_server import build_app
 
 APPLICATION = "certserve"
 _DRAIN_S = 5.0
+# Ray replaces 127.0.0.1 by the address of the network; Linux has all of 127.0.0.0/8.
+_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 _RETRY_PAUSE_S = 0.2
 _PROBE_S = 1.0
 _OBJECT_STORE_BYTES = 256 * 2**20
@@ -188,7 +191,7 @@ async def running(
     say(f"reading the bundles in {settings.models}")
     load_repository(settings.models)
     say("starting Ray (some seconds)")
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.disable(logging.INFO)  # Ray and Serve set their own levels, and tell of themselves
     try:
         _start_ray(settings, scratch)
         say(f"proving the models on {settings.engines} engine(s)")
@@ -205,7 +208,7 @@ def _start_ray(settings: Settings, scratch: Path) -> None:
     ray.init(
         address="local",
         include_dashboard=False,
-        _node_ip_address="127.0.0.1",
+        _node_ip_address=_LOOPBACK,
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(scratch),
         logging_level=logging.ERROR,
@@ -219,7 +222,6 @@ def _start_ray(settings: Settings, scratch: Path) -> None:
 def _stop() -> None:
     if not ray.is_initialized():
         return
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # Serve has set its own meanwhile
     # The application goes first: a bare shutdown cuts what is in flight.
     with contextlib.suppress(RayError, RayServeException):
         serve.delete(APPLICATION)
