@@ -34,9 +34,7 @@ def log_evidence(draws: int, hits: int, m: float, complement: float | None = Non
     if q <= 0 or m <= 0 or hits <= draws * (1 - q) or hits == 0:
         return -math.inf
     shape = draws - hits + KAPPA
-    mass = float(betainc(shape, hits + 1, q))
-    if mass <= 0:
-        return -math.inf  # underflow: the true value is larger, so nothing is claimed
+    mass = float(betainc(shape, hits + 1, q))  # more hits than draws * m: no small tail, so no underflow
     log_m = math.log(m) if complement is None else math.log1p(-q)
     log_beta = float(betaln(hits + 1, shape))
     return math.log(KAPPA) + log_beta + math.log(mass) - hits * log_m - shape * math.log(q)

@@ -18,6 +18,7 @@ TAIL_SLACK = 1e-9
 
 _ULP = 2.0**-52
 _NORMAL_SLACK = 16 * _ULP
+_NARROW = 4e-13
 _SMALLEST = 1e-300  # below it, doubles lose their digits
 
 
@@ -99,12 +100,7 @@ def bisect_complement(unproven: float, proven: Callable[[float], bool]) -> float
     `proven` must hold on a final segment of [0, 1). The returned value itself has passed `proven`.
     """
     low, high = unproven, 1.0
-    if proven(low):
-        return low
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if not low < middle < high or high - low <= 4e-13 * low:
-            break
+    while low < (middle := 0.5 * (low + high)) < high and high - low > _NARROW * low:
         low, high = (low, middle) if proven(middle) else (middle, high)
     return high
 

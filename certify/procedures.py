@@ -81,9 +81,8 @@ class Target:
         """What holds now: the status speaks of the target, the radius is the best one proven."""
         reached = self._reached(counts)
         status: Status = "certified" if reached else "refuted" if self._refuted(counts) else "undecided"
-        bound = _anytime_bound(self.terms, counts)
-        if reached and bound is None:  # at a target of 0 the test may pass where the inverted bound rounds to one half
-            bound = _bound(self.terms, counts, 1 - self.terms.needed(self.target_radius) + self.terms.charge)
+        # What the target's test has proven counts, too, where the inverted bound lies a hair below it.
+        bound = _anytime_bound(self.terms, counts, self.terms.needed(self.target_radius) if reached else 0.0)
         return _certificate(self.name, self.terms, counts, bound, status, self.target_radius)
 
     def _reached(self, counts: Counts) -> bool:
@@ -140,12 +139,14 @@ class Fixed:
         return self.max_draws - counts.draws
 
 
-def _anytime_bound(terms: Terms, counts: Counts) -> LowerBound | None:
+def _anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBound | None:
+    """The leader's bound by its confidence sequence, or `proven` where that is larger."""
     if not counts.draws:
         return None
     hits = counts.votes[counts.leader()]
     level = terms.alpha * terms.split.of_class
-    return _bound(terms, counts, anytime.chosen_lower_complement(counts.draws, hits, level) + terms.charge)
+    complement = min(anytime.chosen_lower_complement(counts.draws, hits, level), 1 - proven)
+    return _bound(terms, counts, complement + terms.charge)
 
 
 def _bound(terms: Terms, counts: Counts, complement: float) -> LowerBound | None:

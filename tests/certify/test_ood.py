@@ -54,6 +54,14 @@ def test_nothing_is_certified_without_a_share():
     assert assess(np.full(1_000, 9.0), TERMS, DETECTOR, certify=False).certified is None
 
 
+def test_without_a_share_neither_side_nor_interval_is_claimed():
+    from certify.certificate import AlphaSplit
+
+    bare = terms(split=AlphaSplit(of_class=0.8, of_upper=0.2))
+    certified = assess(np.full(1_000, 9.0), bare, DETECTOR).certified
+    assert (certified.verdict, certified.score_lower, certified.score_upper) == ("undetermined", None, None)
+
+
 @given(st.integers(100, 600), st.integers(0, 80), st.integers(0, 2**32 - 1))
 def test_lost_draws_only_widen(draws, lost, seed):
     rng = np.random.default_rng(seed)

@@ -80,6 +80,12 @@ def test_fixed_equals_the_literature_up_to_the_price_of_the_label():
     assert certificate.p_b_upper == pytest.approx(1 - certificate.p_a_lower)
 
 
+@pytest.mark.parametrize("procedure", [Best(terms(), 100), TARGET, Fixed(terms(split=WHOLE_ON_CLASS), 100)])
+def test_before_the_first_draw_nothing_is_claimed(procedure):
+    certificate = procedure.conclude(counts(0, 0, 0))
+    assert (certificate.status, certificate.class_index, certificate.p_b_upper) == ("undecided", None, 1.0)
+
+
 def test_a_fixed_run_that_was_cut_claims_nothing():
     certificate = Fixed(terms(split=WHOLE_ON_CLASS), 1_000).conclude(counts(992, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.radius) == ("undecided", None, 0.0)
