@@ -20,6 +20,10 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
 
+# Some 20 minutes on two cores; `make bench ARGS=engine` runs one part.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
 stubs: $(VENV)/.test
 	$(BIN)/python -m protos.generate
 
@@ -36,6 +40,11 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.serve pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV) (torch and the official clients among it) ..."
 	$(PIP) -e '.[cpu,export,test]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
+	@echo "Installing what the benchmarks compare with into $(VENV) ..."
+	$(PIP) -e '.[cpu,export,test,bench]'
 	@touch $@
 
 clean:

@@ -65,7 +65,7 @@ class _Entry:
 class Scheduler:
     """Plans batches of `batch_rows` noisy rows or `base_rows` base rows over all jobs that it was given."""
 
-    def __init__(self, batch_rows: int = 4 * SLICE, base_rows: int = 8) -> None:
+    def __init__(self, batch_rows: int = 4 * SLICE, base_rows: int = 2) -> None:
         if batch_rows % SLICE or batch_rows < SLICE or base_rows < 1:
             raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
         self.batch_rows = batch_rows

@@ -40,7 +40,7 @@ class OnnxRuntime:
         bundle: Bundle,
         provider: str = "cpu",
         batch_rows: int = 128,
-        base_rows: int = 8,
+        base_rows: int = 2,
         cache: Path | None = None,
     ) -> None:
         check_one_distribution()
