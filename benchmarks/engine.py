@@ -1,0 +1,98 @@
+"""The engine alone (noise, model, counting, statistics) over bare ONNX Runtime, and where the difference goes.
+
+python -m benchmarks.engine [cnn | fashion-mnist | resnet20 ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from statistics import median
+
+import numpy as np
+
+from benchmarks import rates
+from benchmarks.measure import Row, in_turns, main, ratio
+from benchmarks.networks import NAMES, bundle, pictures
+from export.bundle import Bundle
+from serving.engine import Engine, Served
+from serving.job import Job, SliceResult
+from serving.runtimes.noise_kernel import add_draws
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.scheduler import Scheduler
+
+BOUNDS = {"cnn": (0.80, 0.92), "fashion-mnist": (0.88, 0.94), "resnet20": (0.95, 0.98)}
+DRAWS, SECONDS, ROUNDS = 1_000, 2.0, 5
+
+
+def rows() -> list[Row]:
+    return [row for name in sys.argv[1:] or NAMES for row in _of(name)]
+
+
+def _of(name: str) -> list[Row]:
+    model = bundle(name)
+    runtime = OnnxRuntime(model)
+    engine = Engine([Served(model, runtime)], Scheduler(), rates.THREADS, 10_000_000)
+    try:
+        rate = rates.bare(model, runtime, 1.0)
+        requests = max(2 * rates.CLIENTS, int(rate * SECONDS / DRAWS))
+        rates.engine(model, engine, DRAWS, rates.CLIENTS)  # compiles the noise
+        values = in_turns(
+            ROUNDS,
+            {
+                "bare": lambda: rates.bare(model, runtime, SECONDS),
+                "engine": lambda: rates.engine(model, engine, DRAWS, requests),
+            },
+        )
+    finally:
+        engine.close()
+    gate, aim = BOUNDS[name]
+    drawn, ceiling = median(values["engine"]), median(values["bare"])
+    share = ratio(values["engine"], values["bare"])
+    figure = f"engine alone, {name}, n={DRAWS:,}"
+    print(f"{name}: {_profile(model, runtime)}", flush=True)
+    return [Row(figure, f"{drawn:,.0f} draws/s", f"bare ONNX Runtime {ceiling:,.0f}/s", share, gate, aim)]
+
+
+def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
+    """Microseconds of each step of one batch, on one thread alone."""
+    shape, size = model.manifest.input.shape, model.manifest.input.size
+    lattice, batch = pictures(shape, 1)[0], pictures(shape, rates.BATCH)
+    flat, key = batch.reshape(rates.BATCH, size), bytes(16)
+    votes, scores = runtime.noisy(batch)
+    parts = [SliceResult(32, votes[at : at + 32], scores[at : at + 32]) for at in range(0, rates.BATCH, 32)]
+    job = Job(model, rates.task(model, lattice[None], "fixed", 100_000), 0)
+    drawn = iter(range(0, 100_000, 32))
+
+    def noise() -> None:
+        for start in range(0, rates.BATCH, 32):
+            add_draws(model.noise, key, start, lattice.reshape(-1), flat[start : start + 32])
+
+    def count() -> None:
+        for part in parts:
+            job.receive(next(drawn), part)
+
+    steps = {
+        "a buffer of zeros": lambda: np.zeros((rates.BATCH, size), np.int32),
+        "noise": noise,
+        "model": lambda: runtime.noisy(batch),
+        "counting": count,
+    }
+    return "microseconds a batch of 128: " + ", ".join(
+        f"{name} {_microseconds(run):.0f}" for name, run in steps.items()
+    )
+
+
+def _microseconds(run) -> float:
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+        if sum(times) > 3:
+            break
+    return median(times) * 1e6
+
+
+if __name__ == "__main__":
+    main("engine", rows)

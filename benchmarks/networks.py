@@ -1,0 +1,128 @@
+"""The three networks of the tables, as bundles: the demo, a small CNN and a ResNet-20, the last two with random weights.
+
+A passes-per-second figure does not depend on weights; everything that does is measured on the demo alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measure import OUT
+from certify.mahalanobis import Moments, fit
+from certify.noise import RoundedGaussian
+from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, NoiseSpec, OodSpec, load, write
+from export.calibrate import golden_outputs
+from export.heads import BaseGraph, NoisyGraph, Score
+from export.noise_table import rounded_gaussian_tails
+from export.recipes.fashion_mnist import GRID_STEP, SIGMA, SIGMA_STEPS
+from export.recipes.networks import convolution
+from export.to_onnx import base_to_onnx, noisy_to_onnx
+from serving.runtimes.onnx_runtime import open_graph
+
+DEMO = "fashion-mnist"
+NAMES = ("cnn", DEMO, "resnet20")
+CLASSES = 10
+_DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / DEMO
+_SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32)}
+
+
+class Cnn(nn.Module):
+    """105,866 parameters, [n, 1, 28, 28]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU()),
+        )
+        self.head = nn.Linear(64, CLASSES)
+
+    def features(self, lattice: Tensor) -> Tensor:
+        return self.body(lattice / 255)
+
+
+class Block(nn.Module):
+    """Two convolutions beside the identity, or beside a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = convolution(inputs, outputs, stride=stride)
+        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+        self.beside = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.beside(x) + self.second(self.first(x)))
+
+
+class ResNet20(nn.Module):
+    """He et al. (2016) for CIFAR, [n, 3, 32, 32]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (
+            [(16, 16, 1)] + [(16, 16, 1)] * 2 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
+        )
+        blocks = [Block(*each) for each in widths]
+        self.body = nn.Sequential(convolution(3, 16), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(64, CLASSES)
+
+    def features(self, lattice: Tensor) -> Tensor:
+        return self.body(lattice / 255)
+
+
+def repository() -> Path:
+    """A folder with all three bundles, made on first use."""
+    folder = OUT / "models"
+    for name, network in (("cnn", Cnn), ("resnet20", ResNet20)):
+        if not (folder / name / "1" / "manifest.json").exists():
+            torch.manual_seed(0)
+            write_random(folder, name, network().eval())
+    shutil.rmtree(folder / DEMO, ignore_errors=True)
+    shutil.copytree(_DEMO_FOLDER, folder / DEMO)
+    return folder
+
+
+def bundle(name: str) -> Bundle:
+    return load(repository() / name / "1")
+
+
+def pictures(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape)).astype(np.int32)
+
+
+def write_random(folder: Path, name: str, network: nn.Module) -> None:
+    """A bundle of random weights: complete and proven like any other, but it knows nothing."""
+    shape, tails = _SHAPES[name], rounded_gaussian_tails(SIGMA_STEPS)
+    images = pictures(shape, 256)
+    with torch.no_grad():
+        features = network.features(torch.from_numpy(images).float()).numpy()
+    moments = Moments.empty(features.mean(axis=0), CLASSES).add(features, np.arange(len(images)) % CLASSES)
+    score = Score(fit(moments, normalised=False), "md")
+    noisy = noisy_to_onnx(NoisyGraph(network, score, CLASSES), shape)
+    base = base_to_onnx(BaseGraph(network), shape)
+    noisy_graph, base_graph = open_graph(noisy), open_graph(base)
+    manifest = Manifest(
+        format="certserve-bundle/1",
+        name=name,
+        version="1",
+        description="random weights, for measuring speed",
+        labels=tuple(f"class {label}" for label in range(CLASSES)),
+        input=InputSpec(name="image", shape=shape, layout="CHW", low=0.0, step=GRID_STEP, high=1.0, units="pixels"),
+        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
+        alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        ood=OodSpec(
+            score="md", normalised=False, score_draws=32, target_tpr=0.95, eta=0.01, threshold=1e3, radius=SIGMA / 2
+        ),
+        defaults=Defaults(target_radius=SIGMA),
+    )
+    golden = golden_outputs(
+        images[:32], RoundedGaussian(SIGMA_STEPS, tails), lambda x: tuple(noisy_graph(x)), lambda x: base_graph(x)[0]
+    )
+    scores = noisy_graph(images)[1].astype(np.float64)
+    write(folder / name / "1", manifest, base=base, noisy=noisy, tails=tails, golden=golden, calibration=scores)

@@ -1,0 +1,1 @@
+"""What people use today for the same question, written as their documentation does it."""

@@ -1,0 +1,75 @@
+"""Passes per second of the bare runtime and of the engine around it, on the same session and number of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import numpy as np
+
+from benchmarks.networks import pictures
+from export.bundle import Bundle
+from serving.engine import Engine
+from serving.messages import Task
+from serving.runtimes.onnx_runtime import OnnxRuntime
+
+THREADS = os.cpu_count() or 1
+BATCH = 128
+CLIENTS = 8
+
+
+def bare(bundle: Bundle, runtime: OnnxRuntime, seconds: float) -> float:
+    """Noisy rows that were ready beforehand, in full batches, a thread a core: the ceiling."""
+    counts = [0] * THREADS
+    until = time.perf_counter() + seconds
+
+    def work(place: int) -> None:
+        batch = pictures(bundle.manifest.input.shape, BATCH, place)
+        while time.perf_counter() < until:
+            runtime.noisy(batch)
+            counts[place] += BATCH
+
+    began = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - began)
+
+
+def engine(bundle: Bundle, engine: Engine, draws: int, requests: int) -> float:
+    """Draws a second over `requests` tasks of `draws` each, `CLIENTS` of them in flight."""
+    tasks = [task(bundle, picture[None], "fixed", draws) for picture in pictures(bundle.manifest.input.shape, requests)]
+
+    async def all_of_them() -> None:
+        gate = asyncio.Semaphore(CLIENTS)
+
+        async def one(each: Task) -> None:
+            async with gate:
+                await engine.predict(each)
+
+        await asyncio.gather(*map(one, tasks))
+
+    began = time.perf_counter()
+    asyncio.run(all_of_them())
+    return requests * draws / (time.perf_counter() - began)
+
+
+def task(bundle: Bundle, rows: np.ndarray, mode: str, draws: int, target_radius: float = 0.0) -> Task:
+    spec = bundle.manifest
+    keys = tuple(np.random.default_rng(abs(hash(row.tobytes()))).bytes(16) for row in rows)
+    return Task(
+        model=spec.name,
+        version=spec.version,
+        rows=rows,
+        keys=keys,
+        mode=mode,
+        target_radius=target_radius,
+        max_draws=draws,
+        alpha=0.001,
+        timeout_s=300.0,
+        parts=frozenset(("probabilities", "certificate", "ood", "mixture")),
+    )
