@@ -58,10 +58,11 @@ class Ball:
             largest = int(np.argmax(np.abs(whole)))
             whole[largest] -= int(np.sign(whole[largest]))
         _fill(whole, wanted.ravel(), self.budget)
-        return self.centre + whole.reshape(self.centre.shape)
+        found: Point = self.centre + whole.reshape(self.centre.shape)
+        return found
 
     def farthest(self, direction: NDArray[np.floating]) -> Point:
-        """The end of the walk from the centre along `direction`, gliding along the grid's limits, at the radius if it can."""
+        """Where a walk from the centre along `direction` ends: at the radius, or where the grid's limits stop it."""
         steer = np.nan_to_num(direction.astype(np.float64), posinf=0.0, neginf=0.0)
         largest = float(np.max(np.abs(steer), initial=0.0))
         if not largest or not self.budget:
