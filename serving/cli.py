@@ -1,4 +1,4 @@
-"""The command line: `certserve serve`, `predict`, `recipe` and `evaluate`.
+"""The command line: `certserve serve`, `predict`, `recipe`, `evaluate` and `attack`.
 
 The composition root: the only module that joins the server with `export`, which it imports when it is asked to.
 """
@@ -26,18 +26,17 @@ from serving.secret import VARIABLE, SecretError, key_id, read_secret, secret_fi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; what goes wrong is said in one line, with exit code 1."""
+    """Run one command; what goes wrong is said in one line, with exit code 1, as is a proven counterexample."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (BundleError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:
         print(f"certserve: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(f"certserve: this command needs {error.name}; install certserve[export]", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_recipe(commands)
     _add_evaluate(commands)
+    _add_attack(commands)
     return parser
 
 
@@ -197,6 +197,85 @@ def _evaluate(options: argparse.Namespace) -> None:
     outside = {each.name: read_split(each.parent, each.name).images[:, None] for each in options.outside}
     outside |= outside_sets(images[::4], seed=0)
     print(markdown(evaluate(bundle, runtime.noisy, runtime.base, images, test.labels, outside)))
+
+
+def _add_attack(commands: Any) -> None:
+    attack = commands.add_parser(
+        "attack", help="search for a counterexample to issued answers, or simulate alpha; one fails the run"
+    )
+    attack.add_argument("bundle", type=Path, nargs="?", help="the folder of the bundle that answers")
+    attack.add_argument("--data", type=Path, help="a folder with IDX files")
+    attack.add_argument("--split", default="t10k", help="which of them: SPLIT-images-idx3-ubyte (%(default)s)")
+    attack.add_argument("--url", help="a running HTTP server to ask; without it an engine in this process answers")
+    attack.add_argument("--work", type=Path, help="the recipe's checkpoints, for gradients (needs certserve[export])")
+    attack.add_argument("--pictures", type=int, default=20, help="how many are attacked (%(default)s)")
+    attack.add_argument("--seconds", type=float, default=600.0, help="no attack begins later (%(default)s)")
+    attack.add_argument(
+        "--draws", type=int, default=10_000, help="noisy passes of each search and each test (%(default)s)"
+    )
+    attack.add_argument("--seed", type=int, help="of the falsifier's own noise (drawn and printed if left out)")
+    attack.add_argument("--test-alpha", type=float, default=1e-3, help="false alarms of the whole run (%(default)s)")
+    attack.add_argument("--certify", choices=("target", "best", "fixed"), help="what is asked of the server")
+    attack.add_argument("--target-radius", type=float, help="what is asked of the server")
+    attack.add_argument("--max-draws", type=int, help="what is asked of the server")
+    attack.add_argument("--alpha", type=float, help="what is asked of the server: its own chance of a false answer")
+    attack.add_argument("--simulate", type=int, default=0, metavar="RUNS", help="runs of alpha on exact models")
+    attack.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    attack.set_defaults(run=_attack)
+
+
+def _attack(options: argparse.Namespace) -> int:
+    import secrets
+
+    from export.attack import report
+    from export.attack.campaign import AttackError
+    from export.attack.simulation import simulate
+    from export.recipes.idx import IdxError
+
+    options.seed = secrets.randbits(63) if options.seed is None else options.seed
+    try:
+        if bool(options.bundle) != bool(options.data) or not (options.bundle or options.simulate > 0):
+            raise AttackError("expected a bundle with --data, or --simulate with a number of runs, or both")
+        findings = _attacked(options) if options.bundle else None
+        tallies = simulate(options.simulate, options.seed) if options.simulate > 0 else []
+    except (AttackError, IdxError) as error:
+        raise RuntimeError(str(error)) from error
+    if options.json:
+        options.json.write_text(json.dumps(report.document(findings, tallies), indent=1) + "\n")
+    print(report.summary(findings, tallies))
+    return 0 if report.passed(findings, tallies) else 1
+
+
+def _attacked(options: argparse.Namespace) -> Any:
+    from export.attack.campaign import Plan, attack, shaped
+    from export.bundle import load
+    from export.recipes.idx import read_split
+    from serving import answers
+    from serving.runtimes.onnx_runtime import OnnxRuntime
+
+    plan = Plan(
+        pictures=options.pictures,
+        seconds=options.seconds,
+        draws=options.draws,
+        alpha=options.test_alpha,
+        seed=options.seed,
+    )
+    bundle, data = load(options.bundle), read_split(options.data, options.split)
+    inputs = shaped(data.images, bundle)
+    ascent = None
+    if options.work:
+        from export.attack.gradients import from_checkpoint
+
+        ascent = from_checkpoint(bundle, options.work)
+    names = ("certify", "target_radius", "max_draws", "alpha")
+    asked = {name: value for name in names if (value := getattr(options, name)) is not None}
+    runtime = OnnxRuntime(bundle)
+    if options.url:
+        return attack(
+            bundle, runtime.noisy, answers.from_server(options.url, bundle, asked), inputs, data.labels, plan, ascent
+        )
+    with answers.from_engine(bundle, asked) as answering:
+        return attack(bundle, runtime.noisy, answering, inputs, data.labels, plan, ascent)
 
 
 if __name__ == "__main__":

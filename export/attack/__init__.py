@@ -1,0 +1,1 @@
+"""The falsifier: a search for counterexamples to what has been issued. One that is proven fails the run."""

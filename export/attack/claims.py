@@ -1,0 +1,225 @@
+"""What an answer claims, as statements that a sample can contradict.
+
+Each claim is turned into events whose probability it bounds: **if the claim holds at an input, at least one of its
+events has probability at most `most` there.** A contradiction is proven where every event is shown to be more frequent.
+The free choices in it (which rival class, which level between two classes) are made by the search's draws, before the
+judge's are drawn, so that the judge tests a statement that was fixed beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from scipy.special import ndtri
+
+from certify import bounds
+from export.attack.sample import Event, Kind, Sample
+
+_PAD = 1e-12  # above the rounding of the few floating-point operations behind a `most`
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Where a search pushes: votes away from `label`, or the score up or down."""
+
+    way: Literal["away", "up", "down"]
+    label: int = -1
+
+
+class Claim(Protocol):
+    """One statement of an answer about every input within `radius`, in the caller's units."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a report."""
+        ...
+
+    @property
+    def radius(self) -> float:
+        """0 for a statement about the input itself."""
+        ...
+
+    @property
+    def aim(self) -> Aim | None:
+        """The push that would make it false; None where there is nothing to search."""
+        ...
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How close the sample comes to a contradiction at that distance from the input; it only steers the search."""
+        ...
+
+    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+        """The events to be judged, chosen by a sample of the search."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """No class comes within `margin` of the label's probability: 0 for the certificate's label, (1-w)/w for the mixture.
+
+    `h_y - h_i >= (1-w)/w` is what "keeps its label whatever the accurate network says" means, for a network that is sure
+    of i. If `h_y - h_i >= margin` then for every c either `P(not y) <= 1 - c` or `P(i) <= c - margin`.
+    """
+
+    name: str
+    radius: float
+    label: int
+    margin: float
+    classes: int
+
+    @property
+    def aim(self) -> Aim:
+        """Away from the label."""
+        return Aim("away", self.label)
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """The margin less the lead of the label over its nearest rival."""
+        return self.margin + sample.share(self._rival(sample)) - sample.share(self.label)
+
+    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+        """Too few votes for the label, and too many for the rival."""
+        rival = self._rival(sample)
+        level = (sample.share(self.label) + sample.share(rival) + self.margin) / 2
+        level = min(max(level, self.margin), 1.0)
+        return (
+            Event("vote is not", self.label, 1 - level + _PAD),
+            Event("vote is", rival, level - self.margin + _PAD),
+        )
+
+    def _rival(self, sample: Sample) -> int:
+        votes = np.bincount(sample.votes, minlength=self.classes + 1)[: self.classes]
+        votes[self.label] = -1
+        return int(np.argmax(votes))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`P(label) >= Phi(Phi^-1(p_a_lower) - distance/sigma)` at every distance: what a true lower bound implies."""
+
+    radius: float
+    label: int
+    p_a_lower: float
+    sigma: float
+    name: str = "p_a_lower"
+
+    @property
+    def aim(self) -> Aim:
+        """Away from the label."""
+        return Aim("away", self.label)
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How far the label's share, as a normal quantile, lies below what was claimed."""
+        share = (sample.share(self.label) * sample.draws + 0.5) / (sample.draws + 1)
+        return float(ndtri(self._least(distance)) - ndtri(share))
+
+    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+        """Too few votes for the label."""
+        return (Event("vote is not", self.label, 1 - self._least(distance) + _PAD),)
+
+    def _least(self, distance: float) -> float:
+        ratio = math.nextafter(distance / self.sigma, math.inf)
+        return bounds.probability_below(math.nextafter(bounds.quantile_below(self.p_a_lower) - ratio, -math.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class NoClassAbove:
+    """No class but `but` has a probability above `most` at the input itself: `p_b_upper`, and `refuted`."""
+
+    name: str
+    most: float
+    classes: int
+    but: int | None = None
+    radius: float = 0.0
+
+    @property
+    def aim(self) -> None:
+        """Nothing to search: it speaks of the input alone."""
+        return None
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How far the most frequent class exceeds the bound."""
+        return sample.share(self._highest(sample)) - self.most
+
+    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+        """Too many votes for one class."""
+        return (Event("vote is", self._highest(sample), self.most + _PAD),)
+
+    def _highest(self, sample: Sample) -> int:
+        votes = np.bincount(sample.votes, minlength=self.classes + 1)[: self.classes]
+        if self.but is not None:
+            votes[self.but] = -1
+        return int(np.argmax(votes))
+
+
+@dataclass(frozen=True, slots=True)
+class Median:
+    """The median score under noise lies on one side of `bound`: the event beyond it has probability at most one half."""
+
+    name: str
+    radius: float
+    kind: Kind
+    bound: float
+
+    @property
+    def aim(self) -> Aim:
+        """Across the bound."""
+        return Aim("up" if self.kind == "score above" else "down")
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How far the sample's median lies beyond the bound."""
+        return (sample.median() - self.bound) * (1 if self.kind == "score above" else -1)
+
+    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+        """Too many scores beyond the bound."""
+        return (Event(self.kind, self.bound, 0.5 + _PAD),)
+
+
+MOST_CLAIMS = 8
+"""No answer has more claims than this: the judge's level is shared among so many a picture."""
+
+
+def issued(answer: Mapping[str, Any], labels: Sequence[str]) -> list[Claim]:
+    """Every claim of one `predictions[i]` of the friendly route that noise can contradict."""
+    found: list[Claim] = []
+    if certificate := answer.get("certificate"):
+        found += _of_certificate(certificate, labels)
+    if (mixture := answer.get("mixture")) and mixture["radius"] > 0:
+        weight = mixture["robust_weight"]
+        margin = (1 - weight) / weight
+        found.append(Keeps("mixture", mixture["radius"], labels.index(mixture["label"]), margin, len(labels)))
+    if certified := (answer.get("ood") or {}).get("certified"):
+        found += _of_score(certified, answer["ood"]["threshold"])
+    assert len(found) <= MOST_CLAIMS
+    return found
+
+
+def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str]) -> list[Claim]:
+    found: list[Claim] = []
+    label = None if certificate["label"] is None else labels.index(certificate["label"])
+    sigma, classes = certificate["sigma"], len(labels)
+    if label is not None:
+        found.append(Keeps("certificate", certificate["radius"], label, 0.0, classes))
+        found.append(Share(certificate["radius"], label, certificate["p_a_lower"], sigma))
+    if certificate["p_b_upper"] < 1:
+        found.append(NoClassAbove("p_b_upper", certificate["p_b_upper"], classes, label))
+    if certificate["status"] == "refuted":
+        needed = bounds.probability_above(math.nextafter(certificate["target_radius"] / sigma, math.inf))
+        found.append(NoClassAbove("refuted", needed, classes))
+    return found
+
+
+def _of_score(certified: Mapping[str, Any], threshold: float) -> list[Claim]:
+    radius, found = certified["radius"], list[Claim]()
+    if certified["score_lower"] is not None:
+        found.append(Median("score_lower", radius, "score below", certified["score_lower"]))
+    if certified["score_upper"] is not None:
+        found.append(Median("score_upper", radius, "score above", certified["score_upper"]))
+    if certified["verdict"] == "in_distribution":
+        found.append(Median("in_distribution", radius, "score above", threshold))
+    if certified["verdict"] == "out_of_distribution":
+        found.append(Median("out_of_distribution", radius, "score up to", threshold))
+    return found
