@@ -209,15 +209,11 @@ def test_the_farthest_point_reaches_the_radius_where_the_grid_lets_it():
 
 def true_claims():
     """The events of claims that are true with nothing to spare, and the law of votes under which they are."""
-    keeps = Keeps("mixture", 1.0, 0, 0.2, 3)
+    near = sampled([0.55, 0.35, 0.1], 2_000, 1)
     return {
-        "keeps": (keeps, keeps.events(sampled([0.55, 0.35, 0.1], 2_000, 1), 0.0), [0.55, 0.35, 0.1]),
-        "share": (
-            None,
-            Share(1.0, 0, float(ndtr(1.0)), 1.0).events(sampled([0.6, 0.4], 100, 1), 0.5),
-            [ndtr(0.5), None],
-        ),
-        "above": (NoClassAbove("refuted", 0.4, 2).events(sampled([0.3, 0.7], 100, 1), 0.0), [0.6, 0.4]),
+        "keeps": (Keeps("mixture", 1.0, 0, 0.2, 3).events(near, 0.0), [0.55, 0.35, 0.1]),
+        "share": (Share(1.0, 0, float(ndtr(1.0)), 1.0).events(near, 0.5), [ndtr(0.5), ndtr(-0.5)]),
+        "above": (NoClassAbove("refuted", 0.6, 2).events(near, 0.0), [0.6, 0.4]),
     }
 
 
