@@ -29,7 +29,7 @@ from tests.servers import ROOT, command_line, free_ports
 
 CHOOSING, BOUNDING, ALPHA = 100, 1_000, 0.001
 COPIES, UNDER_WAY = 100, 4
-PICTURES, ROUNDS = 100, 3
+PICTURES, ROUNDS = 50, 3
 PEERS = ("ray_alone", "litserve_alone")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -37,8 +38,9 @@ def main(port: int) -> None:
 
 
 def _stop_with_input() -> None:
-    sys.stdin.read()
-    os.kill(os.getpid(), 2)
+    while os.read(0, 1):  # not sys.stdin, whose lock the forked workers would inherit
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,19 @@ def test_a_port_that_is_taken_is_said(tmp_path, capsys, monkeypatch):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        status = main(["serve", str(tmp_path / "models"), "--local", "--http-port", port, "--grpc-port", "0"])
+        status = main(
+            [
+                "serve",
+                str(tmp_path / "models"),
+                "--local",
+                "--http-port",
+                port,
+                "--grpc-port",
+                "0",
+                "--metrics-port",
+                "0",
+            ]
+        )
     assert status == 1
     assert f"HTTP port {port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
 
