@@ -20,7 +20,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
 
-# Some 20 minutes on two cores; `make bench ARGS=engine` runs one part.
+# About 12 minutes on two cores; `make bench ARGS=engine` runs one part.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from statistics import median
 
 import numpy as np
+import psutil
 
 from benchmarks.clients import Send, closed_loop, demo_pictures, over_http, png
 from benchmarks.measure import Row, in_turns, main
@@ -132,11 +133,19 @@ def _peer(peer: str) -> Iterator[str]:
             _wait(peer, f"http://127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.stdin.close()  # it stops when its input ends
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """A peer stops when its input ends; what it leaves behind is ended by process id."""
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.stdin.close()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    for left in psutil.wait_procs(family, timeout=2)[1]:
+        left.kill()
 
 
 def _wait(peer: str, url: str) -> None:
