@@ -23,10 +23,18 @@ def p_value(calibration: NDArray[np.float64], score: float) -> float:
     exchangeable with the calibration inputs, which excludes attacks. Ties count against the input, and so never make p
     too small. A NaN score counts as +inf, the farthest there is.
     """
-    if math.isnan(score):
-        score = math.inf
-    at_least = calibration.size - int(np.searchsorted(calibration, score, side="left"))
-    return (1 + at_least) / (calibration.size + 1)
+    return p_value_of_count(count_at_least(calibration, score), calibration.size)
+
+
+def count_at_least(calibration: NDArray[np.float64], score: float) -> int:
+    """How many of the sorted calibration scores are at least `score`: all that the p-value depends on."""
+    farthest = math.inf if math.isnan(score) else score
+    return calibration.size - int(np.searchsorted(calibration, farthest, side="left"))
+
+
+def p_value_of_count(at_least: int, size: int) -> float:
+    """The conformal p-value where `at_least` of `size` calibration scores are at least the score."""
+    return (1 + at_least) / (size + 1)
 
 
 def pac_threshold(calibration: NDArray[np.float64], far: float, eta: float) -> float:

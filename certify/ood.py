@@ -24,9 +24,19 @@ from numpy.typing import NDArray
 
 from certify import anytime
 from certify.certificate import Terms
-from certify.conformal import p_value
+from certify.conformal import count_at_least, p_value_of_count
 
 Verdict = Literal["in_distribution", "out_of_distribution", "undetermined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTerms:
+    """What the bundle fixes about the score, without the calibration scores themselves."""
+
+    threshold: float
+    radius: float
+    score_draws: int
+    calibration_size: int
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -37,6 +47,38 @@ class Detector:
     radius: float
     score_draws: int
     calibration: NDArray[np.float64]
+
+    @property
+    def terms(self) -> ScoreTerms:
+        """All but the calibration scores."""
+        return ScoreTerms(
+            threshold=self.threshold,
+            radius=self.radius,
+            score_draws=self.score_draws,
+            calibration_size=self.calibration.size,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreCounts:
+    """All that the claims about a score depend on, of the first `draws` scores of a stream, `lost` of them without one.
+
+    `score` is the lower median of the first `score_draws`, None unless they are all there; `calibration_at_least` counts
+    the calibration scores not below it. `above` and `at_most` count on which side of the threshold the scores are.
+    `rank` is the least number of hits that proves more than `Phi(radius / sigma)`, None if no number does; `lowest` is
+    the score of rank `draws + 1 - rank` where lost draws are minus infinity, `highest` that of rank `rank` where they
+    are infinity: so at least `rank` scores are not below `lowest`, and at least `rank` not above `highest`.
+    """
+
+    draws: int
+    lost: int
+    score: float | None
+    calibration_at_least: int
+    above: int
+    at_most: int
+    rank: int | None
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +112,46 @@ def assess(scores: NDArray[np.float64], terms: Terms, detector: Detector, certif
 
     None while the first `score_draws` draws are not all there. `certify` is off where no share of alpha is declared.
     """
+    return verdict(tally(scores, terms, detector), terms, detector.terms, certify)
+
+
+def tally(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> ScoreCounts:
+    """Count what the claims depend on; a lost draw is NaN."""
     first = scores[: detector.score_draws]
-    if first.size < detector.score_draws or np.isnan(first).any():
-        return None
-    score = lower_median(first)
-    return Ood(
+    absent = first.size < detector.score_draws or bool(np.isnan(first).any())
+    score = None if absent else lower_median(first)
+    rank = proving_rank(scores.size, terms, detector.radius)
+    lowest, highest = _bounds(scores, rank)
+    return ScoreCounts(
+        draws=scores.size,
+        lost=int(np.isnan(scores).sum()),
         score=score,
-        p_value=p_value(detector.calibration, score),
-        in_distribution=score <= detector.threshold,
-        threshold=detector.threshold,
-        certified=_certified(scores, terms, detector) if certify else None,
+        calibration_at_least=0 if score is None else count_at_least(detector.calibration, score),
+        above=int(np.sum(scores > detector.threshold)),
+        at_most=int(np.sum(scores <= detector.threshold)),
+        rank=rank,
+        lowest=lowest,
+        highest=highest,
     )
 
 
-def _certified(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> CertifiedScore:
-    lower, upper = interval(scores, terms, detector.radius)
-    outside, inside = _sides(scores, terms, detector)
-    outside, inside = outside or lower > detector.threshold, inside or upper <= detector.threshold
+def verdict(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms, certify: bool = True) -> Ood | None:
+    """What the counts prove, and nothing else: a pure function of them. See `assess`."""
+    if counts.score is None:
+        return None
+    return Ood(
+        score=counts.score,
+        p_value=p_value_of_count(counts.calibration_at_least, fixed.calibration_size),
+        in_distribution=counts.score <= fixed.threshold,
+        threshold=fixed.threshold,
+        certified=_certified(counts, terms, fixed) if certify else None,
+    )
+
+
+def _certified(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> CertifiedScore:
+    lower, upper = counts.lowest, counts.highest
+    outside, inside = _sides(counts, terms, fixed)
+    outside, inside = outside or lower > fixed.threshold, inside or upper <= fixed.threshold
     # Claims that contradict each other are never resolved towards a favourite.
     verdict: Verdict = "undetermined"
     if outside != inside:
@@ -95,18 +160,26 @@ def _certified(scores: NDArray[np.float64], terms: Terms, detector: Detector) ->
         verdict=verdict,
         score_lower=lower if math.isfinite(lower) and lower <= upper else None,
         score_upper=upper if math.isfinite(upper) and lower <= upper else None,
-        radius=detector.radius,
+        radius=fixed.radius,
     )
 
 
 def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[float, float]:
     """Bounds of the smoothed median score within `radius`, infinite where trivial; lost draws (NaN) only widen them."""
-    place = _rejecting_rank(scores.size, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
-    if place is None:
+    return _bounds(scores, proving_rank(scores.size, terms, radius))
+
+
+def proving_rank(draws: int, terms: Terms, radius: float) -> int | None:
+    """The least number of scores on one side of a value that makes it a bound within `radius`; None if none does."""
+    return _rejecting_rank(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
+
+
+def _bounds(scores: NDArray[np.float64], rank: int | None) -> tuple[float, float]:
+    if rank is None:
         return -math.inf, math.inf
     lowest = np.where(np.isnan(scores), -np.inf, scores)
     highest = np.where(np.isnan(scores), np.inf, scores)
-    return _ranked(lowest, scores.size + 1 - place), _ranked(highest, place)
+    return _ranked(lowest, scores.size + 1 - rank), _ranked(highest, rank)
 
 
 def _ranked(scores: NDArray[np.floating], rank: int) -> float:
@@ -125,12 +198,12 @@ def _rejecting_rank(draws: int, probability: float, level: float) -> int | None:
     return high
 
 
-def _sides(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> tuple[bool, bool]:
+def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:
     """Whether `score > threshold`, and whether `score <= threshold`, is the majority within the radius: exclusive."""
     level = terms.alpha * terms.split.of_threshold
-    needed = terms.needed(detector.radius)
+    needed = terms.needed(fixed.radius)
     if level <= 0 or needed >= 1:
         return False, False
-    hits = int(np.sum(scores > detector.threshold)), int(np.sum(scores <= detector.threshold))
-    outside, inside = (anytime.chosen_exceeds(scores.size, hit, needed, level) for hit in hits)
+    hits = counts.above, counts.at_most
+    outside, inside = (anytime.chosen_exceeds(counts.draws, hit, needed, level) for hit in hits)
     return outside, inside
