@@ -1,0 +1,107 @@
+"""The draws of a receipt made again, from its key and range, through a callable graph, and compared with its counts.
+
+What the graph was is the caller's to show: the bundle's digest is in the receipt. Two runtimes whose votes differ are two
+classifiers, so a replay elsewhere than on the receipt's runtime may differ without any wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.noise import RoundedGaussian, lattice_digest
+from certify.ood import Detector, ScoreCounts, tally
+from certify.receipt import Receipt, ScoreRecord
+from certify.recheck import Finding, terms_of
+
+Run = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none"."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _Drawn:
+    votes: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+def replay(
+    receipt: Receipt,
+    law: RoundedGaussian,
+    lattice: NDArray[np.int32],
+    run: Run,
+    calibration: NDArray[np.float64] | None = None,
+    batch_rows: int = 128,
+) -> list[Finding]:
+    """Every counted field beside what the same draws give now; another input or law is found before anything is drawn.
+
+    A draw that was lost has a result now. It may be any: each count may only have grown, by as much as was lost in all,
+    and each bound of a score may only have become narrower. `calibration` are the bundle's sorted scores; without them
+    the p-value's count is left out. Batches have `batch_rows` rows, filled up with zeros, as a server's have.
+    """
+    findings = _same_input(receipt, law, lattice)
+    if not all(each.agrees for each in findings):
+        return findings
+    drawn = _draw(receipt, law, lattice, run, batch_rows)
+    findings.append(_votes(receipt, drawn.votes))
+    if receipt.scores is not None:
+        findings += _scores(receipt, receipt.scores, drawn.scores, calibration)
+    return findings
+
+
+def _same_input(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32]) -> list[Finding]:
+    digest, charge = "sha256:" + lattice_digest(lattice).hex(), law.charge(lattice.size)
+    said = receipt.noise.charge
+    return [
+        _finding("input.shape", receipt.input.shape, lattice.shape),
+        _finding("input.digest", receipt.input.digest, digest),
+        # The law's own bound rests on a special function; the last places may differ on another platform.
+        Finding(field="noise.charge", said=said, found=charge, agrees=said >= charge * (1 - 1e-9)),
+    ]
+
+
+def _draw(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run, batch_rows: int) -> _Drawn:
+    key, votes, scores = bytes.fromhex(receipt.noise.key), [], []
+    for start in range(receipt.noise.start, receipt.noise.stop, batch_rows):
+        rows = min(batch_rows, receipt.noise.stop - start)
+        noisy = np.zeros((batch_rows, lattice.size), dtype=np.int32)
+        noisy[:rows] = law.sample(key, start, start + rows, lattice.size) + lattice.reshape(1, -1)
+        vote, score = run(noisy.reshape(batch_rows, *lattice.shape))
+        votes.append(vote[:rows])
+        scores.append(np.where(np.isnan(score[:rows]), np.inf, score[:rows]).astype(np.float64))
+    return _Drawn(
+        votes=np.concatenate([np.zeros(0, dtype=np.int64), *votes]), scores=np.concatenate([np.zeros(0), *scores])
+    )
+
+
+def _votes(receipt: Receipt, drawn: NDArray[np.int64]) -> Finding:
+    none = receipt.draws - sum(receipt.votes) - receipt.lost
+    found = np.bincount(drawn, minlength=len(receipt.votes) + 1)
+    fits = found.size == len(receipt.votes) + 1 and bool(np.all(found >= [*receipt.votes, none]))
+    return Finding(field="votes", said=receipt.votes, found=tuple(found[:-1].tolist()), agrees=fits)
+
+
+def _scores(
+    receipt: Receipt, said: ScoreRecord, drawn: NDArray[np.float64], calibration: NDArray[np.float64] | None
+) -> list[Finding]:
+    known = np.zeros(0) if calibration is None else calibration
+    detector = Detector(threshold=said.threshold, radius=said.radius, score_draws=said.score_draws, calibration=known)
+    found = tally(drawn, terms_of(receipt), detector)
+    findings = [_finding("scores.score", said.score, found.score)]
+    if said.score is None and receipt.lost:
+        findings = []  # one of the first draws may have been lost
+    elif calibration is not None:
+        findings.append(_finding("scores.calibration_at_least", said.calibration_at_least, found.calibration_at_least))
+    return findings + [_bound(name, said, found, receipt.lost) for name in ("above", "at_most", "lowest", "highest")]
+
+
+def _bound(name: str, said: ScoreRecord, found: ScoreCounts, lost: int) -> Finding:
+    old, new = getattr(said, name), getattr(found, name)
+    narrower = new <= old if name == "highest" else new >= old
+    return Finding(field=f"scores.{name}", said=old, found=new, agrees=narrower if lost else new == old)
+
+
+def _finding(field: str, said: object, found: object) -> Finding:
+    return Finding(field=field, said=said, found=found, agrees=said == found)
