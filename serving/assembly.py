@@ -14,10 +14,12 @@ from serving.proof import prove
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
+from serving.secret import read_signing_key
+from serving.signing import Signer
 
 
 def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[str], None] = lambda _: None) -> Engine:
-    """An engine that serves every bundle, each proven on this machine first. Raises `ProofError` or `ProviderError`."""
+    """An engine that serves every bundle, each proven on this machine first. Raises `ProofError` and its like."""
     scheduler = Scheduler()
     served = []
     for bundle in bundles:
@@ -28,7 +30,9 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
         served.append(Served(bundle, runtime))
     metrics.MODELS.set(len(served))
     threads = settings.threads or os.cpu_count() or 1
-    return Engine(served, scheduler, threads, settings.limits.max_pending_draws)
+    file = settings.signing_key_file
+    signer = Signer(read_signing_key(file)) if file else None
+    return Engine(served, scheduler, threads, settings.limits.max_pending_draws, signer)
 
 
 def models(bundles: Sequence[Bundle]) -> list[Model]:

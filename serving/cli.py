@@ -1,4 +1,4 @@
-"""The command line: `certserve serve`, `predict`, `recipe`, `evaluate` and `attack`.
+"""The command line: `certserve serve`, `predict`, `verify`, `replay`, `recipe`, `evaluate` and `attack`.
 
 The composition root: the only module that joins the server with `export`, which it imports when it is asked to.
 """
@@ -19,10 +19,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from certify.receipt import ReceiptError
 from export.bundle import BundleError
+from serving import audit, signing
 from serving.config import Limits, SettingError, Settings
 from serving.errors import CertserveError
-from serving.secret import VARIABLE, SecretError, key_id, read_secret, secret_file
+from serving.secret import VARIABLE, SecretError, key_id, read_secret, read_signing_key, secret_file, signing_key_file
+from serving.signing import Signer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         return options.run(options) or 0
-    except (BundleError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:
+    except (BundleError, ReceiptError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:
         print(f"certserve: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -46,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_serve(commands)
     _add_predict(commands)
+    audit.add_commands(commands)
     _add_recipe(commands)
     _add_evaluate(commands)
     _add_attack(commands)
@@ -59,7 +63,7 @@ def _add_serve(commands: Any) -> None:
     for field in [*fields(Settings), *fields(Limits)]:
         if field.name in ("models", "limits"):
             continue
-        kind = Path if field.name == "noise_secret_file" else type(field.default)
+        kind = Path if field.name.endswith("_file") else type(field.default)
         serve.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="(%(default)s)")
     serve.set_defaults(run=_serve)
 
@@ -70,6 +74,7 @@ def _serve(options: argparse.Namespace) -> None:
     values["models"] = options.models.resolve()
     # Resolved here, so that every process reads the same file.
     values["noise_secret_file"] = secret_file(options.noise_secret_file or _from_environment()).resolve()
+    values["signing_key_file"] = signing_key_file(options.signing_key_file).resolve()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve_until_told(Settings.from_mapping(values), options.local))
 
@@ -84,7 +89,10 @@ async def _serve_until_told(settings: Settings, local: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     assert settings.noise_secret_file is not None
+    assert settings.signing_key_file is not None
     _say(f"noise key id {key_id(read_secret(settings.noise_secret_file))}")
+    public = Signer(read_signing_key(settings.signing_key_file)).public
+    _say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
     async with _home(settings, local):
         _announce(settings)
         await stop.wait()
@@ -134,6 +142,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--draws", type=int)
     predict.add_argument("--alpha", type=float)
     predict.add_argument("--deadline-ms", type=int)
+    predict.add_argument("--receipt", type=Path, metavar="FILE", help="ask for a signed receipt and write it there")
     predict.set_defaults(run=_predict)
 
 
@@ -145,12 +154,15 @@ def _predict(options: argparse.Namespace) -> None:
         for name in ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline_ms")
         if (value := getattr(options, name)) is not None
     }
+    asked |= {"receipt": True} if options.receipt else {}
     picture = options.picture.read_bytes()
     kind = "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg"
     if options.grpc:
         answer = client.predict_grpc(options.grpc, options.model, picture, kind, asked)
     else:
         answer = client.predict_http(options.url, options.model, picture, kind, asked)
+    if options.receipt:
+        options.receipt.write_text(json.dumps(answer["predictions"][0].pop("receipt")) + "\n")
     print(json.dumps(answer, indent=1))
 
 

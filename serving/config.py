@@ -37,7 +37,7 @@ class Settings:
     """Where the server listens, what it serves and with what.
 
     `models` the repository; `provider` cpu, cuda or tensorrt; `threads` of each engine, 0 for one a core; `gateways` and
-    `engines` are replicas under Ray.
+    `engines` are replicas under Ray. Without a `signing_key_file` no receipts are given.
     """
 
     models: Path
@@ -46,6 +46,7 @@ class Settings:
     grpc_port: int = 8001
     metrics_port: int = 8002
     noise_secret_file: Path | None = None
+    signing_key_file: Path | None = None
     provider: str = "cpu"
     threads: int = 0
     gateways: int = 1
@@ -62,7 +63,7 @@ class Settings:
             what = f"unknown setting {', '.join(unknown)}" if unknown else "the setting models is missing"
             raise SettingError(f"{what}; known are {', '.join(sorted(own | limits))}")
         chosen: dict[str, Any] = {name: values[name] for name in own & set(values)}
-        for name in ("models", "noise_secret_file"):
+        for name in ("models", "noise_secret_file", "signing_key_file"):
             if chosen.get(name) is not None:
                 chosen[name] = Path(chosen[name])
         return cls(**chosen, limits=Limits(**{name: values[name] for name in limits & set(values)}))

@@ -24,6 +24,7 @@ from serving.messages import Reply, Task
 from serving.runtimes.noise_kernel import add_draws
 from serving.runtimes.protocol import Runtime
 from serving.scheduler import Scheduler
+from serving.signing import Notary, Signer
 from serving.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
 
 _log = logging.getLogger("certserve.engine")
@@ -58,12 +59,22 @@ class _Waiting:
 
 
 class Engine:
-    """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable."""
+    """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
 
-    def __init__(self, served: Sequence[Served], scheduler: Scheduler, threads: int, max_pending_draws: int) -> None:
+    With a `signer` it gives receipts to those who ask.
+    """
+
+    def __init__(
+        self,
+        served: Sequence[Served],
+        scheduler: Scheduler,
+        threads: int,
+        max_pending_draws: int,
+        signer: Signer | None = None,
+    ) -> None:
         self._served = {each.bundle.key: each for each in served}
         bundles = {key: each.bundle for key, each in self._served.items()}
-        self._work = Workload(bundles, scheduler, max_pending_draws)
+        self._work = Workload(bundles, scheduler, max_pending_draws, _notaries(served, signer))
         self._waiting: dict[RequestId, _Waiting] = {}
         self._wake = threading.Condition()
         self._closed = False
@@ -181,6 +192,12 @@ class Engine:
             add_draws(bundle.noise, key, part.start, lattice.reshape(-1), rows[place : place + part.rows])
             place += part.rows
         return rows.reshape(-1, *spec.shape)
+
+
+def _notaries(served: Sequence[Served], signer: Signer | None) -> dict[str, Notary]:
+    if signer is None:
+        return {}
+    return {each.bundle.key: Notary(signer=signer, runtime=each.runtime.description) for each in served}
 
 
 def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDArray[np.float32]:

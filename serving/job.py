@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
 from certify.mixture import mix
-from certify.ood import Ood, assess
+from certify.ood import ScoreCounts, tally, verdict
 from certify.procedures import Best, Fixed, Procedure, Target
 from export.bundle import Bundle
 from serving.messages import Prediction, Task
+from serving.record import Counted, mixture_weight, receipt
+from serving.signing import Notary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,10 +31,14 @@ class SliceResult:
 
 
 class Job:
-    """The engine's state of one row: `lattice` int32 (*shape), its key, what was counted and what is still to come."""
+    """The engine's state of one row: `lattice` int32 (*shape), its key, what was counted and what is still to come.
 
-    def __init__(self, bundle: Bundle, task: Task, row: int) -> None:
+    With a `notary` its answer carries a signed receipt.
+    """
+
+    def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
+        self._task, self._row, self._notary = task, row, notary
         self.lattice = task.rows[row]
         self.key = task.keys[row]
         self._parts = task.parts
@@ -109,30 +115,51 @@ class Job:
         """The answer from what was counted so far: complete, or the best that is proven."""
         if self._base is None:
             raise ValueError("there is no answer before the base prediction")
-        counts = self._counts()
-        certificate = self._certificate
-        if certificate is None and self._procedure:
-            certificate = self._procedure.conclude(counts)
-        mixture, spec = None, self.bundle.manifest.mixture
-        if certificate and spec and "mixture" in self._parts:
-            mixture = mix(certificate, counts, self._base, spec.robust_weight)
+        counted = self._counted()
+        certificate, weight = counted.certificate, mixture_weight(self.bundle, self._task)
+        mixture = None
+        if certificate and weight is not None:
+            mixture = mix(certificate, counted.counts, self._base, weight)
         return Prediction(
             class_index=int(np.argmax(self._base)),
             probabilities=self._base,
             certificate=certificate if "certificate" in self._parts else None,
-            ood=self._ood(),
+            ood=counted.ood,
             mixture=mixture,
             alpha=self._terms.alpha,
             alpha_split=self._terms.split,
             draws=self._draws,
             lost_draws=self._lost,
+            receipt=self._receipt(counted),
         )
 
-    def _ood(self) -> Ood | None:
-        if self.bundle.detector is None or "ood" not in self._parts or not self._scores:
+    def _counted(self) -> Counted:
+        counts, scores, certificate = self._counts(), self._score_counts(), self._certificate
+        if certificate is None and self._procedure:
+            certificate = self._procedure.conclude(counts)
+        ood = None
+        if scores is not None and self.bundle.detector:
+            certify = self._terms.split is not WHOLE_ON_CLASS
+            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify)
+        return Counted(
+            counts=counts,
+            scores=scores,
+            procedure=self._procedure,
+            max_draws=self.max_draws,
+            certificate=certificate,
+            ood=ood,
+        )
+
+    def _score_counts(self) -> ScoreCounts | None:
+        if self.bundle.detector is None or "ood" not in self._parts:
             return None
-        certify = self._terms.split is not WHOLE_ON_CLASS
-        return assess(np.concatenate(self._scores), self._terms, self.bundle.detector, certify)
+        return tally(np.concatenate([np.zeros(0), *self._scores]), self._terms, self.bundle.detector)
+
+    def _receipt(self, counted: Counted) -> str | None:
+        if self._notary is None:
+            return None
+        made = receipt(self.bundle, self._notary.runtime, self._task, self._row, self._terms, counted)
+        return self._notary.signer.sign(made).to_text()
 
 
 def _terms(bundle: Bundle, task: Task) -> Terms:

@@ -30,7 +30,8 @@ class Options:
     """What a client may ask for, each None (or False) unless it was said. Names and meanings are those of the wire.
 
     `certify` mode; `target_radius` caller's units; `max_draws`; `draws` (`fixed` only, from the bundle's menu); `alpha`;
-    `deadline_ms`; `norm`; `outputs` a subset of `PARTS`; `snap` allows off-grid values; `receipt` is not yet offered.
+    `deadline_ms`; `norm`; `outputs` a subset of `PARTS`; `snap` allows off-grid values; `receipt` a
+    signed receipt.
     """
 
     certify: str | None = None
@@ -82,6 +83,9 @@ class Task:
     alpha: float
     timeout_s: float
     parts: frozenset[str]
+    receipt: bool = False
+    key_id: str = ""
+    """The public name of the secret that the keys come from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,8 @@ class Prediction:
     """One row's answer. `class_index` and `probabilities` are the base network's on the input without noise.
 
     `certificate` and `mixture` are None where `certify` is off or they were not asked for; `ood` where it was not asked
-    for, the model has no such head, or too few draws were made. `alpha_split` is the split in force.
+    for, the model has no such head, or too few draws were made. `alpha_split` is the split in force. `receipt` is the JSON
+    document of the signed receipt, where it was asked for.
     """
 
     class_index: int
@@ -119,6 +124,7 @@ class Prediction:
     draws: int
     lost_draws: int
     input: InputNote | None = None
+    receipt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

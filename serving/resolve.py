@@ -15,6 +15,7 @@ from export.bundle import InputSpec, Manifest
 from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.messages import MODES, PARTS, InputNote, Mode, Model, Options, PredictRequest, Task
+from serving.secret import key_id
 
 ON_GRID = 1e-3
 """Values this close to a grid point, in steps, are on the grid."""
@@ -28,6 +29,11 @@ def resolve(
     rows, notes = _on_grid(_shaped(request.inputs, manifest.input, limits), manifest.input, options.snap)
     parts = _parts(options)
     mode = _mode(options, parts, request.plain)
+    if options.receipt and mode == "off" and not (manifest.ood and "ood" in parts):
+        raise InvalidInput(
+            "receipt: nothing is drawn for this request, so there is nothing to sign; ask for certify=target, best or"
+            " fixed with the certificate or the mixture, or for the ood part"
+        )
     max_draws = _max_draws(options, mode, manifest, limits)
     digest = bytes.fromhex(model.digest.removeprefix("sha256:"))
     fixed = max_draws if mode == "fixed" else None
@@ -42,6 +48,8 @@ def resolve(
         alpha=_alpha(options, manifest),
         timeout_s=_deadline_ms(options, manifest, limits) / 1000,
         parts=parts,
+        receipt=options.receipt,
+        key_id=key_id(secret) if options.receipt else "",
     )
     return task, notes
 
@@ -105,8 +113,6 @@ def _refuse_rows(bad: NDArray[np.bool_], message: str) -> None:
 
 
 def _parts(options: Options) -> frozenset[str]:
-    if options.receipt:
-        raise InvalidInput("receipt: receipts are not yet offered; leave it out")
     if options.norm not in (None, "l2"):
         raise InvalidInput(f"norm: expected 'l2', the only norm offered, got {options.norm!r}")
     parts = frozenset(PARTS if options.outputs is None else options.outputs)

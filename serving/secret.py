@@ -1,7 +1,8 @@
-"""The secret from which noise keys are derived: read from a file, or made once and kept.
+"""What the server must keep: the secret of the noise keys, and the signing key. Read from files, or made once and kept.
 
 Whoever knows it can search for an input on which the draws mislead, so only the gateway does. Every replica and restart
-has to use the same one: each change of it spends alpha anew.
+has to use the same one: each change of it spends alpha anew. The signing key is a secret of its own: engines need it, and
+never the noise secret.
 """
 
 from __future__ import annotations
@@ -17,32 +18,48 @@ _BYTES = 32
 
 
 class SecretError(RuntimeError):
-    """The noise secret cannot be read or kept."""
+    """The noise secret or the signing key cannot be read or kept."""
 
 
 def secret_file(file: Path | None) -> Path:
     """Where the secret is: `file`, or the user's state folder, where it is made at first use with mode 0600."""
     if file is None:
-        file = _state_folder() / "noise-secret"
-        if not file.exists():
-            _make(file)
+        file = _made_once("noise-secret", "--noise-secret-file")
     read_secret(file)
+    return file
+
+
+def signing_key_file(file: Path | None) -> Path:
+    """Where the signing key is: `file`, or the user's state folder, where it is made at first use with mode 0600."""
+    if file is None:
+        file = _made_once("signing-key", "--signing-key-file")
+    read_signing_key(file)
     return file
 
 
 def read_secret(file: Path) -> bytes:
     """The secret in `file`. Raises `SecretError` if it cannot be read or is too short."""
-    try:
-        secret = file.read_bytes()
-    except OSError as error:
-        raise SecretError(
-            f"the noise secret {file} cannot be read: {error.strerror}; expected {_BYTES} bytes"
-        ) from error
+    secret = _read(file, "noise secret")
     if len(secret) < 16:
         raise SecretError(
             f"the noise secret {file} has {len(secret)} bytes; expected {_BYTES} random ones, at least 16"
         )
     return secret
+
+
+def read_signing_key(file: Path) -> bytes:
+    """The signing key in `file`, of exactly 32 bytes. Raises `SecretError`."""
+    key = _read(file, "signing key")
+    if len(key) != _BYTES:
+        raise SecretError(f"the signing key {file} has {len(key)} bytes; expected {_BYTES} random ones")
+    return key
+
+
+def _read(file: Path, what: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SecretError(f"the {what} {file} cannot be read: {error.strerror}; expected {_BYTES} bytes") from error
 
 
 def key_id(secret: bytes) -> str:
@@ -54,7 +71,14 @@ def _state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "certserve"
 
 
-def _make(file: Path) -> None:
+def _made_once(name: str, flag: str) -> Path:
+    file = _state_folder() / name
+    if not file.exists():
+        _make(file, flag)
+    return file
+
+
+def _make(file: Path, flag: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Written aside and linked into place: of two servers that start at once both use the one that came first.
@@ -70,5 +94,5 @@ def _make(file: Path) -> None:
             aside.unlink()
     except OSError as error:
         raise SecretError(
-            f"a noise secret cannot be kept in {file.parent} ({error.strerror}); give one with --noise-secret-file"
+            f"{file.name} cannot be kept in {file.parent} ({error.strerror}); give one with {flag}"
         ) from error

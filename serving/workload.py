@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
-from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
+from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.job import Job, SliceResult
 from serving.messages import Prediction, Reply, Task
 from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice
+from serving.signing import Notary
 
 RequestId = int
 Outcome = Reply | CertserveError
@@ -63,10 +64,20 @@ class _Live:
 
 
 class Workload:
-    """The requests in flight on one device that serves `bundles`, by the name "model/version"."""
+    """The requests in flight on one device that serves `bundles`, by the name "model/version".
 
-    def __init__(self, bundles: Mapping[str, Bundle], scheduler: Scheduler, max_pending_draws: int) -> None:
+    `notaries` sign receipts, by the same names; where there is none, a receipt is refused.
+    """
+
+    def __init__(
+        self,
+        bundles: Mapping[str, Bundle],
+        scheduler: Scheduler,
+        max_pending_draws: int,
+        notaries: Mapping[str, Notary] | None = None,
+    ) -> None:
         self.scheduler = scheduler
+        self._notaries = notaries or {}
         self._bundles = bundles
         self._max_pending = max_pending_draws
         self._numbers = itertools.count()
@@ -79,11 +90,17 @@ class Workload:
         return len(self._requests)
 
     def prepare(self, task: Task) -> list[Job]:
-        """The jobs of a task, one a row. Raises `NotFound`. It touches nothing that is in flight."""
+        """The jobs of a task, one a row. Raises `NotFound` or `NotOffered`. It touches nothing that is in flight."""
         bundle = self._bundles.get(f"{task.model}/{task.version}")
         if bundle is None:
             raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
-        return [Job(bundle, task, row) for row in range(len(task.rows))]
+        notary = self._notaries.get(bundle.key) if task.receipt else None
+        if task.receipt and notary is None:
+            raise NotOffered(
+                "receipt: this server has no signing key, so it gives no receipts; leave it out, or have the operator set"
+                " signing_key_file"
+            )
+        return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
 
     def admit(self, jobs: Sequence[Job], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
         """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.wire.certserve_proto import MODES, NORMS, STATUSES, VERDICTS
 
@@ -35,6 +37,8 @@ def _prediction_document(each: pb.Prediction, model: Document) -> Document:
     }
     if each.HasField("input"):
         found["input"] = {"snapped": each.input.snapped, "snap_distance": each.input.snap_distance}
+    if each.HasField("receipt"):
+        found["receipt"] = json.loads(each.receipt)
     return found
 
 

@@ -166,6 +166,7 @@ def _prediction(each: Prediction, labels: Sequence[str], probabilities: bool) ->
         draws=each.draws,
         lost_draws=each.lost_draws,
         input=pb.InputNote(snapped=True, snap_distance=each.input.snap_distance) if moved and each.input else None,
+        receipt=each.receipt,
     )
 
 

@@ -9,6 +9,7 @@ printed so that they read back the same, and so no radius is rounded up. A numbe
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
@@ -80,6 +81,8 @@ def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
     }
     if each.input is not None and each.input.snapped:
         document["input"] = {"snapped": True, "snap_distance": each.input.snap_distance}
+    if each.receipt is not None:
+        document["receipt"] = json.loads(each.receipt)
     return document
 
 

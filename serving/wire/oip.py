@@ -99,7 +99,6 @@ def call(
     options = wire_options.build(wire_options.from_parameters(parameters))
     if any(each.name == tensors.RECEIPT for each in outputs):
         options = replace(options, receipt=True)
-        outputs = [each for each in outputs if each.name != tensors.RECEIPT]
     _refuse_sequences(parameters)
     tensors.check(outputs, model.manifest)
     options, outputs = _resolved(options, outputs, model)
@@ -118,11 +117,14 @@ def call(
 def _resolved(options: Options, outputs: Sequence[Wanted], model: Model) -> tuple[Options, Sequence[Wanted]]:
     if not outputs:
         on = options.certify not in (None, "off")
-        outputs = [Wanted(name=name) for name in (tensors.offered(model.manifest) if on else [tensors.DEFAULT])]
+        names = tensors.offered(model.manifest) if on else [tensors.DEFAULT]
+        outputs = [Wanted(name=name) for name in names if name != tensors.RECEIPT]
     elif tensors.needs_certificate(outputs):
         if options.certify == "off":
             raise InvalidInput("certify is off, and an output that needs a certificate is asked for; leave one out")
         options = replace(options, certify=options.certify or "target")
+    if options.receipt and all(each.name != tensors.RECEIPT for each in outputs):
+        outputs = [*outputs, Wanted(name=tensors.RECEIPT)]
     return replace(options, outputs=tensors.parts(outputs)), outputs
 
 

@@ -99,10 +99,11 @@ TENSORS: dict[str, _Tensor] = {
     "mixture_label": _Tensor("INT64", "mixture", lambda row: row.mixture.class_index if row.mixture else -1),
     "mixture_radius": _Tensor("FP64", "mixture", lambda row: row.mixture.radius if row.mixture else 0.0),
     "mixture_probabilities": _Tensor("FP32", "mixture", _mixture_probabilities, per_class=True),
+    "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
 DEFAULT = "probabilities"
 RECEIPT = "receipt"
-"""A tensor of the contract that is not yet offered."""
+"""Answered only where it is asked for: by name, or by the parameter of that name."""
 
 
 def offered(manifest: Manifest) -> list[str]:
