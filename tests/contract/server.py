@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from serving.config import Settings
 from serving.local import running
 
+SIGNING_KEY = b"k" * 32
+
 
 @dataclass(frozen=True)
 class Address:
@@ -27,11 +29,11 @@ class Address:
 
 
 @contextmanager
-def served(models, secret=b"s" * 32):
-    """Serve a repository while the context is open."""
+def served(models, secret=b"s" * 32, **more):
+    """Serve a repository while the context is open; `more` are settings."""
     address = Address(*free_ports(2))
     settings = Settings(
-        models=models, http_port=address.http_port, grpc_port=address.grpc_port, metrics_port=0, threads=1
+        models=models, http_port=address.http_port, grpc_port=address.grpc_port, metrics_port=0, threads=1, **more
     )
     loop, up, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
     failures = []

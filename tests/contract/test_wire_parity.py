@@ -17,9 +17,12 @@ from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import client, errors
+from serving.audit import verified
+from serving.signing import Signer
 from serving.wire import datatypes
-from serving.wire.tensors import TENSORS
+from serving.wire.tensors import RECEIPT, TENSORS
 from tests.contract.picture_bundle import NAME
+from tests.contract.server import SIGNING_KEY
 from tests.half_space import LABELS
 
 ROWS = [[[[first, 7], [200, 30]]] for first in (150, 128, 90)]
@@ -31,6 +34,8 @@ ASKED = [
     {"certify": "best", "max_draws": 640},
     {"certify": "fixed", "draws": 1000},
     {"certify": "off"},
+    {"certify": "target", "receipt": True},
+    {"certify": "off", "receipt": True},
 ]
 
 
@@ -86,6 +91,7 @@ def tensors_of(row):
         "mixture_label": index(mixture.get("label")),
         "mixture_radius": number(mixture.get("radius"), 0.0),
         "mixture_probabilities": np.array(mixture.get("probabilities", [0, 0]), dtype=np.float32).tolist(),
+        "receipt": json.dumps(row.get("receipt", ""), sort_keys=True, separators=(",", ":")),
     }
 
 
@@ -101,9 +107,10 @@ def oip_json(server, tensor, options, head=b"", **parameters):
 
 
 def wanted(options):
-    """All tensors; without `certify`, those that need a certificate cannot be asked for."""
+    """All tensors; without `certify`, those that need a certificate cannot be asked for; the receipt only if it was."""
     needs = ("certificate", "p_", "mixture")
-    return [name for name in TENSORS if options.get("certify") != "off" or not name.startswith(needs)]
+    offered = [name for name in TENSORS if options.get("certify") != "off" or not name.startswith(needs)]
+    return [name for name in offered if name != RECEIPT or options.get("receipt")]
 
 
 def parsed(outputs):
@@ -151,8 +158,20 @@ def test_tensors_say_what_the_document_says(server, channel, options):
 
 
 def parameter(value):
-    kinds = {str: "string_param", int: "int64_param", float: "double_param"}
+    kinds = {str: "string_param", int: "int64_param", float: "double_param", bool: "bool_param"}
     return oip.InferParameter(**{kinds[type(value)]: value})
+
+
+def test_a_receipt_comes_where_it_is_asked_for_and_claims_what_the_answer_does(server):
+    plain, row = (instances(server, ROWS[:1], {"receipt": asked})[0] for asked in (False, True))
+    assert "receipt" not in plain
+    assert {name: value for name, value in row.items() if name != "receipt"} == plain
+    findings = list(verified(json.dumps(row["receipt"]).encode(), Signer(SIGNING_KEY).public))
+    assert all(each.agrees for each in findings)
+    claims = row["receipt"]["receipt"]["claims"]
+    assert float.fromhex(claims["certificate"]["radius"]) == row["certificate"]["radius"]
+    assert float.fromhex(claims["mixture"]["radius"]) == row["mixture"]["radius"]
+    assert float.fromhex(claims["ood"]["score_upper"]) == row["ood"]["certified"]["score_upper"]
 
 
 def test_files_in_tensors_are_the_same_pictures(server):
@@ -192,7 +211,14 @@ def test_parts_can_be_left_out_on_both_wires(server):
         (NAME, png(ROWS[0]), "image/png", {"target_radius": -1}, errors.InvalidInput, "target_radius: expected 0 to"),
         (NAME, png(ROWS[0]), "image/png", {"alpha": 2}, errors.InvalidInput, "alpha: expected"),
         (NAME, png(ROWS[0]), "image/png", {"certify": "fixed", "draws": 5}, errors.InvalidInput, "draws: expected one"),
-        (NAME, png(ROWS[0]), "image/png", {"receipt": True}, errors.InvalidInput, "not yet offered"),
+        (
+            NAME,
+            png(ROWS[0]),
+            "image/png",
+            {"receipt": True, "outputs": ["probabilities"]},
+            errors.InvalidInput,
+            "nothing is drawn",
+        ),
         (NAME, png(ROWS[0]), "image/png", {"max_draws": 10**9}, errors.InvalidInput, "max_draws: expected 1 to"),
         (
             NAME,

@@ -147,7 +147,7 @@ BAD = [
     ("an empty body", PREDICT, b"", "image/png", 400, "empty"),
     ("a body over the limit", PREDICT, b"x" * (BODY_LIMIT + 1), "image/png", 413, str(BODY_LIMIT)),
     ("no picture", PREDICT, b"hello", "image/png", 400, "PNG"),
-    ("a receipt", PREDICT + "?receipt=true", GOOD, "image/png", 400, "not yet offered"),
+    ("a receipt of nothing", PREDICT + "?receipt=true&outputs=", GOOD, "image/png", 400, "nothing is drawn"),
     ("another type", PREDICT, GOOD, "text/plain", 415, "image/png"),
 ]
 

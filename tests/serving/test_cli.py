@@ -56,7 +56,7 @@ def test_without_the_export_extra_the_message_names_it(tmp_path):
 
 
 def test_every_command_explains_itself(capsys):
-    for command in ("serve", "predict", "recipe", "evaluate", "attack"):
+    for command in ("serve", "predict", "verify", "replay", "recipe", "evaluate", "attack"):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

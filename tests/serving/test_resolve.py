@@ -104,7 +104,8 @@ REFUSED = [
     ({"deadline_ms": 0}, "deadline_ms: expected 1 to 60000"),
     ({"norm": "linf"}, "norm: expected 'l2'"),
     ({"outputs": ("everything",)}, "outputs: expected some of"),
-    ({"receipt": True}, "receipts are not yet offered"),
+    ({"receipt": True, "outputs": ("probabilities",)}, "receipt: nothing is drawn"),
+    ({"receipt": True, "outputs": ("probabilities", "mixture"), "certify": "off"}, "receipt: nothing is drawn"),
 ]
 
 

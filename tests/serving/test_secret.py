@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from serving.secret import SecretError, key_id, read_secret, secret_file
+from serving.secret import SecretError, key_id, read_secret, read_signing_key, secret_file, signing_key_file
 
 
 def test_a_secret_is_made_once_and_kept(tmp_path, monkeypatch):
@@ -33,3 +33,14 @@ def test_a_secret_that_cannot_be_kept_or_read_is_refused(tmp_path, monkeypatch):
 def test_a_key_id_tells_secrets_apart_and_reveals_none():
     assert key_id(b"a" * 32) != key_id(b"b" * 32)
     assert len(key_id(b"a" * 32)) == 12
+
+
+def test_the_signing_key_is_kept_apart_from_the_noise_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    kept = signing_key_file(None)
+    assert signing_key_file(kept) == signing_key_file(None) == kept
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert read_signing_key(kept) != read_secret(secret_file(None))
+    (tmp_path / "long").write_bytes(b"k" * 33)
+    with pytest.raises(SecretError, match="33 bytes; expected 32"):
+        signing_key_file(tmp_path / "long")

@@ -14,7 +14,7 @@ from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.messages import Options
 from serving.wire import datatypes, image, oip_json, strict_json
-from serving.wire.tensors import TENSORS
+from serving.wire.tensors import RECEIPT, TENSORS
 from tests.serving.wire.fake_gateway import ROWS, answer, manifest, model
 from tests.serving.wire.pictures import encoded, grey
 
@@ -93,7 +93,7 @@ def test_plain_clients_stay_plain():
 def test_certify_brings_every_tensor_that_the_model_has(outputs):
     changes = {} if outputs is None else {"outputs": outputs}
     call = decode(request(parameters={"certify": "best"}, **changes)).call
-    assert [each.name for each in call.outputs] == list(TENSORS)
+    assert [each.name for each in call.outputs] == [name for name in TENSORS if name != RECEIPT]
     plain = decode(request(parameters={"certserve.certify": "best"}), of=PLAIN).call
     assert not any(each.name.startswith(("ood", "mixture")) for each in plain.outputs)
     assert decode(request(parameters={"certify": "off"})).call.outputs == decode(request()).call.outputs
@@ -115,8 +115,24 @@ def test_naming_a_tensor_asks_for_what_it_needs(names, certify, parts):
     assert call.request.options == Options(certify=certify, outputs=parts)
 
 
-def test_a_receipt_is_passed_on_to_be_refused():
-    assert decode(request(outputs=[{"name": "receipt"}])).call.request.options.receipt
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"outputs": [{"name": "ood_score"}, {"name": "receipt"}]}, ["ood_score", "receipt"]),
+        ({"outputs": [{"name": "ood_score"}], "parameters": {"certserve.receipt": True}}, ["ood_score", "receipt"]),
+        ({"parameters": {"certserve.receipt": "true"}}, ["probabilities", "receipt"]),
+    ],
+)
+def test_a_receipt_is_asked_for_by_name_or_by_parameter(asked, names):
+    call = decode(request(**asked)).call
+    assert [each.name for each in call.outputs] == names
+    assert call.request.options.receipt
+
+
+def test_no_receipt_comes_unasked():
+    call = decode(request(parameters={"certify": "target"})).call
+    assert "receipt" not in [each.name for each in call.outputs]
+    assert not call.request.options.receipt
 
 
 @pytest.mark.parametrize(

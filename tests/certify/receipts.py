@@ -1,0 +1,78 @@
+"""Receipts made by hand: what the half-space counts, with every field set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms
+from certify.ood import Detector, tally, verdict
+from certify.procedures import Best, Fixed, Target
+from certify.receipt import (
+    SCHEMA,
+    InputRecord,
+    ModelRecord,
+    NoiseRecord,
+    ProcedureRecord,
+    Receipt,
+    ScoreRecord,
+    SplitRecord,
+)
+from certify.recheck import claims, mixture_claim, stop_reason
+
+SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
+DETECTOR = Detector(threshold=160.0, radius=8.0, score_draws=32, calibration=np.linspace(0.0, 180.0, 999))
+
+
+def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-10, target_radius=8.0, scores=None):
+    """A receipt of `hits` votes for class 1; `scores` are those of the draws, a lost one NaN."""
+    split = WHOLE_ON_CLASS if mode == "fixed" else SPLIT
+    terms = Terms(sigma=16.0, alpha=alpha, split=split, charge=2.0**-40, classes=2)
+    counts = Counts(draws=draws, votes=(draws - hits - lost, hits), lost=lost)
+    procedure = {
+        "target": Target(terms, max_draws, target_radius),
+        "best": Best(terms, max_draws),
+        "fixed": Fixed(terms, max_draws),
+        "off": None,
+    }[mode]
+    certificate = procedure and procedure.conclude(counts)
+    values = np.where(np.arange(draws) < lost, np.nan, 120.0 + np.arange(draws) % 32) if scores is None else scores
+    found = tally(values, terms, DETECTOR)
+    ood = verdict(found, terms, DETECTOR.terms, certify=mode != "fixed")
+    counted = {name: getattr(found, name) for name in found.__slots__ if name not in ("draws", "lost")}
+    fixed = {name: getattr(DETECTOR.terms, name) for name in DETECTOR.terms.__slots__}
+    return Receipt(
+        schema=SCHEMA,
+        input=InputRecord(digest="sha256:" + "1" * 64, shape=(4,), low=0.0, step=1.0, high=255.0, units="steps"),
+        model=ModelRecord(name="half-space", version="1", digest="sha256:" + "2" * 64, runtime="none"),
+        noise=NoiseRecord(
+            stream="noise-v1",
+            sigma=16.0,
+            norm="l2",
+            charge=2.0**-40,
+            key="3" * 32,
+            key_id="4" * 12,
+            start=0,
+            stop=draws,
+        ),
+        alpha=alpha,
+        split=SplitRecord(**{name: getattr(split, name) for name in split.__slots__}),
+        procedure=ProcedureRecord(
+            name=mode,
+            target_radius=target_radius if mode == "target" else None,
+            max_draws=max_draws,
+            stop_reason=stop_reason(procedure, counts, max_draws),
+        ),
+        votes=counts.votes,
+        lost=lost,
+        scores=ScoreRecord(**fixed, **counted),
+        robust_weight=0.9 if certificate else None,
+        claims=claims(certificate, ood, mixture_claim(certificate, 0.9) if certificate else None),
+    )
+
+
+def altered(receipt, path, value):
+    """A receipt with the field at this dotted path changed."""
+    head, _, rest = path.partition(".")
+    return replace(receipt, **{head: altered(getattr(receipt, head), rest, value) if rest else value})

@@ -1,0 +1,278 @@
+"""smoothing.md, section 12, item 13: any tampered field fails, radii without the model, stable bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify import canonical
+from certify.receipt import SCHEMA, ReceiptError, read
+from certify.recheck import recheck
+from tests.certify.receipts import altered, made
+
+GOLDEN = (
+    '{"alpha":"0x1.0000000000000p-10","claims":{"certificate":null,"mixture":null,"ood":null},"input":{"digest":"sha256:'
+    + "1" * 64
+    + '","high":"0x1.fe00000000000p+7","low":"0x0.0p+0","shape":[4],"step":"0x1.0000000000000p+0","units":"steps"},'
+    '"lost":0,"model":{"digest":"sha256:'
+    + "2" * 64
+    + '","name":"half-space","runtime":"none","version":"1"},"noise":{"charge":"0x1.0000000000000p-40","key":"'
+    + "3" * 32
+    + '","key_id":"444444444444","norm":"l2","sigma":"0x1.0000000000000p+4","start":0,"stop":16,"stream":"noise-v1"},'
+    '"procedure":{"max_draws":32,"name":"off","stop_reason":"cut","target_radius":null},"robust_weight":null,'
+    '"schema":"certserve-receipt/1","scores":{"above":0,"at_most":16,"calibration_at_least":0,"calibration_size":999,'
+    '"highest":"inf","lowest":"-inf","radius":"0x1.0000000000000p+3","rank":null,"score":null,"score_draws":32,'
+    '"threshold":"0x1.4000000000000p+7"},"split":{"of_class":"0x1.0000000000000p-1","of_interval":'
+    '"0x1.999999999999ap-3","of_threshold":"0x1.999999999999ap-4","of_upper":"0x1.999999999999ap-3"},"votes":[6,10]}'
+)
+"""Version 1, for ever: what was signed once is verified by every later release."""
+
+CASES = {
+    "target": {},
+    "refuted": {"hits": 180},
+    "undecided": {"hits": 270},
+    "cut": {"hits": 190, "draws": 224},
+    "none drawn": {"draws": 0, "hits": 0},
+    "at a target of zero": {"target_radius": 0.0, "hits": 300},
+    "best": {"mode": "best"},
+    "best, cut": {"mode": "best", "draws": 96, "hits": 96},
+    "lost": {"mode": "best", "lost": 40, "hits": 270},
+    "lost behind": {"mode": "best", "lost": 64, "hits": 256, "scores": np.where(np.arange(320) < 256, 90.0, np.nan)},
+    "fixed": {"mode": "fixed", "draws": 1000, "hits": 990, "max_draws": 1000},
+    "fixed, cut": {"mode": "fixed", "hits": 310, "max_draws": 1000},
+    "off": {"mode": "off", "draws": 32, "hits": 20, "max_draws": 32},
+    "outside": {"mode": "best", "scores": np.full(320, 170.0)},
+    "infinite scores": {"mode": "best", "scores": np.full(320, np.inf)},
+    "undetermined": {"mode": "best", "scores": np.tile([150.0, 170.0], 160)},
+}
+
+
+def test_the_bytes_are_those_of_version_1():
+    receipt = made("off", draws=16, hits=10, max_draws=32)
+    assert receipt.to_bytes().decode() == GOLDEN
+    assert read(json.loads(GOLDEN)) == receipt
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_was_claimed_is_claimed_again_from_the_counts_alone(case):
+    receipt = made(**case)
+    assert [each for each in recheck(receipt) if not each.agrees] == []
+    assert read(json.loads(receipt.to_bytes())) == receipt
+
+
+def leaves(document, path=()):
+    """The paths of all leaves of a JSON document."""
+    if isinstance(document, dict | list):
+        pairs = document.items() if isinstance(document, dict) else enumerate(document)
+        return [leaf for name, value in pairs for leaf in leaves(value, (*path, name))]
+    return [path]
+
+
+FULL = made()
+COUNTED = {
+    "votes": (40, 280),
+    "lost": 1,
+    "alpha": 2.0**-11,
+    "noise.sigma": 16.5,
+    "noise.stop": 321,
+    "noise.charge": 2.0**-10,
+    "split.of_class": 0.4,
+    "split.of_interval": 0.1,
+    "procedure.target_radius": 60.0,
+    "procedure.stop_reason": "decided",
+    "procedure.max_draws": 400,
+    "robust_weight": 0.8,
+    "scores.calibration_at_least": 5,
+    "scores.calibration_size": 10_000,
+    "scores.threshold": 100.0,
+    "scores.rank": 280,
+    "scores.score": 136.0,
+    "scores.lowest": 121.0,
+    "scores.highest": 149.5,
+    "scores.radius": 9.0,
+}
+
+
+@pytest.mark.parametrize(("path", "value"), COUNTED.items())
+def test_a_count_that_was_altered_proves_something_else(path, value):
+    try:
+        other = altered(FULL, path, value)
+    except ReceiptError:
+        return  # it contradicts another count already
+    assert not all(each.agrees for each in recheck(other)), path
+
+
+@pytest.mark.parametrize("case", ["target", "refuted", "undetermined", "fixed", "off"])
+@given(data=st.data())
+def test_a_claim_that_was_altered_differs_and_is_named(case, data):
+    receipt = made(**CASES[case])
+    document = canonical.to_document(receipt)
+    place = data.draw(st.sampled_from(leaves(document["claims"])))
+    spoiled = document["claims"]
+    for name in place[:-1]:
+        spoiled = spoiled[name]
+    spoiled[place[-1]] = another(spoiled[place[-1]], data)
+    try:
+        found = read(document)
+    except ReceiptError:
+        return  # no value of the field's type
+    names = [each.field for each in recheck(found) if not each.agrees]
+    assert any(("claims." + ".".join(map(str, place))).startswith(name) for name in names)
+
+
+def another(value, data):
+    """Another value of about the same kind, well beyond what another platform may compute."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + data.draw(st.sampled_from([-1, 1]))
+    if isinstance(value, str) and "p" in value and value.lstrip("-").startswith("0x"):
+        number = float.fromhex(value)
+        return (number * data.draw(st.sampled_from([0.5, 1.001, 0.999999])) if number else 0.001).hex()
+    if value is None:
+        return data.draw(st.sampled_from([0, (0.5).hex(), "certified"]))
+    return data.draw(st.sampled_from(["certified", "refuted", "x", ""]).filter(lambda text: text != value))
+
+
+@pytest.mark.parametrize("name", ["certificate", "ood", "mixture"])
+def test_a_part_of_an_answer_may_be_left_out_with_what_it_needs_and_none_may_be_invented(name):
+    off = made("off", draws=32, hits=20, max_draws=32)
+    invented = altered(off, f"claims.{name}", getattr(FULL.claims, name))
+    assert any(each.field.startswith(f"claims.{name}") for each in recheck(invented) if not each.agrees)
+
+
+def test_a_receipt_without_scores_cannot_claim_any():
+    assert [each.field for each in recheck(altered(FULL, "scores", None)) if not each.agrees] == ["claims.ood"]
+    bare = altered(altered(FULL, "scores", None), "claims.ood", None)
+    assert all(each.agrees for each in recheck(bare))
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [("certserve-receipt/2", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
+)
+def test_other_versions_are_refused(schema, message):
+    with pytest.raises(ReceiptError, match=message):
+        read(canonical.to_document(FULL) | {"schema": schema})
+    with pytest.raises(ReceiptError, match="schema"):
+        read([SCHEMA])
+
+
+@given(data=st.data())
+def test_unknown_and_missing_fields_are_refused_and_named(data):
+    document = canonical.to_document(FULL)
+    places = [(), ("noise",), ("claims", "certificate"), ("scores",), ("procedure",), ("split",)]
+    inner = document
+    for name in (place := data.draw(st.sampled_from(places))):
+        inner = inner[name]
+    if data.draw(st.booleans()):
+        inner["colour"] = 1
+        expected = r"colour: unknown field"
+    else:
+        gone = data.draw(st.sampled_from([name for name in inner if name != "schema"]))
+        del inner[gone]
+        expected = f"{gone}: missing field"
+    with pytest.raises(ReceiptError, match=expected) as refused:
+        read(document)
+    assert str(refused.value).startswith(".".join(place))
+
+
+CONTRADICTIONS = [
+    ("input.digest", "sha256:1"),
+    ("input.shape", ()),
+    ("input.shape", (0, 4)),
+    ("input.step", 0.0),
+    ("input.high", math.inf),
+    ("model.digest", "1" * 64),
+    ("noise.stream", "noise-v2"),
+    ("noise.norm", "linf"),
+    ("noise.sigma", 0.0),
+    ("noise.sigma", math.nan),
+    ("noise.charge", 1.0),
+    ("noise.key", "3" * 31),
+    ("noise.start", 32),
+    ("noise.stop", 10**7 + 1),
+    ("noise.stop", 352),
+    ("procedure.name", "lucky"),
+    ("procedure.name", "best"),
+    ("procedure.target_radius", -1.0),
+    ("procedure.max_draws", 319),
+    ("alpha", 0.0),
+    ("alpha", 0.9),
+    ("split.of_class", 0.0),
+    ("split.of_class", 0.9),
+    ("split.of_upper", 1e-200),
+    ("votes", (320,)),
+    ("votes", (10, 311)),
+    ("votes", (-1, 310)),
+    ("lost", -1),
+    ("robust_weight", 1.5),
+    ("scores.threshold", math.inf),
+    ("scores.radius", 0.0),
+    ("scores.score_draws", 321),
+    ("scores.score_draws", 0),
+    ("scores.calibration_at_least", 1000),
+    ("scores.above", -1),
+    ("scores.at_most", 319),
+    ("scores.rank", None),
+    ("scores.rank", 321),
+    ("scores.lowest", 161.0),
+    ("scores.highest", 161.0),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), CONTRADICTIONS)
+def test_a_receipt_that_contradicts_itself_cannot_be_built(path, value):
+    with pytest.raises(ReceiptError):
+        altered(FULL, path, value)
+
+
+def test_fixed_draws_spend_alpha_on_the_class_alone():
+    with pytest.raises(ReceiptError, match="split"):
+        altered(made("fixed"), "split.of_class", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("alpha", 0.001, "alpha: expected a float as Python's float.hex"),
+        ("alpha", "nan", "alpha: expected a float"),
+        ("alpha", "0X1.0P-10", "alpha: expected a float"),
+        ("alpha", "0x1p999999", "alpha: expected a float"),
+        ("lost", True, "lost: expected int, got bool"),
+        ("lost", 0.0, "lost: expected int, got float"),
+        ("votes", "10", "votes: expected a list"),
+        ("votes", [10, "310"], r"votes\[1\]: expected int"),
+        ("noise", [], "noise: expected an object"),
+        ("scores", 3, "scores: expected an object"),
+    ],
+)
+def test_another_form_of_a_value_is_refused(path, value, message):
+    with pytest.raises(ReceiptError, match=message):
+        read(canonical.to_document(FULL) | {path: value})
+
+
+def test_what_is_not_a_number_has_no_bytes():
+    with pytest.raises(canonical.FormError):
+        canonical.to_bytes(altered(FULL, "claims.ood.score", math.nan))
+
+
+@given(st.floats(allow_nan=False))
+def test_floats_survive_to_the_bit(value):
+    receipt = altered(FULL, "claims.ood.score", value)
+    back = read(json.loads(receipt.to_bytes())).claims.ood.score
+    assert math.copysign(1, back) == math.copysign(1, value)
+    assert back == value
+
+
+def test_the_last_places_of_another_platform_are_no_difference_and_more_is_one():
+    radius = FULL.claims.certificate.radius
+    near = altered(FULL, "claims.certificate.radius", math.nextafter(radius, math.inf))
+    assert all(each.agrees for each in recheck(near))
+    far = altered(FULL, "claims.certificate.radius", radius * (1 + 1e-8))
+    assert [each.field for each in recheck(far) if not each.agrees] == ["claims.certificate.radius"]

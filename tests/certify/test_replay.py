@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from certify.noise import RoundedGaussian, lattice_digest
+from certify.ood import tally
+from certify.receipt import Receipt
+from certify.recheck import recheck, terms_of
+from certify.replay import replay
+from export.noise_table import rounded_gaussian_tails
+from tests.certify.receipts import DETECTOR, altered, made
+
+LAW = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))
+ROW = np.array([150, 1, 2, 3], dtype=np.int32)
+CUT = 127
+
+
+def run(noisy):
+    """The half-space: above the cut is class 1; the score is the first coordinate."""
+    return (noisy[:, 0] > CUT).astype(np.int64), noisy[:, 0].astype(np.float32)
+
+
+def counted(draws=300, lost=(), **options) -> Receipt:
+    """A receipt of what the half-space really gives on ROW under the key of `made`; `lost` are indices."""
+    key = bytes.fromhex("3" * 32)
+    votes, scores = run(ROW + LAW.sample(key, 0, draws, ROW.size).astype(np.int32))
+    kept = ~np.isin(np.arange(draws), lost)
+    hits, misses = int(votes[kept].sum()), int((1 - votes[kept]).sum())
+    values = np.where(kept, scores, np.nan).astype(float)
+    receipt = made("best", draws=draws, hits=hits, lost=len(lost), max_draws=draws, scores=values, **options)
+    assert receipt.votes == (misses, hits)
+    digest = "sha256:" + lattice_digest(ROW).hex()
+    receipt = altered(receipt, "noise.charge", LAW.charge(ROW.size))
+    return replace(receipt, input=replace(receipt.input, digest=digest))
+
+
+def differing(receipt, law=LAW, row=ROW, graph=run, calibration=DETECTOR.calibration):
+    return [each.field for each in replay(receipt, law, row, graph, calibration) if not each.agrees]
+
+
+@pytest.mark.parametrize("draws", [1, 32, 128, 300])
+def test_the_same_draws_give_the_same_counts(draws):
+    assert differing(counted(draws)) == []
+
+
+def test_no_draws_give_no_counts():
+    receipt = altered(made("best", draws=0, hits=0), "noise.charge", LAW.charge(ROW.size))
+    assert differing(altered(receipt, "input.digest", "sha256:" + lattice_digest(ROW).hex())) == []
+
+
+def test_another_input_or_law_is_found_before_anything_is_drawn():
+    def no_graph(noisy):
+        raise AssertionError("nothing may be drawn")
+
+    receipt = counted()
+    assert differing(receipt, row=ROW + 1, graph=no_graph) == ["input.digest"]
+    assert differing(receipt, row=ROW[None], graph=no_graph) == ["input.shape", "input.digest"]
+    assert differing(altered(receipt, "noise.charge", 0.0), graph=no_graph) == ["noise.charge"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fields"),
+    [
+        ("noise.key", "7" * 32, {"votes", "scores.above"}),
+        ("scores.score", 140.0, {"scores.score"}),
+        ("scores.calibration_at_least", 1, {"scores.calibration_at_least"}),
+        ("scores.lowest", 100.0, {"scores.lowest"}),
+        ("scores.highest", 170.5, {"scores.highest"}),
+    ],
+)
+def test_what_was_not_counted_is_found(path, value, fields):
+    assert fields <= set(differing(altered(counted(), path, value)))
+
+
+def test_one_vote_moved_is_found():
+    receipt = counted()
+    below, above = receipt.votes
+    assert differing(replace(receipt, votes=(below + 1, above - 1))) == ["votes"]
+    assert differing(replace(receipt, votes=(below, above - 1))) == ["votes"]
+
+
+def test_another_graph_gives_other_counts():
+    assert "votes" in differing(counted(), graph=lambda noisy: (1 - run(noisy)[0], run(noisy)[1]))
+    assert differing(counted(), graph=lambda noisy: (run(noisy)[0] + 7, run(noisy)[1])) == ["votes"]
+
+
+def test_a_score_that_is_no_number_is_the_largest():
+    assert set(differing(counted(), graph=lambda noisy: (run(noisy)[0], np.full(len(noisy), np.nan)))) >= {
+        "scores.score"
+    }
+
+
+@pytest.mark.parametrize("lost", [range(64, 96), range(0, 32), (0, 299)])
+def test_lost_draws_may_have_been_anything_and_bounds_only_narrow(lost):
+    receipt = counted(lost=tuple(lost))
+    assert all(each.agrees for each in recheck(receipt))
+    assert differing(receipt) == []
+    below, above = receipt.votes
+    assert differing(replace(receipt, votes=(above, below))) == ["votes"]
+
+
+def test_without_scores_or_calibration_the_rest_is_compared():
+    receipt = counted()
+    assert differing(receipt, calibration=None) == []
+    bare = altered(altered(receipt, "scores", None), "claims.ood", None)
+    assert differing(bare) == []
+    assert tally(np.zeros(0), terms_of(receipt), DETECTOR).score is None

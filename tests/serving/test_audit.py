@@ -1,0 +1,231 @@
+"""Receipts of the real engine, judged offline and drawn again: every mode, cut, lost, with OOD verdicts, by the command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from certify.receipt import ReceiptError
+from serving.audit import replayed, verified
+from serving.cli import main
+from serving.config import Limits
+from serving.engine import Engine, Served
+from serving.errors import NotOffered
+from serving.gateway import Gateway
+from serving.messages import Model
+from serving.record import undeclared
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.scheduler import Scheduler
+from serving.secret import key_id
+from serving.signing import Signer, parse
+from tests.certify.receipts import altered
+from tests.half_space import write_half_space
+from tests.serving.test_engine import SECRET, Wrapped, ask
+
+SIGNER = Signer(b"k" * 32)
+ROW = [150, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    write_half_space(models)
+    return models / "half-space" / "1"
+
+
+@pytest.fixture(scope="module")
+def bundle(folder):
+    return write_half_space(folder.parent.parent)
+
+
+@pytest.fixture
+def served(bundle):
+    runtime = Wrapped(bundle)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER)
+    yield Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits()), runtime
+    runtime.go.set()
+    engine.close()
+
+
+async def receipt_of(gateway, row=None, **options):
+    answer = (await ask(gateway, row or ROW, receipt=True, **options)).predictions[0]
+    assert all(each.agrees for each in verified(answer.receipt.encode(), SIGNER.public))
+    return answer, parse(answer.receipt).receipt
+
+
+def differing(receipt, bundle, row=ROW):
+    runtime = OnnxRuntime(bundle)
+    return [each.field for each in replayed(receipt, bundle, np.array(row, np.int32), runtime) if not each.agrees]
+
+
+ASKED = {
+    "target": ({}, ROW, "certified"),
+    "refuted": ({"target_radius": 100.0}, ROW, "refuted"),
+    "undecided": ({"max_draws": 64, "target_radius": 20.0}, ROW, "undecided"),
+    "at zero": ({"target_radius": 0.0}, [128, 1, 2, 3], None),
+    "best": ({"certify": "best", "max_draws": 1000}, ROW, "certified"),
+    "best of few": ({"certify": "best", "max_draws": 7}, ROW, None),
+    "fixed": ({"certify": "fixed", "draws": 1000}, ROW, "certified"),
+    "off": ({"certify": "off"}, ROW, None),
+    "outside": ({"certify": "best", "max_draws": 640}, [250, 1, 2, 3], "certified"),
+    "mixture alone": ({"outputs": ("mixture",)}, ROW, None),
+    "certificate alone": ({"outputs": ("certificate",), "alpha": 0.05}, ROW, "certified"),
+}
+
+
+@pytest.mark.parametrize(("options", "row", "status"), ASKED.values(), ids=ASKED)
+async def test_every_answer_is_rechecked_and_drawn_again(served, bundle, options, row, status):
+    answer, receipt = await receipt_of(served[0], row, **options)
+    assert status is None or answer.certificate.status == status
+    assert (receipt.draws, receipt.noise.key_id, receipt.model.runtime) == (answer.draws, key_id(SECRET), "wrapped")
+    assert differing(receipt, bundle, row) == []
+    claim = receipt.claims
+    assert (claim.certificate is None, claim.ood is None) == (answer.certificate is None, answer.ood is None)
+    if answer.certificate:
+        assert claim.certificate.radius == answer.certificate.radius
+    if answer.ood and answer.ood.certified:
+        assert claim.ood.verdict == answer.ood.certified.verdict
+
+
+@pytest.mark.parametrize("mode", ["best", "fixed", "target"])
+async def test_a_cut_answer_is_rechecked_and_drawn_again(served, bundle, mode):
+    gateway, runtime = served
+    runtime.pause = 0.005
+    asked = {"best": {"max_draws": 100_000}, "fixed": {"draws": 100_000}, "target": {"max_draws": 100_000}}[mode]
+    if mode == "target":
+        asked["target_radius"] = 0.5
+    answer, receipt = await receipt_of(gateway, [128, 1, 1, 1], certify=mode, deadline_ms=100, **asked)
+    assert (receipt.procedure.stop_reason, receipt.draws < 100_000) == ("cut", True)
+    assert mode != "fixed" or (answer.certificate.radius, answer.certificate.status) == (0.0, "undecided")
+    assert differing(receipt, bundle, [128, 1, 1, 1]) == []
+
+
+async def test_lost_draws_are_in_the_receipt_and_may_have_a_result_now(served, bundle):
+    gateway, runtime = served
+    runtime.fail_noisy = 2
+    _, receipt = await receipt_of(gateway, certify="best", max_draws=640)
+    assert (receipt.lost, receipt.claims.ood) == (128, None)
+    assert differing(receipt, bundle) == []
+
+
+async def test_scores_that_are_no_numbers_are_the_largest(served):
+    gateway, runtime = served
+    runtime.spoil = lambda votes, scores: (votes, scores * np.float32(np.nan))
+    _, receipt = await receipt_of(gateway)
+    assert (receipt.scores.score, receipt.claims.ood.verdict) == (np.inf, "out_of_distribution")
+
+
+async def test_what_the_graph_did_not_give_is_found(served, bundle):
+    gateway, runtime = served
+    runtime.spoil = lambda votes, scores: (1 - votes, scores)
+    _, receipt = await receipt_of(gateway)
+    assert differing(receipt, bundle) == ["votes"]
+
+
+async def test_a_receipt_comes_only_where_it_was_asked_for(served):
+    assert (await ask(served[0], ROW)).predictions[0].receipt is None
+
+
+async def test_without_a_signing_key_a_receipt_is_refused(bundle):
+    engine = Engine([Served(bundle, OnnxRuntime(bundle))], Scheduler(), 1, 10**6)
+    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    with pytest.raises(NotOffered, match="signing_key_file"):
+        await ask(gateway, ROW, receipt=True)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("model.digest", "sha256:" + "0" * 64, "model.digest"),
+        ("model.version", "2", "model"),
+        ("input.step", 0.5, "input"),
+        ("input.units", "pixels", "input"),
+        ("noise.sigma", 17.0, "noise.sigma"),
+        ("split.of_class", 0.3, "split"),
+        ("robust_weight", 1.0, "robust_weight"),
+        ("scores.radius", 4.0, "scores"),
+        ("scores.calibration_size", 10_000, "scores"),
+    ],
+)
+async def test_terms_that_the_bundle_does_not_declare_are_found(served, bundle, path, value, field):
+    _, receipt = await receipt_of(served[0])
+    assert undeclared(bundle, receipt) == []
+    assert differing(altered(receipt, path, value), bundle) == [field]
+
+
+async def test_fixed_draws_are_of_the_menu(served, bundle):
+    _, receipt = await receipt_of(served[0], certify="fixed")
+    assert undeclared(bundle, altered(receipt, "procedure.max_draws", 1001)) == ["procedure.max_draws"]
+
+
+@pytest.fixture
+async def files(served, tmp_path):
+    answer, receipt = await receipt_of(served[0])
+    for name, text in (
+        ("receipt.json", answer.receipt),
+        ("key", SIGNER.public.hex() + "\n"),
+        ("row.json", json.dumps(ROW)),
+        ("other.json", json.dumps([151, 1, 2, 3])),
+        ("spoiled.json", answer.receipt.replace(f'"stop":{receipt.draws}', f'"stop":{receipt.draws - 1}')),
+    ):
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_verify_prints_a_numbered_list(files, capsys):
+    for key in (SIGNER.public.hex(), str(files / "key")):
+        assert main(["verify", str(files / "receipt.json"), "--key", key]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(" 1. holds: schema certserve-receipt/1")
+        assert lines[1].startswith(" 2. holds: signature")
+        assert any("claims.certificate.radius" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("receipt", "key", "message"),
+    [
+        ("spoiled.json", SIGNER.public.hex(), "votes: expected counts|scores: expected counts"),
+        ("receipt.json", "ab" * 32, "signature.key_id"),
+        ("receipt.json", "abc", "--key: expected 64"),
+        ("receipt.json", "no such file", "No such file"),
+        ("row.json", SIGNER.public.hex(), "expected an object of receipt and signature"),
+    ],
+)
+def test_verify_fails_with_the_field(files, capsys, receipt, key, message):
+    import re
+
+    assert main(["verify", str(files / receipt), "--key", key]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_verify_fails_on_a_signed_claim_that_is_not_proven(files, capsys):
+    lie = altered(parse((files / "receipt.json").read_text()).receipt, "claims.certificate.radius", 100.0)
+    (files / "lie.json").write_text(SIGNER.sign(lie).to_text())
+    assert main(["verify", str(files / "lie.json"), "--key", SIGNER.public.hex()]) == 1
+    captured = capsys.readouterr()
+    assert "DIFFERS: claims.certificate.radius 100.0 (here: " in captured.out
+    assert captured.err == "certserve: the receipt does not hold: claims.certificate.radius\n"
+
+
+def test_replay_draws_again(files, folder, capsys):
+    arguments = ["replay", str(files / "receipt.json"), "--bundle", str(folder)]
+    assert main([*arguments, "--picture", str(files / "row.json")]) == 0
+    assert "gave these counts again" in capsys.readouterr().out
+    assert main([*arguments, "--picture", str(files / "other.json")]) == 1
+    assert capsys.readouterr().err.endswith("does not hold: input.digest\n")
+
+
+@pytest.mark.parametrize("data", ["[1, 2, 3]", "[0.5, 1, 2, 3]", "[256, 0, 0, 0]", "[[1", '["a", 1, 2, 3]'])
+def test_an_input_that_is_none_of_the_grid_is_refused(files, folder, capsys, data):
+    (files / "bad.json").write_text(data)
+    arguments = ["replay", str(files / "receipt.json"), "--bundle", str(folder), "--picture", str(files / "bad.json")]
+    assert main(arguments) == 1
+    assert "--picture: " in capsys.readouterr().err
+
+
+async def test_what_cannot_be_read_is_raised_before_the_signature_is_looked_at():
+    with pytest.raises(ReceiptError):
+        list(verified(b"{}", SIGNER.public))
