@@ -74,9 +74,20 @@ def _serve(options: argparse.Namespace) -> None:
     values["models"] = options.models.resolve()
     # Resolved here, so that every process reads the same file.
     values["noise_secret_file"] = secret_file(options.noise_secret_file or _from_environment()).resolve()
-    values["signing_key_file"] = signing_key_file(options.signing_key_file).resolve()
+    values["signing_key_file"] = _signing_key(options.signing_key_file)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve_until_told(Settings.from_mapping(values), options.local))
+
+
+def _signing_key(given: Path | None) -> Path | None:
+    """The file of the signing key; where none is given and none can be kept, the server does without receipts."""
+    try:
+        return signing_key_file(given).resolve()
+    except SecretError as error:
+        if given is not None:
+            raise
+        _say(f"no receipts will be given: {error}")
+        return None
 
 
 def _from_environment() -> Path | None:
@@ -89,10 +100,10 @@ async def _serve_until_told(settings: Settings, local: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     assert settings.noise_secret_file is not None
-    assert settings.signing_key_file is not None
     _say(f"noise key id {key_id(read_secret(settings.noise_secret_file))}")
-    public = Signer(read_signing_key(settings.signing_key_file)).public
-    _say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
+    if settings.signing_key_file is not None:
+        public = Signer(read_signing_key(settings.signing_key_file)).public
+        _say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
     async with _home(settings, local):
         _announce(settings)
         await stop.wait()
