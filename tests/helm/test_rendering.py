@@ -34,6 +34,7 @@ VALUES: dict[str, Document] = {
         "ray": {"operatorNamespace": "kuberay"},
         "serviceMonitor": {"labels": {"release": "prometheus"}},
     },
+    "signed": {"signingKey": {"name": "seal", "key": "seed"}},
     "bare": {
         "networkPolicy": {"enabled": False},
         "podDisruptionBudget": {"enabled": False},
@@ -131,6 +132,16 @@ def test_the_secret_is_a_file_of_the_servers_alone(rendered: Rendered) -> None:
         assert volume["secret"]["secretName"] == "noise"
         if "head" in templates:
             assert "noise-secret" not in {v["name"] for v in templates["head"]["spec"]["volumes"]}
+
+
+def test_the_signing_key_is_a_file_where_one_is_named(rendered: Rendered) -> None:
+    for shape in SHAPES:
+        assert "signing-key" not in json.dumps(rendered[shape, "defaults"])
+        spec = pod_templates(rendered[shape, "signed"])["server"]["spec"]
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "signing-key"]
+        assert volume["secret"]["secretName"] == "seal"
+        assert volume["secret"]["items"] == [{"key": "seed", "path": "signing-key"}]
+        assert "/etc/certserve-signing/signing-key" in json.dumps(rendered[shape, "signed"])
 
 
 def test_a_claim_is_mounted_where_the_server_looks(rendered: Rendered) -> None:

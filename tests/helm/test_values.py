@@ -111,7 +111,7 @@ def test_limits_are_the_servers_own() -> None:
 
 
 def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary: Path) -> None:
-    values = {"limits": {"maxDeadlineMs": 5_000}, "threads": 3, "provider": "cuda"}
+    values = {"limits": {"maxDeadlineMs": 5_000}, "threads": 3, "provider": "cuda", "signingKey": {"name": "seal"}}
     served = container(pod_templates(render(helm_binary, values))["server"])
     program, *words = served["command"] + served["args"]
     options = cli._parser().parse_args(words)
@@ -132,7 +132,9 @@ def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary:
 
 
 def test_the_arguments_of_the_serve_application_are_settings(helm_binary: Path) -> None:
-    documents = render(helm_binary, {"shape": "ray", "replicas": 3, "limits": {"maxRows": 8}})
+    documents = render(
+        helm_binary, {"shape": "ray", "replicas": 3, "limits": {"maxRows": 8}} | {"signingKey": {"name": "seal"}}
+    )
     config = serve_config(documents)
     settings = Settings.from_mapping(config["applications"][0]["args"])
     assert (settings.engines, settings.gateways, settings.limits.max_rows) == (3, 3, 8)

@@ -38,6 +38,10 @@ app.kubernetes.io/component: server
 /etc/certserve/noise-secret
 {{- end }}
 
+{{- define "certserve.signingKeyFile" -}}
+/etc/certserve-signing/signing-key
+{{- end }}
+
 {{- define "certserve.gpu" -}}
 {{- if ne .Values.provider "cpu" }}true{{ end -}}
 {{- end }}
@@ -54,6 +58,9 @@ http_port: 8000
 grpc_port: 8001
 metrics_port: 8002
 noise_secret_file: {{ include "certserve.secretFile" . }}
+{{- if .Values.signingKey.name }}
+signing_key_file: {{ include "certserve.signingKeyFile" . }}
+{{- end }}
 provider: {{ .Values.provider }}
 threads: {{ int64 .Values.threads }}
 {{- range $name, $value := .Values.limits }}

@@ -84,6 +84,15 @@ securityContext:
     items:
       - key: {{ .Values.noiseSecret.key }}
         path: {{ base (include "certserve.secretFile" .) }}
+{{- with .Values.signingKey.name }}
+- name: signing-key
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items:
+      - key: {{ $.Values.signingKey.key }}
+        path: {{ base (include "certserve.signingKeyFile" $) }}
+{{- end }}
 {{- with .Values.models.existingClaim }}
 - name: models
   persistentVolumeClaim:
@@ -98,6 +107,11 @@ securityContext:
 - name: noise-secret
   mountPath: {{ dir (include "certserve.secretFile" .) }}
   readOnly: true
+{{- if .Values.signingKey.name }}
+- name: signing-key
+  mountPath: {{ dir (include "certserve.signingKeyFile" .) }}
+  readOnly: true
+{{- end }}
 {{- if .Values.models.existingClaim }}
 - name: models
   mountPath: {{ .Values.models.path }}
