@@ -56,16 +56,17 @@ def _of(name: str) -> list[Row]:
 
 def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
     """Microseconds of each step of one batch, on one thread alone."""
+    rows = model.manifest.batch_rows
     shape, size = model.manifest.input.shape, model.manifest.input.size
-    lattice, batch = pictures(shape, 1)[0], pictures(shape, rates.BATCH)
-    flat, key = batch.reshape(rates.BATCH, size), bytes(16)
+    lattice, batch = pictures(shape, 1)[0], pictures(shape, rows)
+    flat, key = batch.reshape(rows, size), bytes(16)
     votes, scores = runtime.noisy(batch)
-    parts = [SliceResult(32, votes[at : at + 32], scores[at : at + 32]) for at in range(0, rates.BATCH, 32)]
+    parts = [SliceResult(32, votes[at : at + 32], scores[at : at + 32]) for at in range(0, rows, 32)]
     job = Job(model, rates.task(model, lattice[None], "fixed", 100_000), 0)
     drawn = iter(range(0, 100_000, 32))
 
     def noise() -> None:
-        for start in range(0, rates.BATCH, 32):
+        for start in range(0, rows, 32):
             add_draws(model.noise, key, start, lattice.reshape(-1), flat[start : start + 32])
 
     def count() -> None:
@@ -73,12 +74,12 @@ def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
             job.receive(next(drawn), part)
 
     steps = {
-        "a buffer of zeros": lambda: np.zeros((rates.BATCH, size), np.int32),
+        "a buffer of zeros": lambda: np.zeros((rows, size), np.int32),
         "noise": noise,
         "model": lambda: runtime.noisy(batch),
         "counting": count,
     }
-    return "microseconds a batch of 128: " + ", ".join(
+    return f"microseconds a batch of {rows}: " + ", ".join(
         f"{name} {_microseconds(run):.0f}" for name, run in steps.items()
     )
 

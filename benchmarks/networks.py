@@ -29,6 +29,7 @@ NAMES = ("cnn", DEMO, "resnet20")
 CLASSES = 10
 _DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / DEMO
 _SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32)}
+_BATCH_ROWS = {"cnn": 128, "resnet20": 32}  # a batch of a few milliseconds, where a slice is not longer
 
 
 class Cnn(nn.Module):
@@ -120,6 +121,7 @@ def write_random(folder: Path, name: str, network: nn.Module) -> None:
             score="md", normalised=False, score_draws=32, target_tpr=0.95, eta=0.01, threshold=1e3, radius=SIGMA / 2
         ),
         defaults=Defaults(target_radius=SIGMA),
+        batch_rows=_BATCH_ROWS[name],
     )
     golden = golden_outputs(
         images[:32], RoundedGaussian(SIGMA_STEPS, tails), lambda x: tuple(noisy_graph(x)), lambda x: base_graph(x)[0]

@@ -16,20 +16,19 @@ from serving.messages import Task
 from serving.runtimes.onnx_runtime import OnnxRuntime
 
 THREADS = os.cpu_count() or 1
-BATCH = 128
 CLIENTS = 8
 
 
 def bare(bundle: Bundle, runtime: OnnxRuntime, seconds: float) -> float:
-    """Noisy rows that were ready beforehand, in full batches, a thread a core: the ceiling."""
-    counts = [0] * THREADS
+    """Noisy rows that were ready beforehand, in full batches of the served shape, a thread a core: the ceiling."""
+    counts, rows = [0] * THREADS, bundle.manifest.batch_rows
     until = time.perf_counter() + seconds
 
     def work(place: int) -> None:
-        batch = pictures(bundle.manifest.input.shape, BATCH, place)
+        batch = pictures(bundle.manifest.input.shape, rows, place)
         while time.perf_counter() < until:
             runtime.noisy(batch)
-            counts[place] += BATCH
+            counts[place] += rows
 
     began = time.perf_counter()
     threads = [threading.Thread(target=work, args=(place,)) for place in range(THREADS)]

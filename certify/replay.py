@@ -17,6 +17,8 @@ from certify.ood import Detector, ScoreCounts, tally
 from certify.receipt import Receipt, ScoreRecord
 from certify.recheck import Finding, terms_of
 
+_AT_ONCE = 256  # draws held in memory together
+
 Run = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
 """Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none"."""
 
@@ -33,18 +35,17 @@ def replay(
     lattice: NDArray[np.int32],
     run: Run,
     calibration: NDArray[np.float64] | None = None,
-    batch_rows: int = 128,
 ) -> list[Finding]:
     """Every counted field beside what the same draws give now; another input or law is found before anything is drawn.
 
     A draw that was lost has a result now. It may be any: each count may only have grown, by as much as was lost in all,
     and each bound of a score may only have become narrower. `calibration` are the bundle's sorted scores; without them
-    the p-value's count is left out. Batches have `batch_rows` rows, filled up with zeros, as a server's have.
+    the p-value's count is left out. `run` takes any number of rows, and has to run them in batches of the served shape.
     """
     findings = _same_input(receipt, law, lattice)
     if not all(each.agrees for each in findings):
         return findings
-    drawn = _draw(receipt, law, lattice, run, batch_rows)
+    drawn = _draw(receipt, law, lattice, run)
     findings.append(_votes(receipt, drawn.votes))
     if receipt.scores is not None:
         findings += _scores(receipt, receipt.scores, drawn.scores, calibration)
@@ -62,15 +63,14 @@ def _same_input(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int3
     ]
 
 
-def _draw(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run, batch_rows: int) -> _Drawn:
+def _draw(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run) -> _Drawn:
     key, votes, scores = bytes.fromhex(receipt.noise.key), [], []
-    for start in range(receipt.noise.start, receipt.noise.stop, batch_rows):
-        rows = min(batch_rows, receipt.noise.stop - start)
-        noisy = np.zeros((batch_rows, lattice.size), dtype=np.int32)
-        noisy[:rows] = law.sample(key, start, start + rows, lattice.size) + lattice.reshape(1, -1)
-        vote, score = run(noisy.reshape(batch_rows, *lattice.shape))
-        votes.append(vote[:rows])
-        scores.append(np.where(np.isnan(score[:rows]), np.inf, score[:rows]).astype(np.float64))
+    for start in range(receipt.noise.start, receipt.noise.stop, _AT_ONCE):
+        stop = min(start + _AT_ONCE, receipt.noise.stop)
+        noise = law.sample(key, start, stop, lattice.size).astype(np.int32)
+        vote, score = run((noise + lattice.reshape(1, -1)).reshape(-1, *lattice.shape))
+        votes.append(vote)
+        scores.append(np.where(np.isnan(score), np.inf, score).astype(np.float64))
     return _Drawn(
         votes=np.concatenate([np.zeros(0, dtype=np.int64), *votes]), scores=np.concatenate([np.zeros(0), *scores])
     )

@@ -33,6 +33,7 @@ from certify.anytime import MAX_DRAWS
 from certify.certificate import AlphaSplit
 from certify.noise import NoiseTableError, RoundedGaussian
 from certify.ood import Detector
+from certify.procedures import SLICE
 
 FORMAT = "certserve-bundle/1"
 BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
@@ -139,7 +140,11 @@ class Defaults(_Strict):
 
 
 class Manifest(_Strict):
-    """What a bundle declares. `files` maps each other file to its SHA-256 in hexadecimal."""
+    """What a bundle declares. `files` maps each other file to its SHA-256 in hexadecimal.
+
+    Noisy passes run `batch_rows` at a time, always: the last bits of a result may depend on the shape of its batch. Few
+    rows answer sooner, many cost less each; a batch of 2 to 8 ms is a good compromise.
+    """
 
     format: Literal["certserve-bundle/1"]
     name: Name
@@ -153,6 +158,7 @@ class Manifest(_Strict):
     ood: OodSpec | None = None
     mixture: MixtureSpec | None = None
     defaults: Defaults
+    batch_rows: Annotated[int, Field(ge=SLICE, le=4_096, multiple_of=SLICE)] = 128
     golden_tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     training: dict[str, str | int | float] = {}
     files: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}

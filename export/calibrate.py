@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from certify.conformal import pac_threshold
 from certify.noise import RoundedGaussian
+from export.batches import NoisyRun
 from export.bundle import Golden
-from export.passes import BATCH, BaseRun, NoisyRun, draw_rows, noisy_lattice, row_key
+from export.passes import BATCH, BaseRun, draw_rows, noisy_lattice, row_key
 
 SCORE_DRAWS: Final = 32
 _NEIGHBOURS = 32

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from certify import bounds, conformal, mixture
 from certify.certificate import Certificate, Counts, LowerBound, certifying
+from export.batches import NoisyRun
 from export.bundle import Bundle
 from export.outside import auroc
-from export.passes import BATCH, BaseRun, Draws, NoisyRun, draw_rows
+from export.passes import BATCH, BaseRun, Draws, draw_rows
 
 ALPHA = 0.001
 CHOOSING, BOUNDING = 100, 1_000

@@ -16,9 +16,7 @@ from tqdm import tqdm
 
 from certify.noise import KEY_BYTES, RoundedGaussian
 from certify.ood import lower_median
-
-NoisyRun = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""lattice int32 [n, *shape] -> vote int64 [n], score float32 [n]: the noisy graph in some runtime."""
+from export.batches import NoisyRun
 
 BaseRun = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 """lattice int32 [n, *shape] -> probabilities float32 [n, C]: the base graph in some runtime."""

@@ -23,10 +23,10 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
     scheduler = Scheduler()
     served = []
     for bundle in bundles:
-        runtime = OnnxRuntime(bundle, settings.provider, scheduler.batch_rows, scheduler.base_rows)
+        runtime = OnnxRuntime(bundle, settings.provider, scheduler.base_rows)
         say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
         noise_kernel.prove(bundle.noise, bundle.manifest.input.size)
-        prove(bundle, runtime, scheduler.batch_rows, scheduler.base_rows)
+        prove(bundle, runtime, scheduler.base_rows)
         served.append(Served(bundle, runtime))
     metrics.MODELS.set(len(served))
     threads = settings.threads or os.cpu_count() or 1

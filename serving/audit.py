@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from certify.receipt import Receipt, ReceiptError
 from certify.recheck import Finding, recheck
 from certify.replay import replay
+from export.batches import in_batches
 from export.bundle import Bundle, InputSpec, load
 from serving.errors import InvalidInput
 from serving.record import undeclared
@@ -63,7 +64,8 @@ def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runti
     yield _held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
     yield from recheck(receipt)
     calibration = bundle.detector.calibration if bundle.detector else None
-    yield from replay(receipt, bundle.noise, lattice, runtime.noisy, calibration)
+    run = in_batches(runtime.noisy, bundle.manifest.batch_rows)
+    yield from replay(receipt, bundle.noise, lattice, run, calibration)
 
 
 def _verify(options: argparse.Namespace) -> None:

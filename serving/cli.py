@@ -209,6 +209,7 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from export.batches import in_batches
     from export.bundle import load
     from export.evaluate import evaluate, markdown
     from export.outside import outside_sets
@@ -219,7 +220,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     runtime, images = OnnxRuntime(bundle), test.images[:, None]
     outside = {each.name: read_split(each.parent, each.name).images[:, None] for each in options.outside}
     outside |= outside_sets(images[::4], seed=0)
-    print(markdown(evaluate(bundle, runtime.noisy, runtime.base, images, test.labels, outside)))
+    noisy = in_batches(runtime.noisy, bundle.manifest.batch_rows)
+    print(markdown(evaluate(bundle, noisy, runtime.base, images, test.labels, outside)))
 
 
 def _add_attack(commands: Any) -> None:
@@ -271,6 +273,7 @@ def _attack(options: argparse.Namespace) -> int:
 
 def _attacked(options: argparse.Namespace) -> Any:
     from export.attack.campaign import Plan, attack, shaped
+    from export.batches import in_batches
     from export.bundle import load
     from export.recipes.idx import read_split
     from serving import answers
@@ -292,13 +295,11 @@ def _attacked(options: argparse.Namespace) -> Any:
         ascent = from_checkpoint(bundle, options.work)
     names = ("certify", "target_radius", "max_draws", "alpha")
     asked = {name: value for name in names if (value := getattr(options, name)) is not None}
-    runtime = OnnxRuntime(bundle)
+    noisy = in_batches(OnnxRuntime(bundle).noisy, bundle.manifest.batch_rows)
     if options.url:
-        return attack(
-            bundle, runtime.noisy, answers.from_server(options.url, bundle, asked), inputs, data.labels, plan, ascent
-        )
+        return attack(bundle, noisy, answers.from_server(options.url, bundle, asked), inputs, data.labels, plan, ascent)
     with answers.from_engine(bundle, asked) as answering:
-        return attack(bundle, runtime.noisy, answering, inputs, data.labels, plan, ascent)
+        return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,11 @@ class Engine:
         self._wake = threading.Condition()
         self._closed = False
         self._drawn, self._busy = 0, 0.0
-        self._threads = [threading.Thread(target=self._run, name=f"engine-{i}", daemon=True) for i in range(threads)]
+        # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
+        self._threads = [
+            threading.Thread(target=self._run, args=(place == threads,), name=f"engine-{place}", daemon=True)
+            for place in range(threads + 1)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -113,20 +117,20 @@ class Engine:
             thread.join(timeout=10)
 
     def _draws_per_second(self) -> float:
-        return self._drawn / self._busy * len(self._threads) if self._busy else 1000.0
+        return self._drawn / self._busy * (len(self._threads) - 1) if self._busy else 1000.0
 
-    def _run(self) -> None:
+    def _run(self, base_only: bool) -> None:
         while not self._closed:
             try:
-                self._turn()
+                self._turn(base_only)
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
                 _log.exception("a worker of the engine failed; what was in flight is refused")
                 with self._wake:
                     self._work.abort(Internal("the engine failed; the operator's log says more"))
                     self._tell()
 
-    def _turn(self) -> None:
-        batch = self._next()
+    def _turn(self, base_only: bool) -> None:
+        batch = self._next(base_only)
         if batch is None:
             return
         started = time.monotonic()
@@ -138,10 +142,10 @@ class Engine:
             self._drawn += drawn
             self._busy += spent
 
-    def _next(self) -> BaseBatch | NoisyBatch | None:
+    def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
         with self._wake:
             while not self._closed:
-                batch = self._work.next_batch(time.monotonic())
+                batch = self._work.next_batch(time.monotonic(), base_only)
                 self._tell()
                 if batch is not None:
                     return batch
@@ -180,13 +184,13 @@ class Engine:
             self._work.deliver_noisy(batch, results, time.monotonic())
         drawn = sum(part.rows for part in batch.plan.slices)
         metrics.DRAWS.inc(drawn)
-        metrics.BATCH_ROWS.inc(self._work.scheduler.batch_rows)
+        metrics.BATCH_ROWS.inc(batch.plan.rows)
         return drawn
 
     def _noisy_rows(self, bundle: Bundle, batch: NoisyBatch) -> NDArray[np.int32]:
         """`X + Z` of every slice in a batch of fixed shape; rows left over stay zero."""
         spec = bundle.manifest.input
-        rows = np.zeros((self._work.scheduler.batch_rows, spec.size), dtype=np.int32)
+        rows = np.zeros((batch.plan.rows, spec.size), dtype=np.int32)
         place = 0
         for part, lattice, key in batch.sources:
             add_draws(bundle.noise, key, part.start, lattice.reshape(-1), rows[place : place + part.rows])

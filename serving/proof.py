@@ -22,11 +22,11 @@ class ProofError(RuntimeError):
     """A runtime does not compute what its bundle declares."""
 
 
-def prove(bundle: Bundle, runtime: Runtime, batch_rows: int, base_rows: int) -> None:
+def prove(bundle: Bundle, runtime: Runtime, base_rows: int) -> None:
     """Raise `ProofError` unless the runtime reproduces the golden outputs, in every slot and among any mates."""
     golden, name = bundle.golden, f"{bundle.manifest.name}/{bundle.manifest.version}"
     tolerance = bundle.manifest.golden_tolerance
-    votes, scores = _slots(golden.noisy_input, batch_rows, runtime.noisy, name)
+    votes, scores = _slots(golden.noisy_input, bundle.manifest.batch_rows, runtime.noisy, name)
     if not np.array_equal(votes, golden.votes):
         raise ProofError(
             f"{name}: {int(np.sum(votes != golden.votes))} golden votes differ under {runtime.description}"

@@ -1,14 +1,14 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
-The unit of work is a slice of `SLICE` draws of one job. A batch has a fixed number of rows and holds one graph of one
-model. Base predictions go first, up to as many rows in a run as a noisy batch has. Noisy slices go in the order of their
-jobs' expected remaining draws, less the rows that others have been given since a job was last served, so that nothing
-starves. Each job takes the slices that it is expected to need; places left over are filled with slices beyond that, which
-cost nothing and may turn out to be needed.
+The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
+model fixes. Noisy slices go in the order of their jobs' expected remaining draws, less the rows that others have been given
+since a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; places left
+over are filled with slices beyond that, which cost nothing and may turn out to be needed.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,15 +36,17 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class NoisyPlan:
-    """One batch of noisy passes: slices in row order."""
+    """One batch of `rows` noisy passes: slices in row order, what they leave of it is padding."""
 
     model: str
+    rows: int
     slices: tuple[Slice, ...]
 
 
 @dataclass(slots=True)
 class _Entry:
     model: str
+    batch_rows: int
     max_draws: int
     remaining: int
     next_start: int = 0
@@ -63,22 +65,23 @@ class _Entry:
 
 
 class Scheduler:
-    """Plans batches of `batch_rows` noisy rows or `base_rows` base rows over all jobs that it was given."""
+    """Plans batches of noisy rows, or of `base_rows` base rows, over all jobs that it was given."""
 
-    def __init__(self, batch_rows: int = 4 * SLICE, base_rows: int = 2) -> None:
-        if batch_rows % SLICE or batch_rows < SLICE or base_rows < 1:
-            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
-        self.batch_rows = batch_rows
+    def __init__(self, base_rows: int = 2) -> None:
         self.base_rows = base_rows
         self._entries: dict[JobId, _Entry] = {}
         self._base: dict[JobId, str] = {}
-        self._base_run = 0
 
-    def add(self, job: JobId, model: str, max_draws: int, expected: int) -> None:
-        """A new job: one base prediction and up to `max_draws` draws, of which `expected` are forecast."""
+    def add(self, job: JobId, model: str, batch_rows: int, max_draws: int, expected: int) -> None:
+        """A new job: one base prediction and up to `max_draws` draws, of which `expected` are forecast.
+
+        Its model runs `batch_rows` rows at a time, which must be whole slices.
+        """
+        if batch_rows % SLICE or batch_rows < SLICE:
+            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
         self._base[job] = model
         if max_draws:
-            self._entries[job] = _Entry(model, max_draws, expected)
+            self._entries[job] = _Entry(model, batch_rows, max_draws, expected)
 
     def update(self, job: JobId, expected: int) -> None:
         """A new forecast of the draws that a job still needs."""
@@ -114,14 +117,8 @@ class Scheduler:
         """Passes that the jobs are expected to need still, base predictions among them."""
         return sum(entry.remaining for entry in self._entries.values()) + len(self._base)
 
-    def plan(self) -> BasePlan | NoisyPlan | None:
-        """The next batch, or None if nothing waits. Under a flood of base predictions half of the rows are still draws."""
-        due = self._plan_noisy() if self._base_run >= self.batch_rows else None
-        plan = due or self._plan_base() or self._plan_noisy()
-        self._base_run = self._base_run + self.base_rows if isinstance(plan, BasePlan) else 0
-        return plan
-
-    def _plan_base(self) -> BasePlan | None:
+    def plan_base(self) -> BasePlan | None:
+        """The next base predictions, oldest first, all of one model; None if none waits."""
         if not self._base:
             return None
         model = next(iter(self._base.values()))
@@ -130,21 +127,18 @@ class Scheduler:
             del self._base[job]
         return BasePlan(model, tuple(jobs))
 
-    def _plan_noisy(self) -> NoisyPlan | None:
+    def plan_noisy(self) -> NoisyPlan | None:
+        """The next noisy passes, all of one model; None if none waits."""
         order = sorted(
             (j for j, e in self._entries.items() if e.available()), key=lambda j: self._entries[j].priority()
         )
         if not order:
             return None
-        model = self._entries[order[0]].model
+        model, rows = self._entries[order[0]].model, self._entries[order[0]].batch_rows
         order = [job for job in order if self._entries[job].model == model]
-        slices: list[Slice] = []
-        for part in self._take(order):
-            slices.append(part)
-            if len(slices) * SLICE == self.batch_rows:
-                break
-        self._age({part.job for part in slices})
-        return NoisyPlan(model, tuple(slices))
+        slices = tuple(itertools.islice(self._take(order), rows // SLICE))
+        self._age({part.job for part in slices}, rows)
+        return NoisyPlan(model, rows, slices)
 
     def _take(self, order: list[JobId]) -> Iterator[Slice]:
         for job in order:
@@ -164,6 +158,6 @@ class Scheduler:
         entry.next_start += min(SLICE, entry.max_draws - start)
         return Slice(job, start, entry.next_start - start)
 
-    def _age(self, served: set[JobId]) -> None:
+    def _age(self, served: set[JobId], rows: int) -> None:
         for job, entry in self._entries.items():
-            entry.waited = 0 if job in served else entry.waited + self.batch_rows
+            entry.waited = 0 if job in served else entry.waited + rows

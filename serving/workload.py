@@ -119,7 +119,8 @@ class Workload:
             identity = next(self._numbers)
             self._live[identity] = _Live(job, number, row)
             request.jobs.add(identity)
-            self.scheduler.add(identity, job.model, job.max_draws, job.expected_remaining())
+            rows = job.bundle.manifest.batch_rows
+            self.scheduler.add(identity, job.model, rows, job.max_draws, job.expected_remaining())
         return number
 
     def cancel(self, number: RequestId) -> None:
@@ -148,10 +149,14 @@ class Workload:
         """When `next_batch` has to be called at the latest, if anything is in flight."""
         return min((request.deadline for request in self._requests.values()), default=None)
 
-    def next_batch(self, now: float) -> BaseBatch | NoisyBatch | None:
-        """What to run next; what has expired leaves first, with the best that is proven."""
+    def next_batch(self, now: float, base_only: bool = False) -> BaseBatch | NoisyBatch | None:
+        """What to run next; what has expired leaves first, with the best that is proven.
+
+        A worker that runs base predictions only keeps them from waiting for a noisy batch to end; the others take them
+        where no draws wait.
+        """
         self._expire(now)
-        plan = self.scheduler.plan()
+        plan = self.scheduler.plan_base() if base_only else self.scheduler.plan_noisy() or self.scheduler.plan_base()
         if plan is None:
             return None
         lives = [self._live[job] for job in _jobs(plan)]

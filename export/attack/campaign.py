@@ -21,8 +21,9 @@ from export.attack.claims import Aim, Claim, issued
 from export.attack.judge import Verdict, judge, level_of
 from export.attack.sample import Sample, joined, own_key, passes
 from export.attack.search import Ascent, Direction, Purse, search
+from export.batches import NoisyRun
 from export.bundle import Bundle
-from export.passes import BATCH, NoisyRun
+from export.passes import BATCH
 
 Answering = Callable[[NDArray[np.integer]], Mapping[str, Any]]
 """One grid input to one `predictions[i]` of the friendly route."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.noise import KEY_BYTES, RoundedGaussian
-from export.passes import BATCH, NoisyRun, noisy_lattice
+from export.batches import NoisyRun
+from export.passes import BATCH, noisy_lattice
 
 Kind = Literal["vote is", "vote is not", "score above", "score below", "score up to"]
 

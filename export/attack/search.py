@@ -24,7 +24,8 @@ from certify.noise import RoundedGaussian
 from export.attack.ball import Ball, Point
 from export.attack.claims import Aim, Claim
 from export.attack.sample import Sample, joined, own_key, passes
-from export.passes import BATCH, NoisyRun
+from export.batches import NoisyRun
+from export.passes import BATCH
 
 Direction = NDArray[np.float64]
 Ascent = Callable[[NDArray[np.int32], Aim], Direction]

@@ -39,14 +39,13 @@ class OnnxRuntime:
         self,
         bundle: Bundle,
         provider: str = "cpu",
-        batch_rows: int = 128,
         base_rows: int = 2,
         cache: Path | None = None,
     ) -> None:
         check_one_distribution()
         self._base = _session(bundle.base, provider, tensorrt_settings(bundle, base_rows, cache))
         one = bundle.noisy == bundle.base
-        fixed = tensorrt_settings(bundle, batch_rows, cache)
+        fixed = tensorrt_settings(bundle, bundle.manifest.batch_rows, cache)
         self._noisy = self._base if one else _session(bundle.noisy, provider, fixed)
         self._provider = self._noisy.get_providers()[0]
 

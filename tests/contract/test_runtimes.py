@@ -32,7 +32,7 @@ def bundle(request, tmp_path):
 
 
 def test_it_is_proven(provider, bundle):
-    prove(bundle, OnnxRuntime(bundle, provider), 128, 8)
+    prove(bundle, OnnxRuntime(bundle, provider), 8)
 
 
 def test_a_row_is_answered_alike_in_batches_of_every_size(bundle):

@@ -31,14 +31,16 @@ class Wrapped:
 
     def __init__(self, bundle):
         self._real = OnnxRuntime(bundle)
-        self.go = threading.Event()
+        self.go, self.go_base = threading.Event(), threading.Event()
         self.go.set()
+        self.go_base.set()
         self.fail_noisy = self.fail_base = 0
         self.pause = 0.0
         self.spoil = lambda votes, scores: (votes, scores)
         self.batches = []
 
     def base(self, lattice):
+        assert self.go_base.wait(20)
         if self.fail_base:
             self.fail_base -= 1
             raise RuntimeError("device lost")
@@ -61,6 +63,7 @@ def served(bundle):
     gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
     yield gateway, engine, runtime
     runtime.go.set()
+    runtime.go_base.set()
     engine.close()
 
 
@@ -129,15 +132,27 @@ async def test_a_cut_certificate_is_a_function_of_its_draws(served):
 
 async def test_a_deadline_before_the_base_pass_is_an_error(served):
     gateway, _, runtime = served
-    runtime.go.clear()
+    runtime.go_base.clear()
     first = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1]))
     await asyncio.sleep(0.1)
     second = asyncio.ensure_future(ask(gateway, [151, 1, 1, 1], deadline_ms=20))
     await asyncio.sleep(0.2)
-    runtime.go.set()
+    runtime.go_base.set()
     with pytest.raises(DeadlinePassed, match="deadline"):
         await second
     assert (await first).predictions[0].certificate.status == "certified"
+
+
+async def test_a_plain_prediction_does_not_wait_for_noisy_batches(served):
+    gateway, _, runtime = served
+    runtime.go.clear()
+    first = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1], deadline_ms=300))
+    await asyncio.sleep(0.1)
+    plain = await asyncio.wait_for(ask(gateway, [151, 1, 1, 1], certify="off", outputs=("probabilities",)), 5)
+    assert (plain.predictions[0].class_index, plain.predictions[0].draws) == (1, 0)
+    cut = (await first).predictions[0]  # at its deadline, though its draws never came
+    assert (cut.draws, cut.certificate.status) == (0, "undecided")
+    runtime.go.set()
 
 
 async def test_cancelled_work_leaves_the_engine(served):

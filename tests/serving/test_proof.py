@@ -29,7 +29,7 @@ class Altered:
 
 
 def test_the_real_runtime_is_proven(bundle):
-    prove(bundle, OnnxRuntime(bundle), 128, 8)
+    prove(bundle, OnnxRuntime(bundle), 8)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_real_runtime_is_proven(bundle):
 )
 def test_a_runtime_that_computes_something_else_is_refused(bundle, alterations, message):
     with pytest.raises(ProofError, match=message):
-        prove(bundle, Altered(bundle, **alterations), 128, 8)
+        prove(bundle, Altered(bundle, **alterations), 8)
 
 
 def test_an_absent_provider_is_refused_instead_of_served_on_the_cpu(bundle):
@@ -73,4 +73,4 @@ def test_the_gpu_reproduces_the_golden_outputs(bundle, provider):
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("no GPU build of ONNX Runtime here")
-    prove(bundle, OnnxRuntime(bundle, provider=provider), 128, 8)
+    prove(bundle, OnnxRuntime(bundle, provider=provider), 8)

@@ -65,7 +65,10 @@ class World:
         self.asked[number] = (task, self.now)
 
     def run(self, pick: int) -> None:
-        if len(self.running) < 2 and (batch := self.workload.next_batch(self.now)) is not None:
+        if (
+            len(self.running) < 2
+            and (batch := self.workload.next_batch(self.now, base_only=bool(pick % 2))) is not None
+        ):
             self.running.append(batch)
 
     def finish(self, pick: int, fail: bool) -> None:
@@ -108,10 +111,10 @@ class World:
 
     def drain(self) -> None:
         """Let everything finish: nothing may be left over, and nothing waits longer than its deadline and a batch."""
-        for _ in range(10_000):
+        for turn in range(10_000):
             if not len(self.workload) and not self.running:
                 return
-            self.run(0)
+            self.run(turn)
             self.finish(0, fail=False)
             self.now += 0.001
             self.collect()
@@ -174,5 +177,5 @@ def essence(prediction):
 
 
 def fresh(bundle) -> World:
-    workload = Workload({bundle.key: bundle}, Scheduler(batch_rows=128, base_rows=2), max_pending_draws=6_000)
+    workload = Workload({bundle.key: bundle}, Scheduler(base_rows=2), max_pending_draws=6_000)
     return World(bundle, workload)

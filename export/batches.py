@@ -1,0 +1,24 @@
+"""The shape of a batch is part of what is certified: the same graph may round otherwise in another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+NoisyRun = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""lattice int32 [n, *shape] -> vote int64 [n], score float32 [n]: the noisy graph in some runtime."""
+
+
+def in_batches(run: NoisyRun, rows: int) -> NoisyRun:
+    """The same passes of any number of inputs, `rows` at a time and the last batch padded: the shape that is served."""
+
+    def batched(lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        short = -len(lattice) % rows
+        padded = np.concatenate([lattice, np.zeros((short, *lattice.shape[1:]), dtype=np.int32)])
+        parts = [run(padded[start : start + rows]) for start in range(0, len(padded), rows)]
+        votes, scores = (np.concatenate(each)[: len(lattice)] for each in zip(*parts, strict=True))
+        return votes, scores
+
+    return batched
