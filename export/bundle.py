@@ -77,7 +77,7 @@ class InputSpec(_Strict):
     @property
     def size(self) -> int:
         """The number of coordinates."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @model_validator(mode="after")
     def _on_grid(self) -> InputSpec:

@@ -76,7 +76,8 @@ class Engine:
         bundles = {key: each.bundle for key, each in self._served.items()}
         self._work = Workload(bundles, scheduler, max_pending_draws, _notaries(served, signer))
         self._waiting: dict[RequestId, _Waiting] = {}
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = False
         self._drawn, self._busy = 0, 0.0
         # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
@@ -91,14 +92,16 @@ class Engine:
         """The answer to every row of a task. Raises `CertserveError`; when cancelled, its work leaves the engine."""
         jobs = self._work.prepare(task)
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
-        with self._wake:
+        with self._lock:
             number = self._work.admit(jobs, task.timeout_s, time.monotonic(), self._draws_per_second())
             self._waiting[number] = waiting
-            self._wake.notify_all()
+            self._wake_base.notify()
+            if self._work.scheduler.draws_wait:
+                self._wake.notify_all()
         try:
             return await waiting.future
         finally:
-            with self._wake:
+            with self._lock:
                 self._waiting.pop(number, None)
                 self._work.cancel(number)
 
@@ -108,11 +111,12 @@ class Engine:
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
-        with self._wake:
+        with self._lock:
             self._closed = True
             self._work.close()
             self._tell()
             self._wake.notify_all()
+            self._wake_base.notify()
         for thread in self._threads:
             thread.join(timeout=10)
 
@@ -125,7 +129,7 @@ class Engine:
                 self._turn(base_only)
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
                 _log.exception("a worker of the engine failed; what was in flight is refused")
-                with self._wake:
+                with self._lock:
                     self._work.abort(Internal("the engine failed; the operator's log says more"))
                     self._tell()
 
@@ -137,20 +141,23 @@ class Engine:
         drawn = self._run_base(batch) if isinstance(batch, BaseBatch) else self._run_noisy(batch)
         spent = time.monotonic() - started
         metrics.DEVICE_SECONDS.inc(spent)
-        with self._wake:
+        with self._lock:
             self._tell()
             self._drawn += drawn
             self._busy += spent
 
     def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
-        with self._wake:
+        wake = self._wake_base if base_only else self._wake
+        with self._lock:
             while not self._closed:
                 batch = self._work.next_batch(time.monotonic(), base_only)
                 self._tell()
                 if batch is not None:
+                    if base_only and self._work.scheduler.base_waits:
+                        self._wake.notify()  # more than one thread can do: whoever has no draws may help
                     return batch
                 deadline = self._work.next_deadline()
-                self._wake.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                wake.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             return None
 
     def _tell(self) -> None:
@@ -168,7 +175,7 @@ class Engine:
             probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of base predictions failed")
-        with self._wake:
+        with self._lock:
             self._work.deliver_base(batch, probabilities, time.monotonic())
         return 0
 
@@ -180,7 +187,7 @@ class Engine:
             results = _votes(*served.runtime.noisy(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of noisy passes failed")
-        with self._wake:
+        with self._lock:
             self._work.deliver_noisy(batch, results, time.monotonic())
         drawn = sum(part.rows for part in batch.plan.slices)
         metrics.DRAWS.inc(drawn)

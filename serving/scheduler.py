@@ -117,6 +117,16 @@ class Scheduler:
         """Passes that the jobs are expected to need still, base predictions among them."""
         return sum(entry.remaining for entry in self._entries.values()) + len(self._base)
 
+    @property
+    def base_waits(self) -> bool:
+        """Whether a base prediction could be planned."""
+        return bool(self._base)
+
+    @property
+    def draws_wait(self) -> bool:
+        """Whether noisy passes could be planned."""
+        return any(entry.available() for entry in self._entries.values())
+
     def plan_base(self) -> BasePlan | None:
         """The next base predictions, oldest first, all of one model; None if none waits."""
         if not self._base:

@@ -69,8 +69,10 @@ _NOT_OFFERED = (
 def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
     """The HTTP server of a gateway, as an ASGI application; a body that stops coming for `idle_body_s` is given up."""
     api = _Api(gateway, idle_body_s)
-    routes = [Route(path, _not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED]
-    routes += [Route(base + ":predict", api.predict, methods=["POST"]) for base in (_V1, _V1 + _VERSION)]
+    # The first route that fits is taken: what is asked most stands first.
+    routes = [Route(base + ":predict", api.predict, methods=["POST"]) for base in (_V1, _V1 + _VERSION)]
+    routes += [Route(base + "/infer", api.infer, methods=["POST"]) for base in (_V2, _V2 + _VERSION)]
+    routes += [Route(path, _not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED]
     routes += [
         Route("/v1/models", api.v1_models),
         Route(_V1, api.v1_model),
@@ -84,7 +86,6 @@ def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
             Route(base, api.metadata),
             Route(base + "/ready", api.model_ready),
             Route(base + "/config", api.config),
-            Route(base + "/infer", api.infer, methods=["POST"]),
         ]
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
     app = Starlette(routes=routes, middleware=[Middleware(Frame)], exception_handlers=handlers)
@@ -199,7 +200,8 @@ async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(stream, None), idle_s)
+            async with asyncio.timeout(idle_s):
+                chunk = await anext(stream, None)
         except ClientDisconnect:
             raise ClientGone from None
         except TimeoutError:
@@ -211,21 +213,26 @@ async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
 
 async def _while_connected(request: Request, work: Coroutine[object, object, Answer]) -> Answer:
     """The answer, unless the client goes away first: then the work is cancelled."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    asking, gone = asyncio.current_task(), False
+    assert asking is not None
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        asking.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        asking.uncancel()
+        raise ClientGone from None
     finally:
-        gone.cancel()
-        task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 def _content_type(request: Request) -> str:
