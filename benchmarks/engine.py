@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
 
 import numpy as np
@@ -37,11 +38,12 @@ def _of(name: str) -> list[Row]:
         rate = rates.bare(model, runtime, 1.0)
         requests = max(2 * rates.CLIENTS, int(rate * SECONDS / DRAWS))
         rates.engine(model, engine, DRAWS, rates.CLIENTS)  # compiles the noise
+        ours = _Ours(engine)
         values = in_turns(
             ROUNDS,
             {
                 "bare": lambda: rates.bare(model, runtime, SECONDS),
-                "engine": lambda: rates.engine(model, engine, DRAWS, requests),
+                "engine": lambda: ours.run(lambda: rates.engine(model, engine, DRAWS, requests)),
             },
         )
     finally:
@@ -51,7 +53,39 @@ def _of(name: str) -> list[Row]:
     share = ratio(values["engine"], values["bare"])
     figure = f"engine alone, {name}, n={DRAWS:,}"
     print(f"{name}: {_profile(model, runtime)}", flush=True)
-    return [Row(figure, f"{drawn:,.0f} draws/s", f"bare ONNX Runtime {ceiling:,.0f}/s", share, gate, aim)]
+    own = ours.seconds / (rates.THREADS * ours.wall)
+    ceiling_row = f"bare ONNX Runtime {ceiling:,.0f}/s"
+    return [
+        Row(figure, f"{drawn:,.0f} draws/s", ceiling_row, share, gate, aim),
+        Row(
+            f"scheduler and statistics, {name}", f"{ours.seconds:.2f} s", "of the workers' time", own, 0.05, 0.02, True
+        ),
+    ]
+
+
+class _Ours:
+    """Seconds of processor time that an engine's workers spend planning, counting and composing answers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.seconds, self.wall = 0.0, 0.0
+        for name in ("next_batch", "deliver_base", "deliver_noisy", "take_outcomes"):
+            setattr(engine._work, name, self._timed(getattr(engine._work, name)))
+
+    def _timed(self, method: Callable[..., object]) -> Callable[..., object]:
+        def timed(*arguments: object) -> object:  # under the engine's lock
+            began = time.thread_time()
+            try:
+                return method(*arguments)
+            finally:
+                self.seconds += time.thread_time() - began
+
+        return timed
+
+    def run(self, side: Callable[[], float]) -> float:
+        began = time.perf_counter()
+        found = side()
+        self.wall += time.perf_counter() - began
+        return found
 
 
 def _profile(model: Bundle, runtime: OnnxRuntime) -> str:

@@ -57,7 +57,9 @@ def engine(bundle: Bundle, engine: Engine, draws: int, requests: int) -> float:
     return requests * draws / (time.perf_counter() - began)
 
 
-def task(bundle: Bundle, rows: np.ndarray, mode: str, draws: int, target_radius: float = 0.0) -> Task:
+def task(
+    bundle: Bundle, rows: np.ndarray, mode: str, draws: int, target_radius: float = 0.0, timeout_s: float = 300.0
+) -> Task:
     spec = bundle.manifest
     keys = tuple(np.random.default_rng(abs(hash(row.tobytes()))).bytes(16) for row in rows)
     return Task(
@@ -69,6 +71,6 @@ def task(bundle: Bundle, rows: np.ndarray, mode: str, draws: int, target_radius:
         target_radius=target_radius,
         max_draws=draws,
         alpha=0.001,
-        timeout_s=300.0,
+        timeout_s=timeout_s,
         parts=frozenset(("probabilities", "certificate", "ood", "mixture")),
     )

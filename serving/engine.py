@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ from serving.signing import Notary, Signer
 from serving.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
 
 _log = logging.getLogger("certserve.engine")
+
+_MEMORY = 0.98  # of earlier batches, in the rate of the device
+_KNOWN_S = 0.05  # of work, before which that rate is not known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +83,7 @@ class Engine:
         self._lock = threading.Lock()
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = False
-        self._drawn, self._busy = 0, 0.0
+        self._drawn, self._busy = 0.0, 0.0
         # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
         self._threads = [
             threading.Thread(target=self._run, args=(place == threads,), name=f"engine-{place}", daemon=True)
@@ -121,7 +125,8 @@ class Engine:
             thread.join(timeout=10)
 
     def _draws_per_second(self) -> float:
-        return self._drawn / self._busy * (len(self._threads) - 1) if self._busy else 1000.0
+        known = self._busy > _KNOWN_S
+        return self._drawn / self._busy * (len(self._threads) - 1) if known else math.inf
 
     def _run(self, base_only: bool) -> None:
         while not self._closed:
@@ -143,8 +148,9 @@ class Engine:
         metrics.DEVICE_SECONDS.inc(spent)
         with self._lock:
             self._tell()
-            self._drawn += drawn
-            self._busy += spent
+            if drawn:
+                self._drawn = _MEMORY * self._drawn + drawn
+                self._busy = _MEMORY * self._busy + spent
 
     def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
         wake = self._wake_base if base_only else self._wake

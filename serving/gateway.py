@@ -86,6 +86,7 @@ class Gateway:
 def _count(answer: Answer) -> None:
     metrics.QUEUE_SECONDS.observe(answer.queue_s)
     for row in answer.predictions:
+        metrics.SHORTENED.inc(row.granted_draws is not None)
         metrics.CERTIFICATES.labels(answer.model.name, row.certificate.status if row.certificate else "off").inc()
         if row.ood:
             decision = "in_distribution" if row.ood.in_distribution else "out_of_distribution"

@@ -6,7 +6,7 @@ counted. A slice without a result is counted against every claim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
 from certify.mixture import mix
 from certify.ood import ScoreCounts, tally, verdict
-from certify.procedures import Best, Fixed, Procedure, Target
+from certify.procedures import SLICE, Best, Fixed, Procedure, Target
 from export.bundle import Bundle
 from serving.messages import Prediction, Task
 from serving.record import Counted, mixture_weight, receipt
 from serving.signing import Notary
+
+_ENOUGH = 256
+"""Under overload nobody is given fewer draws than these, in which most inputs are decided."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +53,7 @@ class Job:
         self._scores: list[NDArray[np.float64]] = []
         self._draws = self._lost = 0
         self._certificate: Certificate | None = None
+        self._granted: int | None = None
 
     @property
     def model(self) -> str:
@@ -63,6 +67,18 @@ class Job:
             return self._procedure.max_draws
         wanted = self.bundle.detector if "ood" in self._parts else None
         return wanted.score_draws if wanted else 0
+
+    @property
+    def least_draws(self) -> int:
+        """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
+        return min(self.max_draws, _ENOUGH) if isinstance(self._procedure, Target | Best) else self.max_draws
+
+    def shorten(self, draws: int) -> None:
+        """Allow no more than `draws` draws, in whole slices, but `least_draws`; the answer says if that is fewer."""
+        allowed = max(self.least_draws, draws // SLICE * SLICE)
+        if isinstance(self._procedure, Target | Best) and allowed < self._procedure.max_draws:
+            self._granted = allowed
+            self._procedure = replace(self._procedure, max_draws=allowed)
 
     @property
     def has_base(self) -> bool:
@@ -130,6 +146,7 @@ class Job:
             alpha_split=self._terms.split,
             draws=self._draws,
             lost_draws=self._lost,
+            granted_draws=self._granted,
             receipt=self._receipt(counted),
         )
 

@@ -111,7 +111,8 @@ class Prediction:
 
     `certificate` and `mixture` are None where `certify` is off or they were not asked for; `ood` where it was not asked
     for, the model has no such head, or too few draws were made. `alpha_split` is the split in force. `receipt` is the JSON
-    document of the signed receipt, where it was asked for.
+    document of the signed receipt, where it was asked for. `granted_draws` is what overload left of `max_draws`, None
+    where it took nothing.
     """
 
     class_index: int
@@ -125,6 +126,7 @@ class Prediction:
     lost_draws: int
     input: InputNote | None = None
     receipt: str | None = None
+    granted_draws: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -31,6 +31,7 @@ CERTIFICATES = Counter(
     "certserve_certificates", "Rows answered, by the status of the certificate.", ["model", "status"]
 )
 OOD = Counter("certserve_ood", "Rows with a score, by the decision.", ["model", "decision"])
+SHORTENED = Counter("certserve_shortened", "Rows that overload allowed fewer draws than they asked for.")
 DRAWS = Counter("certserve_draws", "Noisy passes made.")
 BATCH_ROWS = Counter("certserve_batch_rows", "Rows of the batches of noisy passes: draws / rows is their fill.")
 DEVICE_SECONDS = Counter("certserve_device_seconds", "Time that workers spent on batches, noise included.")

@@ -48,6 +48,7 @@ class _Entry:
     model: str
     batch_rows: int
     max_draws: int
+    least: int
     remaining: int
     next_start: int = 0
     again: list[Slice] = field(default_factory=list)
@@ -72,8 +73,8 @@ class Scheduler:
         self._entries: dict[JobId, _Entry] = {}
         self._base: dict[JobId, str] = {}
 
-    def add(self, job: JobId, model: str, batch_rows: int, max_draws: int, expected: int) -> None:
-        """A new job: one base prediction and up to `max_draws` draws, of which `expected` are forecast.
+    def add(self, job: JobId, model: str, batch_rows: int, max_draws: int, expected: int, least: int = 0) -> None:
+        """A new job: one base prediction and up to `max_draws` draws, `expected` by forecast, `least` not to be denied.
 
         Its model runs `batch_rows` rows at a time, which must be whole slices.
         """
@@ -81,7 +82,7 @@ class Scheduler:
             raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
         self._base[job] = model
         if max_draws:
-            self._entries[job] = _Entry(model, batch_rows, max_draws, expected)
+            self._entries[job] = _Entry(model, batch_rows, max_draws, least, expected)
 
     def update(self, job: JobId, expected: int) -> None:
         """A new forecast of the draws that a job still needs."""
@@ -116,6 +117,11 @@ class Scheduler:
     def owed(self) -> int:
         """Passes that the jobs are expected to need still, base predictions among them."""
         return sum(entry.remaining for entry in self._entries.values()) + len(self._base)
+
+    @property
+    def owed_at_least(self) -> int:
+        """The same, no job counted for more than must not be denied it: what stands before a job of few draws."""
+        return sum(min(entry.remaining, entry.least) for entry in self._entries.values()) + len(self._base)
 
     @property
     def base_waits(self) -> bool:

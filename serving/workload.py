@@ -103,16 +103,13 @@ class Workload:
         return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
 
     def admit(self, jobs: Sequence[Job], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
-        """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed."""
+        """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
+
+        `draws_per_second` is what the device makes; infinite while that is not known.
+        """
         if self._closed:
             raise _stopping()
-        owed, pending = sum(job.expected_remaining() for job in jobs), self.scheduler.owed
-        if pending and pending + owed > self._max_pending:
-            raise Overloaded(
-                f"{pending} draws are owed already, and this request would add {owed}, over the limit of"
-                f" {self._max_pending}; try again later or ask for fewer draws",
-                retry_after_s=min(60.0, max(1.0, pending / max(draws_per_second, 1.0))),
-            )
+        self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
         request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs))
         for row, job in enumerate(jobs):
@@ -120,8 +117,26 @@ class Workload:
             self._live[identity] = _Live(job, number, row)
             request.jobs.add(identity)
             rows = job.bundle.manifest.batch_rows
-            self.scheduler.add(identity, job.model, rows, job.max_draws, job.expected_remaining())
+            self.scheduler.add(identity, job.model, rows, job.max_draws, job.expected_remaining(), job.least_draws)
         return number
+
+    def _make_room(self, jobs: Sequence[Job], timeout_s: float, draws_per_second: float) -> None:
+        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside all
+        that is owed, so that they fall smoothly. It is refused where even the least that everybody needs is more than
+        that; a lone one never is.
+        """
+        if not (pending := self.scheduler.owed):
+            return
+        least, before = sum(job.least_draws for job in jobs), self.scheduler.owed_at_least
+        can = min(float(self._max_pending), draws_per_second * timeout_s)
+        if before + least > can and (least or before >= self._max_pending):
+            raise Overloaded(
+                f"{before} draws are owed at least, and this request needs {least} more: over what can be drawn in its"
+                " time; try again later, allow more time or send fewer rows",
+                retry_after_s=min(60.0, max(1.0, (before + least - can) / max(draws_per_second, 1.0))),
+            )
+        for job in jobs:
+            job.shorten(int(can - pending) // (2 * len(jobs)))
 
     def cancel(self, number: RequestId) -> None:
         """Whoever asked has gone: its work leaves, and it gets no outcome."""

@@ -37,6 +37,8 @@ def _prediction_document(each: pb.Prediction, model: Document) -> Document:
     }
     if each.HasField("input"):
         found["input"] = {"snapped": each.input.snapped, "snap_distance": each.input.snap_distance}
+    if each.HasField("granted_draws"):
+        found["granted_draws"] = each.granted_draws
     if each.HasField("receipt"):
         found["receipt"] = json.loads(each.receipt)
     return found

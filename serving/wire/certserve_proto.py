@@ -167,6 +167,7 @@ def _prediction(each: Prediction, labels: Sequence[str], probabilities: bool) ->
         lost_draws=each.lost_draws,
         input=pb.InputNote(snapped=True, snap_distance=each.input.snap_distance) if moved and each.input else None,
         receipt=each.receipt,
+        granted_draws=each.granted_draws,
     )
 
 

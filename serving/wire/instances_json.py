@@ -81,6 +81,8 @@ def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
     }
     if each.input is not None and each.input.snapped:
         document["input"] = {"snapped": True, "snap_distance": each.input.snap_distance}
+    if each.granted_draws is not None:
+        document["granted_draws"] = each.granted_draws
     if each.receipt is not None:
         document["receipt"] = json.loads(each.receipt)
     return document

@@ -89,6 +89,7 @@ TENSORS: dict[str, _Tensor] = {
     ),
     "p_b_upper": _Tensor("FP64", "certificate", lambda row: row.certificate.p_b_upper if row.certificate else 1.0),
     "draws": _Tensor("INT64", None, lambda row: row.draws),
+    "granted_draws": _Tensor("INT64", None, lambda row: row.granted_draws or 0),
     "ood_score": _Tensor("FP64", "ood", lambda row: _finite(row.ood.score if row.ood else None, _LARGEST)),
     "ood_p_value": _Tensor("FP64", "ood", lambda row: row.ood.p_value if row.ood else 0.0),
     "ood_in_distribution": _Tensor("BOOL", "ood", lambda row: row.ood is not None and row.ood.in_distribution),

@@ -115,7 +115,7 @@ def triton_http_aio(http_port, grpc_port, model):
             result = await client.infer(model, [_triton_input(triton, binary=binary)], outputs=outputs)
             check_answer(f"infer, binary {binary}", {each: result.as_numpy(each) for each in CERTIFIED})
         everything = await client.infer(model, [_triton_input(triton)], parameters={"certify": "target"})
-        check("a large answer", len(everything.get_response()["outputs"]) == 18)
+        check("a large answer", len(everything.get_response()["outputs"]) == 19)
         for name, call in {
             "unknown model": client.infer("nope", [_triton_input(triton)]),
             "metadata of an unknown model": client.get_model_metadata("nope"),

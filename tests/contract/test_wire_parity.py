@@ -81,6 +81,7 @@ def tensors_of(row):
         "p_a_lower": number(certificate.get("p_a_lower"), 0.0),
         "p_b_upper": number(certificate.get("p_b_upper"), 1.0),
         "draws": row["draws"],
+        "granted_draws": row.get("granted_draws", 0),
         "ood_score": number(ood.get("score"), largest),
         "ood_p_value": number(ood.get("p_value"), 0.0),
         "ood_in_distribution": ood.get("in_distribution", False),

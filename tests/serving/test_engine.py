@@ -237,13 +237,25 @@ async def test_a_base_pass_that_fails_twice_is_our_error(served):
 async def test_overload_is_refused_with_a_hint(served):
     gateway, _, runtime = served
     runtime.go.clear()
-    many = [asyncio.ensure_future(ask(gateway, [128, i, 1, 1], certify="best", max_draws=60_000)) for i in range(3)]
-    await asyncio.sleep(0.1)
-    with pytest.raises(Overloaded, match="owed") as refused:
-        await ask(gateway, [128, 99, 1, 1], certify="best", max_draws=60_000)
-    assert 1 <= refused.value.retry_after_s <= 60
-    for task in many:
-        task.cancel()
+    many = []
+    for i in range(45):
+        rows = [[128, i, j, 1] for j in range(20)]
+        many.append(asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=5_000, deadline_ms=60_000)))
+        await asyncio.sleep(0.01)
+    refused = [task.exception() for task in many if task.done()]
+    assert refused
+    assert all(isinstance(each, Overloaded) and 1 <= each.retry_after_s <= 60 for each in refused)
+    plain = ask(gateway, [200, 1, 1, 1], certify="off", outputs=("probabilities",))
+    assert (await plain).predictions[0].class_index == 1  # draws are owed, not this
+    with pytest.raises(Overloaded, match="needs 1000 more"):
+        await ask(gateway, [128, 99, 1, 1], certify="fixed", draws=1_000)
+    runtime.go.set()
+    answers = [(await task).predictions[0] for task in many if not task.done() or not task.exception()]
+    granted = [row.granted_draws or 5_000 for row in answers]
+    assert granted == sorted(granted, reverse=True)
+    assert granted[:3] == [5_000, 2_496, 1_248]
+    assert granted[-1] == 256
+    assert [row.draws for row in answers] == granted
 
 
 async def test_close_refuses_what_is_in_flight(served):

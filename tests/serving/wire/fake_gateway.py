@@ -72,7 +72,7 @@ MIXED = Mixture(class_index=2, probabilities=(0.1, 0.05, 0.8, 0.05), robust_weig
 SHARES = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
 
 
-def prediction(certificate=CERTIFIED, ood=INSIDE, mixture=MIXED, input=None):
+def prediction(certificate=CERTIFIED, ood=INSIDE, mixture=MIXED, input=None, granted_draws=None):
     return Prediction(
         class_index=3,
         probabilities=SHARES,
@@ -84,13 +84,14 @@ def prediction(certificate=CERTIFIED, ood=INSIDE, mixture=MIXED, input=None):
         draws=384,
         lost_draws=0,
         input=input,
+        granted_draws=granted_draws,
     )
 
 
 ROWS = (
     prediction(),
     prediction(certificate=ABSTAINED, ood=INFINITE, input=InputNote(snapped=True, snap_distance=0.25)),
-    prediction(certificate=None, ood=None, mixture=None),
+    prediction(certificate=None, ood=None, mixture=None, granted_draws=512),
 )
 """All that is there, all that can be absent inside, and all that can be absent."""
 

@@ -236,7 +236,7 @@ async def test_only_a_large_infer_answer_is_compressed(http, accepted, encoding)
     large = json.dumps({**json.loads(CALL), "parameters": {"certify": "best"}}).encode()
     response = await http.post(INFER, content=large, headers=headers)
     assert response.headers.get("content-encoding") == encoding
-    assert len(response.json()["outputs"]) == 18
+    assert len(response.json()["outputs"]) == 19
     others = [
         await http.post(INFER, content=CALL, headers=headers),
         await http.post(INFER, content=b"{" * 5000, headers=headers),
