@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
 from certify.mixture import mix
 from certify.ood import ScoreCounts, tally, verdict
-from certify.procedures import Best, Fixed, Procedure, Target
+from certify.procedures import Best, Fixed, Precision, Procedure, Target
 from export.bundle import Bundle
 from serving.messages import Prediction, Task
 from serving.record import Counted, mixture_weight, receipt
@@ -179,6 +179,8 @@ def _procedure(task: Task, terms: Terms) -> Procedure | None:
             return Target(terms, task.max_draws, task.target_radius)
         case "best":
             return Best(terms, task.max_draws)
+        case "precision":
+            return Precision(terms, task.max_draws, task.radius_tolerance)
         case "fixed":
             return Fixed(terms, task.max_draws)
         case "off":
