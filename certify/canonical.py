@@ -3,6 +3,7 @@
 JSON with sorted keys and no whitespace, in ASCII. Numbers are integers; a float is its hexadecimal text (`float.hex`,
 "inf" and "-inf" among them), so that nothing is rounded and no printer of floats has a say. NaN has no text. Reading is
 strict: a field that is unknown or missing, a value of another type, or another spelling of the same value is refused.
+A field whose default is None came with a later version: it is left out where it is None, and read back as such.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def to_bytes(record: object) -> bytes:
 def to_document(value: Any) -> Any:
     """A record as JSON values: dicts, lists, strings, integers, booleans and None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+        pairs = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: to_document(each) for field, each in pairs if not (each is None and field.default is None)}
     if isinstance(value, tuple):
         return [to_document(each) for each in value]
     if isinstance(value, float):
@@ -43,6 +45,8 @@ def from_document(kind: type[_Record], document: object, place: str = "") -> _Re
     if not isinstance(document, dict):
         raise FormError(f"{place or 'the document'}: expected an object")
     hints = get_type_hints(kind)
+    later = {field.name for field in fields(kind) if field.default is None}  # type: ignore[arg-type]
+    hints = {name: hint for name, hint in hints.items() if document.get(name) is not None or name not in later}
     for name in [*document, *hints]:
         if name not in hints or name not in document:
             what = "unknown" if name not in hints else "missing"

@@ -103,7 +103,8 @@ class LowerBound:
 class Certificate:
     """One answer of a procedure. It can only be built from a `LowerBound`; without one it abstains.
 
-    - `certified`: the target radius was proven (or, without a target, some radius);
+    - `certified`: the target radius was proven (or, without a target, some radius; with a `radius_tolerance`, the true
+      radius of the smoothed classifier is moreover at most `radius + radius_tolerance`);
     - `refuted`: the most probable smoothed class has probability below what `target_radius` needs; it does not mean
       that an attack exists;
     - `undecided`: neither was shown with these draws.
@@ -120,6 +121,7 @@ class Certificate:
     draws: int
     lost: int
     target_radius: float | None = None
+    radius_tolerance: float | None = None
     norm: str = "l2"
 
     @property

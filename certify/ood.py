@@ -4,7 +4,7 @@ The score is larger the farther out. Served `score` and `p_value` are those of t
 they were calibrated; with fewer, or one of them lost, they are absent. The certified object is the *median of the score
 under noise*: by percentile smoothing (Chiang et al. 2020) the median at any input within `radius` lies between the
 `Phi(-radius/sigma)` and `Phi(radius/sigma)` quantiles at the input. Both quantiles are bounded at every number of draws
-by the time-uniform test of `certify.anytime`, and so is `P(score > threshold)`, the threshold being fixed in the bundle.
+by `certify.quantiles`, and so is `P(score > threshold)` by `certify.anytime`, the threshold being fixed in the bundle.
 
 **score interval**: the median of the score under noise lies in [score_lower, score_upper] for every input within
 `radius`; not the noise-free score, not the score printed above. **verdict**: that median stays above (or not above) the
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from certify import anytime
+from certify import anytime, quantiles
 from certify.certificate import Terms
 from certify.conformal import count_at_least, p_value_of_count
 
@@ -104,7 +104,7 @@ class Ood:
 
 def lower_median(scores: NDArray[np.floating]) -> float:
     """The lower median: the smallest score that at least half of the scores do not exceed."""
-    return _ranked(scores, (scores.size + 1) // 2)
+    return quantiles.ranked(scores, (scores.size + 1) // 2)
 
 
 def assess(scores: NDArray[np.float64], terms: Terms, detector: Detector, certify: bool = True) -> Ood | None:
@@ -121,7 +121,6 @@ def tally(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> Scor
     absent = first.size < detector.score_draws or bool(np.isnan(first).any())
     score = None if absent else lower_median(first)
     rank = proving_rank(scores.size, terms, detector.radius)
-    lowest, highest = _bounds(scores, rank)
     return ScoreCounts(
         draws=scores.size,
         lost=int(np.isnan(scores).sum()),
@@ -130,8 +129,8 @@ def tally(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> Scor
         above=int(np.sum(scores > detector.threshold)),
         at_most=int(np.sum(scores <= detector.threshold)),
         rank=rank,
-        lowest=lowest,
-        highest=highest,
+        lowest=quantiles.not_below(scores, rank),
+        highest=quantiles.not_above(scores, rank),
     )
 
 
@@ -166,36 +165,13 @@ def _certified(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> Certifie
 
 def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[float, float]:
     """Bounds of the smoothed median score within `radius`, infinite where trivial; lost draws (NaN) only widen them."""
-    return _bounds(scores, proving_rank(scores.size, terms, radius))
+    rank = proving_rank(scores.size, terms, radius)
+    return quantiles.not_below(scores, rank), quantiles.not_above(scores, rank)
 
 
 def proving_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """The least number of scores on one side of a value that makes it a bound within `radius`; None if none does."""
-    return _rejecting_rank(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
-
-
-def _bounds(scores: NDArray[np.float64], rank: int | None) -> tuple[float, float]:
-    if rank is None:
-        return -math.inf, math.inf
-    lowest = np.where(np.isnan(scores), -np.inf, scores)
-    highest = np.where(np.isnan(scores), np.inf, scores)
-    return _ranked(lowest, scores.size + 1 - rank), _ranked(highest, rank)
-
-
-def _ranked(scores: NDArray[np.floating], rank: int) -> float:
-    """The order statistic of 1-based rank."""
-    return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def _rejecting_rank(draws: int, probability: float, level: float) -> int | None:
-    """The least number of hits that proves more than `probability` at `level`; None if even `draws` do not."""
-    if level <= 0 or probability >= 1 or not anytime.exceeds(draws, draws, probability, level):
-        return None
-    low, high = 0, draws
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if anytime.exceeds(draws, middle, probability, level) else (middle, high)
-    return high
+    return quantiles.proving_rank(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
 
 
 def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:

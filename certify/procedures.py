@@ -1,4 +1,4 @@
-"""When to stop drawing and what is then proven: `target`, `best` and `fixed`.
+"""When to stop drawing and what is then proven: `target`, `best`, `precision` and `fixed`.
 
 A procedure is a pure function of counts. `receive` looks at a prefix of the stream and either asks for more draws
 (None) or concludes; `conclude` says what these counts prove, whatever made the draws end. The anytime procedures stay
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from certify import anytime, bounds
-from certify.certificate import Certificate, Counts, LowerBound, Status, Terms, certifying
+from certify.certificate import Certificate, Counts, Status, Terms
+from certify.conclusions import anytime_bound, bound_of, certificate_of, most_probable_above
 
 SLICE = 32
 """Draws are counted in slices of this many, in index order; a procedure looks after each."""
@@ -54,8 +55,8 @@ class Best:
 
     def conclude(self, counts: Counts) -> Certificate:
         """The radius of the leading class, by its confidence sequence at level `alpha * m`."""
-        bound = _anytime_bound(self.terms, counts)
-        return _certificate(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
+        bound = anytime_bound(self.terms, counts)
+        return certificate_of(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
 
     def expected_remaining(self, counts: Counts) -> int:
         """All that is left."""
@@ -82,8 +83,8 @@ class Target:
         reached = self._reached(counts)
         status: Status = "certified" if reached else "refuted" if self._refuted(counts) else "undecided"
         # What the target's test has proven counts, too, where the inverted bound lies a hair below it.
-        bound = _anytime_bound(self.terms, counts, self.terms.needed(self.target_radius) if reached else 0.0)
-        return _certificate(self.name, self.terms, counts, bound, status, self.target_radius)
+        bound = anytime_bound(self.terms, counts, self.terms.needed(self.target_radius) if reached else 0.0)
+        return certificate_of(self.name, self.terms, counts, bound, status, target_radius=self.target_radius)
 
     def _reached(self, counts: Counts) -> bool:
         needed = self.terms.needed(self.target_radius)
@@ -105,6 +106,56 @@ class Target:
         share = (max(counts.votes) + 0.5) / (counts.draws + 1) if counts.draws else needed
         rate = _divergence(share, needed) if counts.draws else 0.05
         wanted = (math.log(counts.draws + 2) - math.log(self.terms.alpha)) / max(rate, 1e-9)
+        return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Stop once the radius is known to within `radius_tolerance` (caller's units), or at `max_draws`.
+
+    The radius of the smoothed classifier is `sigma Phi^-1` of its largest class probability, 0 where that is at most one
+    half. The leader's lower bound and the upper bound of every class enclose it on the one event of `AlphaSplit`; without
+    a share of the upper bound they never do. `certified`: the true radius is at most `radius + radius_tolerance`.
+    """
+
+    terms: Terms
+    max_draws: int
+    radius_tolerance: float
+    name: str = "precision"
+
+    def receive(self, counts: Counts) -> Certificate | None:
+        """The certificate once the radius is known well enough, or no more draws are allowed.
+
+        It looks after every slice at first and after every 32nd part of the draws later on: two bounds have to be
+        inverted for a look, and any looks whatever are valid.
+        """
+        if counts.draws >= self.max_draws:
+            return self.conclude(counts)
+        apart = SLICE << max(0, (counts.draws // SLICE).bit_length() - 6)
+        known = counts.draws % apart == 0 and self._uncertainty(counts) <= self.radius_tolerance
+        return self.conclude(counts) if known else None
+
+    def conclude(self, counts: Counts) -> Certificate:
+        """The radius proven so far; the status speaks of the tolerance, and of a class that is certified."""
+        bound = anytime_bound(self.terms, counts)
+        known = bound is not None and self._uncertainty(counts) <= self.radius_tolerance
+        status: Status = "certified" if known else "undecided"
+        return certificate_of(self.name, self.terms, counts, bound, status, radius_tolerance=self.radius_tolerance)
+
+    def _uncertainty(self, counts: Counts) -> float:
+        """How far apart the largest and the least radius are that the bounds allow, rounded up."""
+        bound = anytime_bound(self.terms, counts)
+        least = 0.0 if bound is None else bound.radius(self.terms.sigma)
+        most = max(0.0, bounds.quantile_above(most_probable_above(self.terms, counts)))
+        # `sigma` is rounded down, by less than the last place that is added twice here.
+        return math.nextafter(self.terms.sigma * math.nextafter(most * (1 + 2.0**-51), math.inf) - least, math.inf)
+
+    def expected_remaining(self, counts: Counts) -> int:
+        """Draws until the bounds are expected to be close enough, by the normal approximation at the leader's share."""
+        share = (max(counts.votes) + 0.5) / (counts.draws + 1)
+        spread = 2 * math.pi * share * (1 - share) * math.exp(bounds.quantile_below(share) ** 2)
+        wide = 2 * math.log(1 / self.terms.alpha) + math.log(counts.draws + 2)
+        wanted = spread * wide * (2 * self.terms.sigma / self.radius_tolerance) ** 2
         return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
 
 
@@ -131,56 +182,12 @@ class Fixed:
             hits = counts.votes[counts.leader()]
             level = self.terms.alpha * self.terms.split.of_class
             complement = bounds.clopper_pearson_chosen_complement(counts.draws, hits, level)
-            bound = _bound(self.terms, counts, complement + self.terms.charge)
-        return _certificate(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
+            bound = bound_of(self.terms, counts, complement + self.terms.charge)
+        return certificate_of(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
 
     def expected_remaining(self, counts: Counts) -> int:
         """All that is left."""
         return self.max_draws - counts.draws
-
-
-def _anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBound | None:
-    """The leader's bound by its confidence sequence, or `proven` where that is larger."""
-    if not counts.draws:
-        return None
-    hits = counts.votes[counts.leader()]
-    level = terms.alpha * terms.split.of_class
-    complement = min(anytime.chosen_lower_complement(counts.draws, hits, level), 1 - proven)
-    return _bound(terms, counts, complement + terms.charge)
-
-
-def _bound(terms: Terms, counts: Counts, complement: float) -> LowerBound | None:
-    level = terms.alpha * terms.split.of_class
-    upward = min(1.0, math.nextafter(complement, math.inf))
-    return certifying(LowerBound(class_index=counts.leader(), complement=upward, draws=counts.draws, alpha=level))
-
-
-def _certificate(
-    name: str, terms: Terms, counts: Counts, bound: LowerBound | None, status: Status, target: float | None = None
-) -> Certificate:
-    others = _upper(terms, counts)
-    if bound is not None and others < bound.value:
-        # Bounds that contradict each other show that the event failed: never resolved towards a favourite.
-        bound, status, others = None, "undecided", 1.0
-    return Certificate(
-        status=status,
-        procedure=name,
-        sigma=terms.sigma,
-        bound=bound,
-        p_b_upper=others if bound is None else min(others, bound.complement),
-        draws=counts.draws,
-        lost=counts.lost,
-        target_radius=target,
-    )
-
-
-def _upper(terms: Terms, counts: Counts) -> float:
-    """A bound of every class probability, from the upper share: the largest class is one fixed event."""
-    level = terms.alpha * terms.split.of_upper
-    if level <= 0 or not counts.draws:
-        return 1.0
-    highest = anytime.upper(counts.draws, min(counts.draws, max(counts.votes) + counts.lost), level)
-    return min(1.0, math.nextafter(highest + terms.charge, math.inf))
 
 
 def _divergence(share: float, needed: float) -> float:

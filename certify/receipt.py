@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from certify import canonical
 from certify.anytime import MAX_DRAWS
@@ -28,8 +28,11 @@ from certify.certificate import WHOLE_ON_CLASS, AlphaSplit
 from certify.noise import KEY_BYTES, STREAM
 
 SCHEMA = "certserve-receipt/1"
+WITH_TOLERANCE = "certserve-receipt/2"
+"""Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
+SCHEMAS = (SCHEMA, WITH_TOLERANCE)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
-PROCEDURES = ("off", "target", "best", "fixed")
+PROCEDURES = ("off", "target", "best", "precision", "fixed")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -94,6 +97,7 @@ class ProcedureRecord:
     target_radius: float | None
     max_draws: int
     stop_reason: str
+    radius_tolerance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +159,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Version 1. Votes for "none" are those that `votes` and `lost` leave of the draws.
+    """Version 1, and 2 (see `WITH_TOLERANCE`). Votes for "none" are those that `votes` and `lost` leave of the draws.
 
     `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
     built: `ReceiptError`.
@@ -192,12 +196,18 @@ class Receipt:
 def read(document: object) -> Receipt:
     """The receipt in a parsed JSON document. Raises `ReceiptError` for any other version, form or contradiction."""
     found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
-        raise ReceiptError(f"schema: {str(found)[:80]!r} is not a version that is known here, which is {SCHEMA!r}")
+    if found not in SCHEMAS:
+        known = " or ".join(map(repr, SCHEMAS))
+        raise ReceiptError(f"schema: {str(found)[:80]!r} is not a version that is known here, which is {known}")
     try:
         return canonical.from_document(Receipt, document)
     except canonical.FormError as error:
         raise ReceiptError(str(error)) from error
+
+
+def schema(procedure: str) -> str:
+    """The version in which an answer of this procedure is recorded."""
+    return WITH_TOLERANCE if procedure == "precision" else SCHEMA
 
 
 _Holds = tuple[str, bool, str]
@@ -205,10 +215,11 @@ _Holds = tuple[str, bool, str]
 
 def _terms_hold(receipt: Receipt) -> list[_Holds]:
     noise, grid, procedure = receipt.noise, receipt.input, receipt.procedure
-    aimed = procedure.target_radius
+    aimed, close = procedure.target_radius, procedure.radius_tolerance
+    known = (close is not None) == (procedure.name == "precision") and (close is None or 0 < close < math.inf)
     key = re.fullmatch(f"[0-9a-f]{{{2 * KEY_BYTES}}}", noise.key)
     return [
-        ("schema", receipt.schema == SCHEMA, repr(SCHEMA)),
+        ("schema", receipt.schema == schema(procedure.name), repr(schema(procedure.name))),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
         ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
         ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
@@ -221,12 +232,9 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("alpha", _SMALLEST_ALPHA <= receipt.alpha <= 0.5, f"{_SMALLEST_ALPHA} to 0.5"),
         ("split", _is_split(receipt), "shares that sum to at most one; all on the class if fixed"),
         ("procedure.name", procedure.name in PROCEDURES, f"one of {', '.join(PROCEDURES)}"),
-        (
-            "procedure.target_radius",
-            (aimed is not None) == (procedure.name == "target"),
-            "a radius if target, else none",
-        ),
+        ("procedure.target_radius", (aimed is None) == (procedure.name != "target"), "a radius if target, else none"),
         ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
+        ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
 
@@ -247,13 +255,7 @@ def _is_split(receipt: Receipt) -> bool:
 
 def alpha_split(receipt: Receipt) -> AlphaSplit:
     """The shares of a receipt as the procedures take them; `ValueError` if they are none."""
-    split = receipt.split
-    return AlphaSplit(
-        of_class=split.of_class,
-        of_upper=split.of_upper,
-        of_threshold=split.of_threshold,
-        of_interval=split.of_interval,
-    )
+    return AlphaSplit(**asdict(receipt.split))
 
 
 def _counts_hold(receipt: Receipt) -> list[_Holds]:

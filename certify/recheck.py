@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from certify.certificate import Certificate, Counts, Terms
 from certify.mixture import radius as mixture_radius
 from certify.ood import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
-from certify.procedures import Best, Fixed, Procedure, Target
+from certify.procedures import Best, Fixed, Precision, Procedure, Target
 from certify.receipt import (
     CertificateClaim,
     Claims,
@@ -146,6 +146,8 @@ def _procedure(receipt: Receipt, terms: Terms) -> Procedure | None:
     made = receipt.procedure
     if made.target_radius is not None:
         return Target(terms, made.max_draws, made.target_radius)
+    if made.radius_tolerance is not None:
+        return Precision(terms, made.max_draws, made.radius_tolerance)
     if made.name == "off":
         return None
     return Fixed(terms, made.max_draws) if made.name == "fixed" else Best(terms, made.max_draws)

@@ -147,8 +147,9 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--model", default="fashion-mnist", help="(%(default)s)")
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
     predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1) instead")
-    predict.add_argument("--certify", choices=("off", "target", "best", "fixed"))
+    predict.add_argument("--certify", choices=("off", "target", "best", "precision", "fixed"))
     predict.add_argument("--target-radius", type=float)
+    predict.add_argument("--radius-tolerance", type=float)
     predict.add_argument("--max-draws", type=int)
     predict.add_argument("--draws", type=int)
     predict.add_argument("--alpha", type=float)
@@ -162,7 +163,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     asked = {
         name: value
-        for name in ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline_ms")
+        for name in ("certify", "target_radius", "radius_tolerance", "max_draws", "draws", "alpha", "deadline_ms")
         if (value := getattr(options, name)) is not None
     }
     asked |= {"receipt": True} if options.receipt else {}
@@ -240,8 +241,11 @@ def _add_attack(commands: Any) -> None:
     )
     attack.add_argument("--seed", type=int, help="of the falsifier's own noise (drawn and printed if left out)")
     attack.add_argument("--test-alpha", type=float, default=1e-3, help="false alarms of the whole run (%(default)s)")
-    attack.add_argument("--certify", choices=("target", "best", "fixed"), help="what is asked of the server")
+    attack.add_argument(
+        "--certify", choices=("target", "best", "precision", "fixed"), help="what is asked of the server"
+    )
     attack.add_argument("--target-radius", type=float, help="what is asked of the server")
+    attack.add_argument("--radius-tolerance", type=float, help="what is asked of the server")
     attack.add_argument("--max-draws", type=int, help="what is asked of the server")
     attack.add_argument("--alpha", type=float, help="what is asked of the server: its own chance of a false answer")
     attack.add_argument("--simulate", type=int, default=0, metavar="RUNS", help="runs of alpha on exact models")
@@ -293,7 +297,7 @@ def _attacked(options: argparse.Namespace) -> Any:
         from export.attack.gradients import from_checkpoint
 
         ascent = from_checkpoint(bundle, options.work)
-    names = ("certify", "target_radius", "max_draws", "alpha")
+    names = ("certify", "target_radius", "radius_tolerance", "max_draws", "alpha")
     asked = {name: value for name in names if (value := getattr(options, name)) is not None}
     noisy = in_batches(OnnxRuntime(bundle).noisy, bundle.manifest.batch_rows)
     if options.url:

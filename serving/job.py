@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
 from certify.mixture import mix
 from certify.ood import ScoreCounts, tally, verdict
-from certify.procedures import SLICE, Best, Fixed, Procedure, Target
+from certify.procedures import SLICE, Best, Fixed, Precision, Procedure, Target
 from export.bundle import Bundle
 from serving.messages import Prediction, Task
 from serving.record import Counted, mixture_weight, receipt
 from serving.signing import Notary
 
+_Anytime = Target | Best | Precision
 _ENOUGH = 256
 """Under overload nobody is given fewer draws than these, in which most inputs are decided."""
 
@@ -71,12 +72,12 @@ class Job:
     @property
     def least_draws(self) -> int:
         """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
-        return min(self.max_draws, _ENOUGH) if isinstance(self._procedure, Target | Best) else self.max_draws
+        return min(self.max_draws, _ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws
 
     def shorten(self, draws: int) -> None:
         """Allow no more than `draws` draws, in whole slices, but `least_draws`; the answer says if that is fewer."""
         allowed = max(self.least_draws, draws // SLICE * SLICE)
-        if isinstance(self._procedure, Target | Best) and allowed < self._procedure.max_draws:
+        if isinstance(self._procedure, _Anytime) and allowed < self._procedure.max_draws:
             self._granted = allowed
             self._procedure = replace(self._procedure, max_draws=allowed)
 
@@ -196,6 +197,8 @@ def _procedure(task: Task, terms: Terms) -> Procedure | None:
             return Target(terms, task.max_draws, task.target_radius)
         case "best":
             return Best(terms, task.max_draws)
+        case "precision":
+            return Precision(terms, task.max_draws, task.radius_tolerance)
         case "fixed":
             return Fixed(terms, task.max_draws)
         case "off":

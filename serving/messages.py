@@ -19,8 +19,8 @@ from certify.mixture import Mixture
 from certify.ood import Ood
 from export.bundle import Manifest
 
-Mode = Literal["off", "target", "best", "fixed"]
-MODES: tuple[Mode, ...] = ("off", "target", "best", "fixed")
+Mode = Literal["off", "target", "best", "precision", "fixed"]
+MODES: tuple[Mode, ...] = ("off", "target", "best", "precision", "fixed")
 PARTS = ("probabilities", "certificate", "ood", "mixture")
 """What `outputs` may name; the label always comes."""
 
@@ -29,13 +29,14 @@ PARTS = ("probabilities", "certificate", "ood", "mixture")
 class Options:
     """What a client may ask for, each None (or False) unless it was said. Names and meanings are those of the wire.
 
-    `certify` mode; `target_radius` caller's units; `max_draws`; `draws` (`fixed` only, from the bundle's menu); `alpha`;
-    `deadline_ms`; `norm`; `outputs` a subset of `PARTS`; `snap` allows off-grid values; `receipt` a
-    signed receipt.
+    `certify` mode; `target_radius` caller's units; `radius_tolerance` (`precision` only, which needs it) likewise;
+    `max_draws`; `draws` (`fixed` only, from the bundle's menu); `alpha`; `deadline_ms`; `norm`; `outputs` a subset of
+    `PARTS`; `snap` allows off-grid values; `receipt` a signed receipt.
     """
 
     certify: str | None = None
     target_radius: float | None = None
+    radius_tolerance: float | None = None
     max_draws: int | None = None
     draws: int | None = None
     alpha: float | None = None
@@ -83,6 +84,8 @@ class Task:
     alpha: float
     timeout_s: float
     parts: frozenset[str]
+    radius_tolerance: float = 0.0
+    """Of `precision`; 0 with any other mode."""
     receipt: bool = False
     key_id: str = ""
     """The public name of the secret that the keys come from."""

@@ -9,7 +9,6 @@ from certify.noise import lattice_digest
 from certify.ood import Ood, ScoreCounts
 from certify.procedures import Procedure
 from certify.receipt import (
-    SCHEMA,
     InputRecord,
     ModelRecord,
     NoiseRecord,
@@ -17,6 +16,7 @@ from certify.receipt import (
     Receipt,
     ScoreRecord,
     SplitRecord,
+    schema,
 )
 from certify.recheck import claims, mixture_claim, stop_reason
 from export.bundle import Bundle
@@ -41,7 +41,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     certificate = counted.certificate if "certificate" in task.parts else None
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=SCHEMA,
+        schema=schema(task.mode),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(task, row, terms, counted.counts.draws),
@@ -108,6 +108,7 @@ def _procedure(task: Task, counted: Counted) -> ProcedureRecord:
         target_radius=task.target_radius if task.mode == "target" else None,
         max_draws=counted.max_draws,
         stop_reason=stop_reason(counted.procedure, counted.counts, counted.max_draws),
+        radius_tolerance=task.radius_tolerance if task.mode == "precision" else None,
     )
 
 

@@ -29,10 +29,11 @@ def resolve(
     rows, notes = _on_grid(_shaped(request.inputs, manifest.input, limits), manifest.input, options.snap)
     parts = _parts(options)
     mode = _mode(options, parts, request.plain)
+    tolerance = _radius_tolerance(options, mode, manifest)
     if options.receipt and mode == "off" and not (manifest.ood and "ood" in parts):
         raise InvalidInput(
-            "receipt: nothing is drawn for this request, so there is nothing to sign; ask for certify=target, best or"
-            " fixed with the certificate or the mixture, or for the ood part"
+            "receipt: nothing is drawn for this request, so there is nothing to sign; ask for certify=target, best,"
+            " precision or fixed with the certificate or the mixture, or for the ood part"
         )
     max_draws = _max_draws(options, mode, manifest, limits)
     digest = bytes.fromhex(model.digest.removeprefix("sha256:"))
@@ -48,6 +49,7 @@ def resolve(
         alpha=_alpha(options, manifest),
         timeout_s=_deadline_ms(options, manifest, limits) / 1000,
         parts=parts,
+        radius_tolerance=tolerance,
         receipt=options.receipt,
         key_id=key_id(secret) if options.receipt else "",
     )
@@ -127,10 +129,14 @@ def _mode(options: Options, parts: frozenset[str], plain: bool) -> Mode:
         raise InvalidInput(f"certify: expected one of {', '.join(MODES)}; got {mode!r}")
     if options.target_radius is not None and mode != "target":
         raise InvalidInput(f"target_radius: only certify=target takes it, and certify is {mode}")
+    if options.radius_tolerance is not None and mode != "precision":
+        raise InvalidInput(f"radius_tolerance: only certify=precision takes it, and certify is {mode}")
+    if options.radius_tolerance is None and mode == "precision":
+        raise InvalidInput("radius_tolerance: certify=precision needs it: how closely the radius is to be known")
     if options.draws is not None and mode != "fixed":
         raise InvalidInput(f"draws: only certify=fixed takes it, and certify is {mode}; use max_draws")
-    if options.max_draws is not None and mode not in ("target", "best"):
-        raise InvalidInput(f"max_draws: certify=target and certify=best take it, and certify is {mode}")
+    if options.max_draws is not None and mode not in ("target", "best", "precision"):
+        raise InvalidInput(f"max_draws: certify=target, best and precision take it, and certify is {mode}")
     return "off" if not parts & {"certificate", "mixture"} else mode
 
 
@@ -159,6 +165,23 @@ def _target_radius(options: Options, mode: Mode, manifest: Manifest) -> float:
             " what any number of draws can prove"
         )
     return radius
+
+
+def _radius_tolerance(options: Options, mode: Mode, manifest: Manifest) -> float:
+    tolerance = options.radius_tolerance
+    if tolerance is None:
+        return 0.0
+    if not (math.isfinite(tolerance) and tolerance > 0):
+        raise InvalidInput(
+            f"radius_tolerance: expected a number above 0 ({manifest.input.units}), got {tolerance:g}: a radius is known"
+            " to within it once its bounds lie that close together"
+        )
+    if mode == "precision" and manifest.alpha_split.split().of_upper <= 0:
+        raise InvalidInput(
+            "certify: precision bounds the radius from above as well, and this bundle gives no share of alpha to that;"
+            " ask for certify=best"
+        )
+    return tolerance if mode == "precision" else 0.0
 
 
 def _alpha(options: Options, manifest: Manifest) -> float:

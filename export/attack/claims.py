@@ -209,6 +209,9 @@ def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str]) -> li
     if certificate["status"] == "refuted":
         needed = bounds.probability_above(math.nextafter(certificate["target_radius"] / sigma, math.inf))
         found.append(NoClassAbove("refuted", needed, classes))
+    if certificate["status"] == "certified" and (tolerance := certificate["radius_tolerance"]) is not None:
+        most = math.nextafter((certificate["radius"] + tolerance) / sigma, math.inf)
+        found.append(NoClassAbove("precision", bounds.probability_above(math.nextafter(most, math.inf)), classes))
     return found
 
 

@@ -55,6 +55,7 @@ def _certificate_document(message: pb.Certificate) -> Document:
         "p_b_upper": message.p_b_upper,
         "procedure": MODES.get(message.procedure),
         "target_radius": message.target_radius if message.HasField("target_radius") else None,
+        "radius_tolerance": message.radius_tolerance if message.HasField("radius_tolerance") else None,
     }
 
 

@@ -29,6 +29,7 @@ MODES = {
     pb.CERTIFY_MODE_TARGET: "target",
     pb.CERTIFY_MODE_BEST: "best",
     pb.CERTIFY_MODE_FIXED: "fixed",
+    pb.CERTIFY_MODE_PRECISION: "precision",
 }
 NORMS = {pb.NORM_L2: "l2"}
 PARTS = {
@@ -86,6 +87,7 @@ def _options(message: pb.Options) -> Options:
     return Options(
         certify=_named(message.certify, MODES, "certify"),
         target_radius=message.target_radius if message.HasField("target_radius") else None,
+        radius_tolerance=message.radius_tolerance if message.HasField("radius_tolerance") else None,
         max_draws=message.max_draws if message.HasField("max_draws") else None,
         draws=message.draws if message.HasField("draws") else None,
         alpha=message.alpha if message.HasField("alpha") else None,
@@ -115,6 +117,7 @@ def options_message(options: Options) -> pb.Options:
     message = pb.Options(
         certify=_number(options.certify, MODES, "certify"),
         target_radius=options.target_radius,
+        radius_tolerance=options.radius_tolerance,
         max_draws=options.max_draws,
         draws=options.draws,
         alpha=options.alpha,
@@ -183,6 +186,7 @@ def _certificate(certificate: Certificate, labels: Sequence[str]) -> pb.Certific
         p_b_upper=certificate.p_b_upper,
         procedure=_number(certificate.procedure, MODES, "procedure"),
         target_radius=certificate.target_radius,
+        radius_tolerance=certificate.radius_tolerance,
     )
 
 

@@ -100,6 +100,7 @@ def _certificate(certificate: Certificate, labels: tuple[str, ...]) -> Document:
         "p_b_upper": certificate.p_b_upper,
         "procedure": certificate.procedure,
         "target_radius": certificate.target_radius,
+        "radius_tolerance": certificate.radius_tolerance,
     }
 
 

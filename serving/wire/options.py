@@ -58,6 +58,7 @@ _LIST = _Kind("a list of names", _names, lambda text: tuple(text.split(",")) if 
 KINDS: Mapping[str, _Kind] = {
     "certify": _TEXT,
     "target_radius": _FLOAT,
+    "radius_tolerance": _FLOAT,
     "max_draws": _INT,
     "draws": _INT,
     "alpha": _FLOAT,

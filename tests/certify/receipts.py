@@ -8,9 +8,8 @@ import numpy as np
 
 from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms
 from certify.ood import Detector, tally, verdict
-from certify.procedures import Best, Fixed, Target
+from certify.procedures import Best, Fixed, Precision, Target
 from certify.receipt import (
-    SCHEMA,
     InputRecord,
     ModelRecord,
     NoiseRecord,
@@ -18,6 +17,7 @@ from certify.receipt import (
     Receipt,
     ScoreRecord,
     SplitRecord,
+    schema,
 )
 from certify.recheck import claims, mixture_claim, stop_reason
 
@@ -25,7 +25,17 @@ SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2
 DETECTOR = Detector(threshold=160.0, radius=8.0, score_draws=32, calibration=np.linspace(0.0, 180.0, 999))
 
 
-def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-10, target_radius=8.0, scores=None):
+def made(
+    mode="target",
+    draws=320,
+    hits=310,
+    lost=0,
+    max_draws=320,
+    alpha=2.0**-10,
+    target_radius=8.0,
+    tolerance=8.0,
+    scores=None,
+):
     """A receipt of `hits` votes for class 1; `scores` are those of the draws, a lost one NaN."""
     split = WHOLE_ON_CLASS if mode == "fixed" else SPLIT
     terms = Terms(sigma=16.0, alpha=alpha, split=split, charge=2.0**-40, classes=2)
@@ -33,6 +43,7 @@ def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-
     procedure = {
         "target": Target(terms, max_draws, target_radius),
         "best": Best(terms, max_draws),
+        "precision": Precision(terms, max_draws, tolerance),
         "fixed": Fixed(terms, max_draws),
         "off": None,
     }[mode]
@@ -43,7 +54,7 @@ def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-
     counted = {name: getattr(found, name) for name in found.__slots__ if name not in ("draws", "lost")}
     fixed = {name: getattr(DETECTOR.terms, name) for name in DETECTOR.terms.__slots__}
     return Receipt(
-        schema=SCHEMA,
+        schema=schema(mode),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4,), low=0.0, step=1.0, high=255.0, units="steps"),
         model=ModelRecord(name="half-space", version="1", digest="sha256:" + "2" * 64, runtime="none"),
         noise=NoiseRecord(
@@ -63,6 +74,7 @@ def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-
             target_radius=target_radius if mode == "target" else None,
             max_draws=max_draws,
             stop_reason=stop_reason(procedure, counts, max_draws),
+            radius_tolerance=tolerance if mode == "precision" else None,
         ),
         votes=counts.votes,
         lost=lost,

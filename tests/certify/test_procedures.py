@@ -131,9 +131,9 @@ def test_a_printed_radius_is_below_the_true_one(complement, sigma):
 
 def test_contradicting_bounds_abstain(monkeypatch):
     """Counts that lie below every bound cannot arise; the bounds are made to contradict each other here."""
-    from certify import procedures
+    from certify import conclusions
 
-    monkeypatch.setattr(procedures, "_upper", lambda terms, counts: 0.3)
+    monkeypatch.setattr(conclusions, "most_probable_above", lambda terms, counts: 0.3)
     certificate = Best(terms(), 10_000).conclude(counts(1_000, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.p_b_upper) == ("undecided", None, 1.0)
 

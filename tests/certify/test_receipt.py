@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certify import canonical
-from certify.receipt import SCHEMA, ReceiptError, read
+from certify.receipt import SCHEMA, WITH_TOLERANCE, ReceiptError, read
 from certify.recheck import recheck
 from tests.certify.receipts import altered, made
 
@@ -41,6 +41,10 @@ CASES = {
     "at a target of zero": {"target_radius": 0.0, "hits": 300},
     "best": {"mode": "best"},
     "best, cut": {"mode": "best", "draws": 96, "hits": 96},
+    "precision": {"mode": "precision", "max_draws": 640, "hits": 290},
+    "precision, cut": {"mode": "precision", "max_draws": 640, "hits": 290, "tolerance": 1.0},
+    "precision, none drawn": {"mode": "precision", "draws": 0, "hits": 0},
+    "precision of a radius that is zero": {"mode": "precision", "hits": 160, "draws": 320, "tolerance": 16.0},
     "lost": {"mode": "best", "lost": 40, "hits": 270},
     "lost behind": {"mode": "best", "lost": 64, "hits": 256, "scores": np.where(np.arange(320) < 256, 90.0, np.nan)},
     "fixed": {"mode": "fixed", "draws": 1000, "hits": 990, "max_draws": 1000},
@@ -71,6 +75,26 @@ def leaves(document, path=()):
         pairs = document.items() if isinstance(document, dict) else enumerate(document)
         return [leaf for name, value in pairs for leaf in leaves(value, (*path, name))]
     return [path]
+
+
+def test_a_tolerance_is_recorded_in_version_2_and_nowhere_else():
+    precise = json.loads(made("precision").to_bytes())
+    assert (precise["schema"], precise["procedure"]["radius_tolerance"]) == (WITH_TOLERANCE, (8.0).hex())
+    for change in ({"schema": SCHEMA}, {"procedure": {**precise["procedure"], "radius_tolerance": None}}):
+        with pytest.raises(ReceiptError):
+            read({**precise, **change})
+    plain = json.loads(made("best").to_bytes())
+    for tolerance in (None, (8.0).hex()):
+        with pytest.raises(ReceiptError, match="radius_tolerance"):
+            read({**plain, "procedure": {**plain["procedure"], "radius_tolerance": tolerance}})
+    with pytest.raises(ReceiptError, match="schema"):
+        read({**plain, "schema": WITH_TOLERANCE})
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.0, -1.0, math.inf])
+def test_a_tolerance_is_a_positive_number(tolerance):
+    with pytest.raises(ReceiptError, match="radius_tolerance"):
+        altered(made("precision"), "procedure.radius_tolerance", tolerance)
 
 
 FULL = made()
@@ -107,7 +131,7 @@ def test_a_count_that_was_altered_proves_something_else(path, value):
     assert not all(each.agrees for each in recheck(other)), path
 
 
-@pytest.mark.parametrize("case", ["target", "refuted", "undetermined", "fixed", "off"])
+@pytest.mark.parametrize("case", ["target", "refuted", "undetermined", "precision", "fixed", "off"])
 @given(data=st.data())
 def test_a_claim_that_was_altered_differs_and_is_named(case, data):
     receipt = made(**CASES[case])
@@ -154,7 +178,7 @@ def test_a_receipt_without_scores_cannot_claim_any():
 
 @pytest.mark.parametrize(
     ("schema", "message"),
-    [("certserve-receipt/2", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
+    [("certserve-receipt/3", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
 )
 def test_other_versions_are_refused(schema, message):
     with pytest.raises(ReceiptError, match=message):

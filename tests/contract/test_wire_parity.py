@@ -32,9 +32,12 @@ ASKED = [
     {"target_radius": 20.0},
     {"certify": "target", "target_radius": 0.5, "max_draws": 320, "alpha": 0.05},
     {"certify": "best", "max_draws": 640},
+    {"certify": "precision", "radius_tolerance": 20.0, "max_draws": 960},
+    {"certify": "precision", "radius_tolerance": 1e-3, "max_draws": 320},
     {"certify": "fixed", "draws": 1000},
     {"certify": "off"},
     {"certify": "target", "receipt": True},
+    {"certify": "precision", "radius_tolerance": 20, "receipt": True},
     {"certify": "off", "receipt": True},
 ]
 
@@ -210,6 +213,16 @@ def test_parts_can_be_left_out_on_both_wires(server):
         (NAME, b"", "image/png", {}, errors.InvalidInput, "the body is empty"),
         (NAME, png(ROWS[0]), "image/tiff", {}, errors.UnsupportedMedia, "image/tiff"),
         (NAME, png(ROWS[0]), "image/png", {"target_radius": -1}, errors.InvalidInput, "target_radius: expected 0 to"),
+        (NAME, png(ROWS[0]), "image/png", {"certify": "precision"}, errors.InvalidInput, "precision needs it"),
+        (NAME, png(ROWS[0]), "image/png", {"radius_tolerance": 1.0}, errors.InvalidInput, "only certify=precision"),
+        (
+            NAME,
+            png(ROWS[0]),
+            "image/png",
+            {"certify": "precision", "radius_tolerance": -1},
+            errors.InvalidInput,
+            "radius_tolerance: expected a number above 0",
+        ),
         (NAME, png(ROWS[0]), "image/png", {"alpha": 2}, errors.InvalidInput, "alpha: expected"),
         (NAME, png(ROWS[0]), "image/png", {"certify": "fixed", "draws": 5}, errors.InvalidInput, "draws: expected one"),
         (

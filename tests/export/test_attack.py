@@ -57,6 +57,7 @@ def honest(bundle, lattice):
         "certificate": {
             **{"status": "certified", "label": LABELS[label], "radius": radius - 1e-6, "norm": "l2", "sigma": SIGMA},
             **{"p_a_lower": share - 1e-9, "p_b_upper": 1 - share + 1e-9, "target_radius": None},
+            "radius_tolerance": 2e-6,
         },
         "mixture": {"label": LABELS[label], "robust_weight": WEIGHT, "radius": max(0.0, radius - loss - 1e-6)},
         "ood": {
@@ -120,6 +121,7 @@ def test_the_sharpest_true_claims_stand(bundle, inputs):
             {"status": lambda a: "refuted", "target_radius": lambda a: 0.6 * a["certificate"]["radius"]},
             {"refuted"},
         ),
+        ("certificate", {"radius": lambda a: 0.6 * a["certificate"]["radius"]}, {"precision"}),
         ("mixture", {"radius": lambda a: a["certificate"]["radius"]}, {"mixture"}),
         ("score", {"score_upper": lambda a: a["ood"]["certified"]["score_upper"] - 4}, {"score_upper"}),
         ("score", {"score_lower": lambda a: a["ood"]["certified"]["score_lower"] + 4}, {"score_lower"}),

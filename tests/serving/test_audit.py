@@ -67,6 +67,8 @@ ASKED = {
     "at zero": ({"target_radius": 0.0}, [128, 1, 2, 3], None),
     "best": ({"certify": "best", "max_draws": 1000}, ROW, "certified"),
     "best of few": ({"certify": "best", "max_draws": 7}, ROW, None),
+    "precision": ({"certify": "precision", "radius_tolerance": 8.0}, ROW, "certified"),
+    "too precise": ({"certify": "precision", "radius_tolerance": 0.1, "max_draws": 640}, ROW, "undecided"),
     "fixed": ({"certify": "fixed", "draws": 1000}, ROW, "certified"),
     "off": ({"certify": "off"}, ROW, None),
     "outside": ({"certify": "best", "max_draws": 640}, [250, 1, 2, 3], "certified"),

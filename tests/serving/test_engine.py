@@ -85,13 +85,14 @@ async def test_rows_are_answered_in_order_and_equal_rows_alike(served):
     assert answer.predictions[0].certificate.status == "certified"
 
 
-@pytest.mark.parametrize("mode", ["target", "best", "fixed", "off"])
+@pytest.mark.parametrize("mode", ["target", "best", "precision", "fixed", "off"])
 async def test_an_answer_is_the_same_alone_and_in_a_crowd(served, mode):
     gateway = served[0]
-    alone = await ask(gateway, [140, 7, 7, 7], certify=mode)
+    asked = {"certify": mode} | ({"radius_tolerance": 5.0} if mode == "precision" else {})
+    alone = await ask(gateway, [140, 7, 7, 7], **asked)
     rng = np.random.default_rng(0)
     crowd = [ask(gateway, rng.integers(0, 255, 4)) for _ in range(16)]
-    together = (await asyncio.gather(ask(gateway, [140, 7, 7, 7], certify=mode), *crowd))[0]
+    together = (await asyncio.gather(ask(gateway, [140, 7, 7, 7], **asked), *crowd))[0]
     assert essence(alone.predictions[0]) == essence(together.predictions[0])
 
 

@@ -123,9 +123,9 @@ class World:
 
 def task_number(bundle, pick: int) -> Task:
     """One of some hundred requests: modes, rows near the half-space's boundary, deadlines short and long."""
-    modes = ("target", "best", "fixed", "off")
-    mode = modes[pick % 4]
-    first = CUT + (pick // 4) % 60 - 30
+    modes = ("target", "best", "precision", "fixed", "off")
+    mode = modes[pick % 5]
+    first = CUT + (pick // 5) % 60 - 30
     rows = np.array([[first, pick % 7, row, 0] for row in range(1 + pick % 3)], dtype=np.int32)
     draws = (64, 200, 1_000)[pick // 8 % 3]
     digest = bytes.fromhex(bundle.digest.removeprefix("sha256:"))
@@ -137,6 +137,7 @@ def task_number(bundle, pick: int) -> Task:
         keys=tuple(derive_key(b"k" * 32, digest, row, fixed) for row in rows),
         mode=mode,
         target_radius=8.0,
+        radius_tolerance=8.0 if mode == "precision" else 0.0,
         max_draws=draws,
         alpha=0.01,
         timeout_s=(0.05, 0.5, 60.0)[pick // 16 % 3],

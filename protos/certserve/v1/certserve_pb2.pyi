@@ -17,6 +17,7 @@ class CertifyMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CERTIFY_MODE_TARGET: _ClassVar[CertifyMode]
     CERTIFY_MODE_BEST: _ClassVar[CertifyMode]
     CERTIFY_MODE_FIXED: _ClassVar[CertifyMode]
+    CERTIFY_MODE_PRECISION: _ClassVar[CertifyMode]
 
 class Norm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -35,6 +36,7 @@ CERTIFY_MODE_OFF: CertifyMode
 CERTIFY_MODE_TARGET: CertifyMode
 CERTIFY_MODE_BEST: CertifyMode
 CERTIFY_MODE_FIXED: CertifyMode
+CERTIFY_MODE_PRECISION: CertifyMode
 NORM_UNSPECIFIED: Norm
 NORM_L2: Norm
 ANSWER_PART_UNSPECIFIED: AnswerPart
@@ -84,7 +86,7 @@ class ValueTensor(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., data: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline", "norm", "outputs", "snap", "receipt")
+    __slots__ = ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline", "norm", "outputs", "snap", "receipt", "radius_tolerance")
     CERTIFY_FIELD_NUMBER: _ClassVar[int]
     TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAWS_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +97,7 @@ class Options(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     SNAP_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     certify: CertifyMode
     target_radius: float
     max_draws: int
@@ -105,7 +108,8 @@ class Options(_message.Message):
     outputs: _containers.RepeatedScalarFieldContainer[AnswerPart]
     snap: bool
     receipt: bool
-    def __init__(self, certify: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., max_draws: _Optional[int] = ..., draws: _Optional[int] = ..., alpha: _Optional[float] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., norm: _Optional[_Union[Norm, str]] = ..., outputs: _Optional[_Iterable[_Union[AnswerPart, str]]] = ..., snap: bool = ..., receipt: bool = ...) -> None: ...
+    radius_tolerance: float
+    def __init__(self, certify: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., max_draws: _Optional[int] = ..., draws: _Optional[int] = ..., alpha: _Optional[float] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., norm: _Optional[_Union[Norm, str]] = ..., outputs: _Optional[_Iterable[_Union[AnswerPart, str]]] = ..., snap: bool = ..., receipt: bool = ..., radius_tolerance: _Optional[float] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("predictions", "model")
@@ -156,7 +160,7 @@ class Prediction(_message.Message):
     def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ...) -> None: ...
 
 class Certificate(_message.Message):
-    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius")
+    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Certificate.Status]
@@ -176,6 +180,7 @@ class Certificate(_message.Message):
     P_B_UPPER_FIELD_NUMBER: _ClassVar[int]
     PROCEDURE_FIELD_NUMBER: _ClassVar[int]
     TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     status: Certificate.Status
     label: str
     radius: float
@@ -185,7 +190,8 @@ class Certificate(_message.Message):
     p_b_upper: float
     procedure: CertifyMode
     target_radius: float
-    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ...) -> None: ...
+    radius_tolerance: float
+    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ...) -> None: ...
 
 class Ood(_message.Message):
     __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified")

@@ -106,6 +106,7 @@ def test_the_document_is_the_one_of_the_design():
         "p_b_upper": 0.021,
         "procedure": "target",
         "target_radius": 8.0,
+        "radius_tolerance": None,
     }
     assert whole["ood"] == {
         "score": 5.1,

@@ -16,6 +16,7 @@ from tests.serving.wire.fake_gateway import model
 TABLE = [
     ("certify", "best", "best", "best"),
     ("target_radius", 0.5, "0.5", 0.5),
+    ("radius_tolerance", 0.5, "0.5", 0.5),
     ("target_radius", -1, "-1", -1.0),
     ("target_radius", 2, "2e0", 2.0),
     ("max_draws", 1000, "1000", 1000),
@@ -31,6 +32,7 @@ TABLE = [
 WRONG = [
     ("certify", 5, None),
     ("target_radius", "0.5", "nan"),
+    ("radius_tolerance", "0.5", "nan"),
     ("target_radius", True, "1_0"),
     ("target_radius", 10**400, "inf"),
     ("target_radius", 1e999, "1e999"),
@@ -107,8 +109,9 @@ def test_no_text_raises_anything_else(name, text):
 @given(
     st.builds(
         Options,
-        certify=st.none() | st.sampled_from(["off", "target", "best", "fixed"]),
+        certify=st.none() | st.sampled_from(["off", "target", "best", "precision", "fixed"]),
         target_radius=st.none() | st.floats(allow_nan=False),
+        radius_tolerance=st.none() | st.floats(allow_nan=False),
         max_draws=st.none() | st.integers(-(2**63), 2**63 - 1),
         draws=st.none() | st.integers(-(2**63), 2**63 - 1),
         alpha=st.none() | st.floats(allow_nan=False),

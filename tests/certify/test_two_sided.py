@@ -1,0 +1,203 @@
+"""The two-sided certificate; smoothing.md section 4 and 12.8."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from certify import anytime, bounds
+from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms, certifying
+from certify.conclusions import anytime_bound
+from certify.two_sided import at_any_time, at_fixed_draws
+
+SPLIT = AlphaSplit(of_class=0.9, of_upper=0.1)
+FALSE_ALARM = 1e-6
+
+
+def terms(alpha=0.001, split=SPLIT, charge=0.0):
+    return Terms(sigma=1.0, alpha=alpha, split=split, charge=charge, classes=3)
+
+
+def spread(p_a, p_b, draws):
+    """Counts with these two shares, the rest spread over classes no larger than the second."""
+    first, second = round(p_a * draws), round(p_b * draws)
+    rest, votes = draws - first - second, [first, second]
+    while rest > 0:
+        votes.append(min(rest, second))
+        rest -= votes[-1]
+    return Counts(draws=draws, votes=tuple(votes))
+
+
+@pytest.mark.parametrize(
+    ("p_a", "p_b", "draws", "one_sided", "two_sided"),
+    [
+        (0.4, 0.1, 10_000, None, 0.461),
+        (0.6, 0.1, 10_000, 0.214, 0.714),
+        (0.8, 0.02, 10_000, 0.797, 1.370),
+        (0.99, 0.002, 10_000, 2.212, 2.417),
+        (0.99, 0.009, 10_000, 2.212, 2.215),
+        (0.999, 0.001, 1_000, 2.358, 2.353),
+    ],
+)
+def test_the_table_of_the_reference(p_a, p_b, draws, one_sided, two_sided):
+    """smoothing.md section 4: R/sigma at a fixed number of draws.
+
+    The reference bounds the class at plain alpha_A; to choose it from the same draws, at alpha_A m, costs up to .0025.
+    """
+    counts = spread(p_a, p_b, draws)
+    found = at_fixed_draws(terms(), counts).radius(1.0)
+    assert two_sided - 0.0025 < found < two_sided + 0.0006
+    one = bounds.quantile_of_complement_below(bounds.clopper_pearson_complement(draws, counts.votes[0], 0.001))
+    assert one < 0 if one_sided is None else one == pytest.approx(one_sided, abs=6e-4)
+    assert at_any_time(terms(), counts).radius(1.0) < found
+
+
+@given(st.integers(1, 5_000), st.floats(0.5, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
+def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
+    """smoothing.md 12.8: C = 2 reduces to one-sided, at the level of the class alone."""
+    hits = math.ceil(share * draws)
+    counts, t = Counts(draws=draws, votes=(hits, draws - hits)), terms(alpha=alpha)
+    one, two = anytime_bound(t, counts), at_any_time(t, counts)
+    assert (one is None) == (two is None)
+    if one and two:
+        assert two.radius(0.25) == pytest.approx(one.radius(0.25), rel=1e-9, abs=1e-12)
+
+
+def test_without_a_share_for_the_upper_bounds_the_rest_is_the_rival():
+    t = terms(split=WHOLE_ON_CLASS)
+    for counts in (spread(0.9, 0.03, 1_000), spread(0.4, 0.1, 1_000)):
+        one, two = anytime_bound(t, counts), at_any_time(t, counts)
+        assert (two.radius(1.0) if two else 0.0) == pytest.approx(one.radius(1.0) if one else 0.0)
+
+
+@pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        Counts(draws=0, votes=(0, 0, 0)),
+        Counts(draws=1_000, votes=(400, 400, 200)),
+        Counts(draws=1_000, votes=(400, 150, 0), lost=350),  # the lost draws may all be the second's
+        Counts(draws=1_000, votes=(400, 100, 100)),  # "none" has as many votes as the leader
+    ],
+    ids=["none drawn", "tie", "lost", "votes for none"],
+)
+def test_no_certificate_where_the_leader_does_not_lead_for_certain(bound, counts):
+    """smoothing.md 12.6, two-sided: none with L_A <= p_B."""
+    assert bound(terms(), counts) is None
+
+
+@pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])
+@given(votes=st.lists(st.integers(0, 900), min_size=2, max_size=6), lost=st.integers(0, 100), charge=st.floats(0, 0.01))
+def test_lost_draws_and_the_charge_only_weaken(bound, votes, lost, charge):
+    whole = bound(terms(), Counts(draws=sum(votes), votes=tuple(votes)))
+    gaps = bound(terms(charge=charge), Counts(draws=sum(votes) + lost, votes=tuple(votes), lost=lost))
+    if gaps:
+        assert gaps.class_index == whole.class_index
+        assert gaps.radius(1.0) <= whole.radius(1.0)
+        assert gaps.p_b >= whole.p_b
+        assert 0 < gaps.p_b < 1 - gaps.complement
+
+
+def test_the_radius_is_below_the_exact_one():
+    import mpmath
+
+    from tests.certify import exact
+
+    bound = at_fixed_draws(terms(), spread(0.6, 0.1, 10_000))
+    lead = -exact.normal_quantile(mpmath.mpf(bound.complement)) - exact.normal_quantile(mpmath.mpf(bound.p_b))
+    truth = mpmath.mpf(0.25) * lead / 2
+    assert truth * (1 - mpmath.mpf(10) ** -12) < bound.radius(0.25) <= truth
+
+
+VECTORS = {
+    "two ahead, tied": [0.4, 0.4, 0.1, 0.1],
+    "three tied": [1 / 3] * 3,
+    "ten tied": [0.1] * 10,
+    "one ahead, two tied behind": [0.5, 0.25, 0.25],
+    "one and ten tied behind": [0.5, *[0.05] * 10],
+    "near the top": [0.42, 0.38, 0.2],
+}
+
+
+def simulated(p, runs, looks, seed):
+    """Counts (look, run, class) of `runs` streams."""
+    rng, steps = np.random.default_rng(seed), np.diff([0, *looks])
+    return np.cumsum(np.stack([rng.multinomial(step, p, size=runs) for step in steps]), axis=0)
+
+
+def falsities(p, runs, looks, alpha, seed, bound="anytime", mutant=False):
+    """In how many runs some look has L_A > p_A, or p_B below the true probability of a class other than A."""
+    p, t = np.asarray(p), terms(alpha=alpha)
+    seen, false = simulated(p, runs, looks, seed), np.zeros(runs, dtype=bool)
+    best_other = np.array([np.delete(p, c).max() for c in range(p.size)])
+    for n, counts in zip(looks, seen, strict=True):
+        lower, upper = tables(n, t, bound)
+        leader, ordered = counts.argmax(axis=1), np.sort(counts, axis=1)
+        low = lower[ordered[:, -1]]
+        p_b = ordered[:, -2] / n if mutant else np.minimum(upper[ordered[:, -2]], 1 - low)
+        false |= (low > p[leader]) | (p_b < best_other[leader])
+    return int(false.sum())
+
+
+def tables(n, t, bound):
+    low, high = t.alpha * t.split.of_class, t.alpha * t.split.of_upper / 2
+    if bound == "anytime":
+        pairs = [(anytime.chosen_lower_complement(n, k, low), anytime.upper(n, k, high)) for k in range(n + 1)]
+    else:
+        chosen, upper = bounds.clopper_pearson_chosen_complement, bounds.clopper_pearson_upper
+        pairs = [(chosen(n, k, low), upper(n, k, high)) for k in range(n + 1)]
+    complement, above = np.array(pairs).T
+    return 1 - complement, above
+
+
+def test_the_simulated_bound_is_the_module_s():
+    for bound, function in (("anytime", at_any_time), ("fixed", at_fixed_draws)):
+        lower, upper = tables(100, terms(alpha=0.1), bound)
+        found = function(terms(alpha=0.1), Counts(draws=100, votes=(60, 25, 15)))
+        assert 1 - found.complement == pytest.approx(lower[60])
+        assert found.p_b == pytest.approx(min(upper[25], 1 - lower[60]))
+
+
+@pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS)
+def test_coverage_with_ties_at_the_top(p):
+    """smoothing.md 12.8: false in at most the budget .10, at a fixed n and at any of 12 looks.
+
+    4,000 seeded runs each; limits at a false-alarm rate of 1e-6.
+    """
+    alpha, runs, looks = 0.1, 4_000, [*range(10, 130, 10)]
+    limit = binom.isf(FALSE_ALARM, runs, alpha)
+    assert falsities(p, runs, looks, alpha, seed=4) <= limit
+    assert falsities(p, runs, [120], alpha, seed=5, bound="fixed") <= limit
+
+
+@pytest.mark.parametrize("p", [[0.5, 0.3, 0.2], [0.4, 0.4, 0.1, 0.1], [0.42, 0.38, 0.2]])
+def test_the_mutant_whose_p_b_is_the_observed_share_fails(p):
+    """smoothing.md section 4: p_B = k_B/n."""
+    limit = binom.isf(FALSE_ALARM, 4_000, 0.1)
+    assert falsities(p, 4_000, [120], 0.1, seed=6, bound="fixed", mutant=True) > 2 * limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS)
+def test_coverage_with_ties_at_the_top_in_many_runs(p):
+    alpha, runs, looks = 0.1, 100_000, [*range(10, 310, 10)]
+    anytime_false = falsities(p, runs, looks, alpha, seed=14)
+    fixed_false = falsities(p, runs, [300], alpha, seed=15, bound="fixed")
+    print(
+        f"\n{np.round(p, 3).tolist()}: anytime {anytime_false / runs:.4f}, fixed {fixed_false / runs:.4f}, budget {alpha}"
+    )
+    limit = binom.isf(FALSE_ALARM, runs, alpha)
+    assert anytime_false <= limit
+    assert fixed_false <= limit
+
+
+def test_a_class_below_one_half_can_be_certified():
+    bound = at_any_time(terms(), spread(0.4, 0.1, 10_000))
+    assert bound.complement > 0.5
+    assert bound.radius(1.0) > 0.4
+    assert certifying(anytime_bound(terms(), spread(0.6, 0.1, 10_000))).radius(1.0) < 0.25
