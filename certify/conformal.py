@@ -37,6 +37,31 @@ def p_value_of_count(at_least: int, size: int) -> float:
     return (1 + at_least) / (size + 1)
 
 
+def alarm_rank(size: int, far: float) -> int:
+    """The 1-based rank `k = ceil((m + 1) (1 - far))`: `p <= far` if and only if the score exceeds the k-th smallest.
+
+    It is the rank at which `p_value` itself, a rounded fraction, falls to `far`. Raises `ValueError` where m scores
+    cannot give so small a p-value: such a level would flag nothing, and so certify everything as in distribution.
+    """
+    if not 0 < far < 1:
+        raise ValueError(f"far must lie strictly between 0 and 1; got {far}")
+    allowed = round(far * (size + 1))
+    allowed -= allowed / (size + 1) > far
+    if size < 1 or allowed < 1:
+        raise ValueError(
+            f"{size} calibration scores give no p-value of {far:g} or less; at least {least_size(far)} are needed"
+        )
+    return size + 1 - allowed
+
+
+def least_size(far: float) -> int:
+    """The least number of calibration scores whose p-values can be `far` or less: `m >= 1 / far - 1`."""
+    size = max(1, math.ceil(1 / far) - 2)
+    while 1 / (size + 1) > far:
+        size += 1
+    return size
+
+
 def pac_threshold(calibration: NDArray[np.float64], far: float, eta: float) -> float:
     """The least calibration score that bounds the false-alarm rate by `far`, except with probability `eta`.
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certify.conformal import p_value, pac_rank, pac_threshold
+from certify.conformal import alarm_rank, least_size, p_value, p_value_of_count, pac_rank, pac_threshold
 from tests.certify.exact import tail_at_least
 
 INF = math.inf
@@ -52,6 +52,34 @@ def test_p_values_of_exchangeable_scores_are_valid_for_every_level(scores):
 def test_p_value_never_rises_with_the_score(calibration, score, more):
     ordered = np.sort(np.array(calibration))
     assert p_value(ordered, score + more) <= p_value(ordered, score)
+
+
+@given(st.integers(1, 5000), st.floats(1e-3, 0.999))
+def test_the_alarm_rank_is_where_the_p_value_falls_to_the_level(size, far):
+    """ood.md 6: p <= a if and only if s > C_(k), k = ceil((m+1)(1-a)); a < 1/(m+1) is refused."""
+    if 1 / (size + 1) > far:
+        with pytest.raises(ValueError, match=f"at least {least_size(far)} are needed"):
+            alarm_rank(size, far)
+        return
+    rank = alarm_rank(size, far)
+    assert rank == math.ceil((size + 1) * (1 - Fraction(far)) - Fraction(1, 10**9))  # 1/3 means a third
+    assert p_value_of_count(size - rank, size) <= far  # above C_(k)
+    assert p_value_of_count(size - rank + 1, size) > far  # at C_(k)
+
+
+@pytest.mark.parametrize(("far", "size"), [(0.05, 19), (0.1, 9), (0.7, 1), (1 / 3, 2), (1 / 49, 48), (0.999, 1)])
+def test_the_least_size_reaches_the_level(far, size):
+    assert least_size(far) == size
+    assert 1 / (size + 1) <= far
+    assert size == 1 or 1 / size > far
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, math.nan])
+def test_alarm_levels_outside_the_open_interval_are_refused(far):
+    with pytest.raises(ValueError, match="far must lie strictly between 0 and 1"):
+        alarm_rank(1000, far)
+    with pytest.raises(ValueError, match="0 calibration scores"):
+        alarm_rank(0, 0.5)
 
 
 @pytest.mark.parametrize(("size", "rank"), [(90, 90), (200, 197), (500, 487), (1000, 966), (5000, 4786), (10000, 9551)])
