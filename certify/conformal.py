@@ -1,19 +1,23 @@
-"""Calibrated decisions from the scores of held-out inputs: the conformal p-value and the PAC threshold.
+"""Calibrated decisions from the scores of held-out inputs: conformal p-values and thresholds.
 
-Scores are larger the farther an input lies outside the training distribution. Both results take the calibration scores
-to be independent of the model and of its fit, and scored exactly as served: same graph, noise and number of draws, the
-noise of each calibration row keyed by the row.
+`p_value` for one input, `ByLabel` for one input among those with its predicted label, `discoveries` for a batch,
+`one_noise_level` for one noisy pass under attack, `pac_threshold` for a rate that holds given the calibration set.
+
+Scores are larger the farther an input lies outside the training distribution. All of them take the calibration scores to
+be independent of the model and of its fit, and scored exactly as served: same graph, noise and number of draws, the noise
+of each calibration row keyed by the row.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincc
 
-from certify.bounds import TAIL_SLACK
+from certify.bounds import TAIL_SLACK, probability_below, quantile_below
 
 
 def p_value(calibration: NDArray[np.float64], score: float) -> float:
@@ -60,6 +64,82 @@ def least_size(far: float) -> int:
     while 1 / (size + 1) > far:
         size += 1
     return size
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ByLabel:
+    """Sorted calibration scores for each *predicted* label, whose p-values hold for each label apart (Mondrian)."""
+
+    groups: tuple[NDArray[np.float64], ...]
+
+    @staticmethod
+    def of(scores: NDArray[np.float64], predicted: NDArray[np.integer], labels: int, smallest_level: float) -> ByLabel:
+        """Group scores [m] by predicted labels [m] from 0 to `labels - 1`, all tested at `smallest_level` or above.
+
+        A true label is not known when an input is served, so grouping by it would compare the input with scores that it
+        is not exchangeable with. Raises `ValueError` for a group too small to give a p-value of `smallest_level`: its
+        inputs could never be flagged.
+        """
+        groups = tuple(np.sort(scores[predicted == label]) for label in range(labels))
+        wanted = least_size(smallest_level)
+        few = {label: group.size for label, group in enumerate(groups) if group.size < wanted}
+        if few:
+            raise ValueError(
+                f"calibration scores for each predicted label: {few} have fewer than the {wanted} that a level of"
+                f" {smallest_level:g} needs; calibrate on more inputs, or test at a higher level"
+            )
+        return ByLabel(groups)
+
+    def p_value(self, predicted: int, score: float) -> float:
+        """The p-value of a score among the calibration inputs with the same predicted label.
+
+        Claim: for each label c and level a, `P(p <= a | predicted = c) <= a` (Vovk et al. 2005, label-conditional
+        taxonomy), given that the input is exchangeable with the calibration inputs.
+        """
+        if not 0 <= predicted < len(self.groups):
+            raise ValueError(f"predicted must be a label from 0 to {len(self.groups) - 1}, got {predicted}")
+        return p_value(self.groups[predicted], score)
+
+
+def discoveries(p_values: NDArray[np.float64], level: float) -> NDArray[np.bool_]:
+    """Which inputs of a batch are flagged by Benjamini and Hochberg's procedure, from their conformal p-values [n].
+
+    Claim: of the flagged inputs an expected share of at most `level` is ordinary (none flagged counts as a share of 0),
+    over calibration set and batch together. Assumption: one calibration set, and ordinary inputs of the batch that are
+    independent of it and of each other (Bates et al. 2023, theorem 2); the same input sent twice is not.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie strictly between 0 and 1; got {level}")
+    size = p_values.size
+    ordered = np.sort(p_values)
+    within = np.flatnonzero(ordered <= level * np.arange(1, size + 1) / size) if size else np.array([], dtype=int)
+    largest = ordered[within[-1]] if within.size else -math.inf
+    flagged: NDArray[np.bool_] = p_values <= largest
+    return flagged
+
+
+def one_noise_level(far: float, *, radius: float, sigma: float, charge: float = 0.0) -> float:
+    """The level `Phi(Phi^-1(far) - radius / sigma)` at which the p-value of one noisy pass is tested; rounded down.
+
+    Claim: an ordinary input, perturbed by at most `radius` (L2, units of `sigma`) without knowledge of the noise to be
+    drawn, has a p-value of at most the level with probability at most `far`, over calibration, input and noise, where
+    each calibration score is of one noisy pass, too. The chance b of an alarm at an input becomes at most
+    `Phi(Phi^-1(b) + radius / sigma)` (Cohen et al. 2019, theorem 1), which is concave in b, and the mean of b over
+    ordinary inputs is at most the level (Jensen). `charge` is the total variation between the drawn noise and the normal
+    law; it is paid at the input and at the perturbed input. One input, one noise: whoever may try many finds an alarm.
+    Raises `ValueError` where nothing is left; `least_size` of the level says how many calibration scores it takes.
+    """
+    if not (0 < far < 1 and radius >= 0 and sigma > 0 and charge >= 0):
+        raise ValueError(
+            "far must lie strictly between 0 and 1, radius and charge not be negative, sigma be positive;"
+            f" got {far}, {radius}, {charge} and {sigma}"
+        )
+    ratio = math.nextafter(radius / sigma, math.inf) if radius else 0.0
+    quantile = quantile_below(math.nextafter(far - charge, -math.inf)) if charge else quantile_below(far)
+    level = probability_below(math.nextafter(quantile - ratio, -math.inf)) - charge
+    if level <= 0:
+        raise ValueError(f"no level is left for a false-alarm rate of {far:g} within {radius:g} at sigma {sigma:g}")
+    return math.nextafter(level, 0.0)
 
 
 def pac_threshold(calibration: NDArray[np.float64], far: float, eta: float) -> float:
