@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincc
 
-from certify.bounds import TAIL_SLACK, probability_below, quantile_below
+from certify.bounds import least_hits, probability_below, quantile_below
 
 
 def p_value(calibration: NDArray[np.float64], score: float) -> float:
@@ -160,24 +159,16 @@ def pac_rank(size: int, far: float, eta: float) -> int:
 
     Let h be the `1 - far` quantile of the score. The k-th smallest score lies below h only if k scores do, each with
     probability at most `1 - far`; that has probability at most `eta`, and a threshold of at least h is exceeded with
-    probability at most `far`. The tail is evaluated at the returned k, with slack for the error of the incomplete beta
-    function. It exists if and only if `(1 - far)^size <= eta`; else `ValueError` says how many scores are needed.
+    probability at most `far`. It exists if and only if `(1 - far)^size <= eta`; else `ValueError` says how many scores
+    are needed.
     """
     if not (0 < far < 1 and 0 < eta < 1):
         raise ValueError(f"far and eta must lie strictly between 0 and 1; got {far} and {eta}")
-    if size < 1 or not _rare(size, size, far, eta):
+    rank = least_hits(size, far, eta)
+    if rank is None:
         wanted = math.ceil(math.log(eta) / math.log1p(-far))
         raise ValueError(
             f"{size} calibration scores cannot bound a false-alarm rate of {far:g} at eta={eta:g};"
             f" at least {wanted} are needed"
         )
-    low, high = 0, size  # k = 0 has probability one
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _rare(size, middle, far, eta) else (middle, high)
-    return high
-
-
-def _rare(size: int, rank: int, far: float, eta: float) -> bool:
-    """Whether `P(Binomial(size, 1 - far) >= rank) <= eta`, surely; `far` itself goes in, `1 - far` would be rounded."""
-    return bool(betaincc(size - rank + 1, rank, far) <= eta * (1 - TAIL_SLACK))
+    return rank

@@ -171,7 +171,7 @@ def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[
 
 def proving_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """The least number of scores on one side of a value that makes it a bound within `radius`; None if none does."""
-    return _rejecting_rank(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
+    return anytime.least_hits(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
 
 
 def _bounds(scores: NDArray[np.float64], rank: int | None) -> tuple[float, float]:
@@ -185,17 +185,6 @@ def _bounds(scores: NDArray[np.float64], rank: int | None) -> tuple[float, float
 def _ranked(scores: NDArray[np.floating], rank: int) -> float:
     """The order statistic of 1-based rank."""
     return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def _rejecting_rank(draws: int, probability: float, level: float) -> int | None:
-    """The least number of hits that proves more than `probability` at `level`; None if even `draws` do not."""
-    if level <= 0 or probability >= 1 or not anytime.exceeds(draws, draws, probability, level):
-        return None
-    low, high = 0, draws
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if anytime.exceeds(draws, middle, probability, level) else (middle, high)
-    return high
 
 
 def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:
