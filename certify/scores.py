@@ -45,7 +45,8 @@ def max_softmax(logits: Floats) -> Floats:
 
 def max_logit(logits: Floats) -> Floats:
     """`-max l` (Hendrycks et al. 2022)."""
-    return -logits.max(axis=1)
+    scores: Floats = -logits.max(axis=1)
+    return scores
 
 
 def generalized_entropy(logits: Floats) -> Floats:
