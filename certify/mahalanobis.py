@@ -67,6 +67,12 @@ class Moments:
             self.scatter + centred.T @ centred,
         )
 
+    def with_class(self, features: NDArray[np.floating]) -> Moments:
+        """These moments with one more class, the last, of features [n, d]: exactly those of a fit of all the data."""
+        classes, size = self.sums.shape
+        wider = Moments(self.shift, np.append(self.counts, 0.0), np.vstack([self.sums, np.zeros(size)]), self.scatter)
+        return wider.add(features, np.full(len(features), classes))
+
     def second_moment(self, origin: Floats) -> Floats:
         """`E (z - origin)(z - origin)^T` over all data, [d, d]."""
         gap, total = origin - self.shift, self.sums.sum(axis=0)
