@@ -57,7 +57,7 @@ def made(mode="target", draws=320, hits=310, lost=0, max_draws=320, alpha=2.0**-
             stop=draws,
         ),
         alpha=alpha,
-        split=SplitRecord(**{name: getattr(split, name) for name in split.__slots__}),
+        split=SplitRecord(**{name: getattr(split, name) for name in SplitRecord.__slots__}),
         procedure=ProcedureRecord(
             name=mode,
             target_radius=target_radius if mode == "target" else None,
