@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify import conformal
-from certify.mahalanobis import KINDS, Floats, Moments, fit, unit
+from certify.mahalanobis import KINDS, Moments, fit, unit
+from certify.scores import Distance
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -36,9 +37,9 @@ class Fitted:
             text.update(np.ascontiguousarray(part, dtype="<f8").tobytes())
         return "sha256:" + text.hexdigest()
 
-    def scores(self, features: NDArray[np.floating]) -> Floats:
-        """The score of each row of features [n, d], larger = farther out."""
-        return fit(self.moments, normalised=self.normalised).scores(features, self.kind)
+    def scorer(self) -> Distance:
+        """The score itself, larger = farther out; fitted anew at each call."""
+        return Distance(fit(self.moments, normalised=self.normalised), self.kind)
 
     def with_class(self, features: NDArray[np.floating]) -> Fitted:
         """The detector with one more class of features [n, d]: exact, without the old features, and uncalibrated."""
