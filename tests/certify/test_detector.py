@@ -66,6 +66,8 @@ def test_the_digest_sees_every_change():
     base = fitted()
     changed = [fitted(kind="md"), fitted(normalised=True), fitted(FEATURES + 1e-9), base.with_class(NEW)]
     assert fitted().digest == base.digest
+    halves = np.arange(len(LABELS)) % 2
+    assert fitted(labels=halves, classes=2).digest != fitted(labels=1 - halves, classes=2).digest  # the sums alone
     assert len({each.digest for each in (base, *changed)}) == 5
 
 

@@ -45,6 +45,13 @@ def test_out_is_certified_like_a_class():
     assert bound.radius(0.25) > 0.25
 
 
+def test_the_noise_charge_weakens_the_bound():
+    counts = Counts(draws=1_000, votes=(0, 990, 0, 10))
+    plain, charged = (certify_joint(counts, terms(split=SPLIT, charge=charge)) for charge in (0.0, 0.01))
+    assert charged.complement == pytest.approx(plain.complement + 0.01)
+    assert charged.complement >= plain.complement + 0.01
+
+
 def test_without_share_or_draws_nothing_is_claimed_and_wrong_counts_are_refused():
     counts = Counts(draws=1_000, votes=(1_000, 0, 0, 0))
     assert certify_joint(counts, terms()) is None
