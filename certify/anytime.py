@@ -16,7 +16,7 @@ import math
 
 from scipy.special import betainc, betaln
 
-from certify.bounds import bisect_complement
+from certify.bounds import bisect_complement, first_true
 
 KAPPA = 0.5
 GUARD = 1e-6
@@ -43,6 +43,13 @@ def log_evidence(draws: int, hits: int, m: float, complement: float | None = Non
 def exceeds(draws: int, hits: int, m: float, alpha: float) -> bool:
     """Whether `p > m` is proven at plain level `alpha`, for one event fixed beforehand."""
     return log_evidence(draws, hits, m) >= -math.log(alpha) + GUARD
+
+
+def least_hits(draws: int, m: float, alpha: float) -> int | None:
+    """The least number of hits that proves `p > m` at plain level `alpha`; None if even `draws` hits do not."""
+    if alpha <= 0 or m >= 1 or not exceeds(draws, draws, m, alpha):
+        return None
+    return first_true(0, draws, lambda hits: exceeds(draws, hits, m, alpha))
 
 
 def chosen_exceeds(draws: int, hits: int, m: float, alpha: float, complement: float | None = None) -> bool:

@@ -75,6 +75,29 @@ def clopper_pearson_upper(draws: int, hits: int, alpha: float) -> float:
     return clopper_pearson_complement(draws, draws - hits, alpha)
 
 
+def least_hits(draws: int, complement: float, alpha: float) -> int | None:
+    """The least k with `P(Binomial(draws, 1 - complement) >= k) <= alpha`: hits that prove more than that probability.
+
+    For a number of draws fixed beforehand; None if all draws being hits would not be enough. The exact tail is evaluated
+    at the returned k.
+    """
+
+    def rare(hits: int) -> bool:
+        return bool(betaincc(draws - hits + 1, hits, complement) <= alpha * (1 - TAIL_SLACK))
+
+    if draws < 1 or not 0 < complement <= 1 or not rare(draws):
+        return None
+    return first_true(0, draws, rare)  # no hit at all has probability one
+
+
+def first_true(below: int, found: int, holds: Callable[[int], bool]) -> int:
+    """The least integer above `below` at which `holds`, which does at `found` and, once true, stays true."""
+    while found - below > 1:
+        middle = (below + found) // 2
+        below, found = (below, middle) if holds(middle) else (middle, found)
+    return found
+
+
 def clopper_pearson_chosen_complement(draws: int, hits: int, alpha: float) -> float:
     """`1 - L` for a class that was chosen by the very draws that bound it, rounded up.
 

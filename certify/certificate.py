@@ -22,13 +22,15 @@ class AlphaSplit:
 
     On one event of probability at least `1 - alpha` every statement holds at every number of draws at once:
     `of_class` lower bounds of every class, `of_upper` the upper bound of the most probable class, `of_threshold` both
-    sides of `P(score > threshold)`, `of_interval` both ends of the score interval (half each).
+    sides of `P(score > threshold)`, `of_interval` both ends of the score interval (half each), `of_joint` lower bounds of
+    every label of `certify.joint`.
     """
 
     of_class: float
     of_upper: float
     of_threshold: float = 0.0
     of_interval: float = 0.0
+    of_joint: float = 0.0
 
     def __post_init__(self) -> None:
         shares = [getattr(self, field.name) for field in fields(self)]

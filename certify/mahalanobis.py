@@ -6,7 +6,9 @@ Class c has mean `mu_c`, and all classes share one covariance S (Lee et al. 2018
     MD(z)  = min_c d_c(z)
     RMD(z) = min_c d_c(z) - d_0(z)      d_0: the same distance under one Gaussian of all data (Ren et al. 2021)
 
-both larger the farther out z lies. Either may act on `z / |z|` (Mueller and Hein 2025, "Mahalanobis++"). Nothing here is
+    marginal(z) = d_0(z)                (Kamoi and Kobayashi 2020)
+
+all larger the farther out z lies. Either may act on `z / |z|` (Mueller and Hein 2025, "Mahalanobis++"). Nothing here is
 a guarantee: the guarantees about a score come from `certify.conformal` and `certify.ood`, for any score whatever.
 """
 
@@ -19,6 +21,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
 Floats = NDArray[np.float64]
+
+KINDS = ("md", "rmd", "marginal")
 
 TINY = 1e-12
 """A feature vector shorter than this is not lengthened to one: zero stays zero instead of becoming NaN."""
@@ -63,6 +67,19 @@ class Moments:
             self.scatter + centred.T @ centred,
         )
 
+    def with_class(self, features: NDArray[np.floating]) -> Moments:
+        """These moments with one more class, the last, of features [n, d]: exactly those of a fit of all the data."""
+        classes, size = self.sums.shape
+        wider = Moments(self.shift, np.append(self.counts, 0.0), np.vstack([self.sums, np.zeros(size)]), self.scatter)
+        return wider.add(features, np.full(len(features), classes))
+
+    def second_moment(self, origin: Floats) -> Floats:
+        """`E (z - origin)(z - origin)^T` over all data, [d, d]."""
+        gap, total = origin - self.shift, self.sums.sum(axis=0)
+        mixed = np.outer(total, gap)
+        moment: Floats = (self.scatter - mixed - mixed.T) / self.counts.sum() + np.outer(gap, gap)
+        return moment
+
     def __add__(self, other: Moments) -> Moments:
         if not np.array_equal(self.shift, other.shift):
             raise ValueError("only moments about the same shift can be merged; give one shift to every worker")
@@ -73,29 +90,34 @@ class Moments:
 class Mahalanobis:
     """A fitted detector in whitened coordinates `u = (z - centre) @ whitening`, where d_c is squared Euclidean.
 
-    `class_means` [C, d] are the whitened means. `pull` [C, C] gives the distance of all data without a second
-    whitening: with `t = u @ class_means.T`, `d_0 = |u|^2 - t @ pull @ t` (Woodbury; the tied covariance of all data is
-    that within classes plus that between them).
+    `class_means` [C, d] are the whitened means, `directions` [d, C] is `whitening @ class_means.T`. `pull` [C, C] gives
+    the distance of all data without a second whitening: with `t = (z - centre) @ directions`, `d_0 = |u|^2 - t @ pull @ t`
+    (Woodbury; the tied covariance of all data is that within classes plus that between them). `|u|^2` cancels in RMD,
+    which so costs `d C + C^2` instead of `2 d^2 + C d`.
     """
 
     centre: Floats
     whitening: Floats
     class_means: Floats
+    directions: Floats
     pull: Floats
     normalised: bool
     shrinkage: float
 
     def scores(self, features: NDArray[np.floating], kind: str) -> Floats:
-        """`md` or `rmd` of each row of features; what is not a number scores +inf."""
-        if kind not in ("md", "rmd"):
-            raise ValueError(f"the score must be 'md' or 'rmd', got {kind!r}")
-        rows = unit(features) if self.normalised else features.astype(np.float64)
+        """`md`, `rmd` or `marginal` of each row of features; what is not a number scores +inf."""
+        if kind not in KINDS:
+            raise ValueError(f"the score must be one of {', '.join(KINDS)}, got {kind!r}")
         with np.errstate(invalid="ignore", over="ignore"):
-            whitened = (rows - self.centre) @ self.whitening
-            inner = whitened @ self.class_means.T
+            rows = unit(features) if self.normalised else features.astype(np.float64)
+            centred = rows - self.centre
+            inner = centred @ self.directions
             nearest = (np.sum(self.class_means**2, axis=1) - 2 * inner).min(axis=1)
-            rest = np.sum(whitened**2, axis=1) if kind == "md" else np.sum((inner @ self.pull) * inner, axis=1)
-            scores = nearest + rest
+            explained = np.sum((inner @ self.pull) * inner, axis=1)
+            if kind == "rmd":
+                scores = nearest + explained
+            else:
+                scores = np.sum((centred @ self.whitening) ** 2, axis=1) + (nearest if kind == "md" else -explained)
         return np.where(np.isnan(scores), np.inf, scores)
 
 
@@ -123,6 +145,7 @@ def fit(moments: Moments, *, normalised: bool, least_shrinkage: float = 1e-3) ->
         centre=centre + moments.shift,
         whitening=whitening,
         class_means=whitened,
+        directions=whitening @ whitened.T,
         pull=0.5 * (pull + pull.T),
         normalised=normalised,
         shrinkage=shrinkage,

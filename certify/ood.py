@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from certify import anytime, quantiles
+from certify import anytime, bounds, quantiles
 from certify.certificate import Terms
 from certify.conformal import count_at_least, p_value_of_count
 
@@ -171,7 +171,23 @@ def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[
 
 def proving_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """The least number of scores on one side of a value that makes it a bound within `radius`; None if none does."""
-    return quantiles.proving_rank(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
+    return anytime.least_hits(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
+
+
+def fixed_interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[float, float]:
+    """`interval` for a number of draws fixed before the first of them, where it is narrower; void at any other stop.
+
+    Its ranks are those of Chiang et al. (2020): `k_hi = min{k: P(Binomial(n, p) >= k) <= b}` and `k_lo = n + 1 - k_hi`,
+    1-based, at `p = Phi(radius / sigma)` and b half the interval's share of alpha.
+    """
+    rank = fixed_rank(scores.size, terms, radius)
+    return quantiles.not_below(scores, rank), quantiles.not_above(scores, rank)
+
+
+def fixed_rank(draws: int, terms: Terms, radius: float) -> int | None:
+    """`k_hi` of `fixed_interval`; None where both bounds are trivial."""
+    level = terms.alpha * terms.split.of_interval / 2
+    return bounds.least_hits(draws, math.nextafter(1 - terms.needed(radius), -1.0), level)
 
 
 def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:

@@ -21,23 +21,12 @@ from certify import anytime
 
 def lower(values: NDArray[np.floating], q: float, level: float) -> float:
     """`L` with `P(some n has L > h_q) <= level`, from the first n `values`; minus infinity where nothing is proven."""
-    return not_below(values, proving_rank(values.size, math.nextafter(1 - q, math.inf), level))
+    return not_below(values, anytime.least_hits(values.size, math.nextafter(1 - q, math.inf), level))
 
 
 def upper(values: NDArray[np.floating], q: float, level: float) -> float:
     """`U` with `P(some n has U < h_q) <= level`, from the first n `values`; infinity where nothing is proven."""
-    return not_above(values, proving_rank(values.size, q, level))
-
-
-def proving_rank(draws: int, probability: float, level: float) -> int | None:
-    """The least number of hits that proves more than `probability` at plain `level`; None if even `draws` do not."""
-    if level <= 0 or probability >= 1 or not anytime.exceeds(draws, draws, probability, level):
-        return None
-    low, high = 0, draws
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if anytime.exceeds(draws, middle, probability, level) else (middle, high)
-    return high
+    return not_above(values, anytime.least_hits(values.size, q, level))
 
 
 def not_below(values: NDArray[np.floating], rank: int | None) -> float:

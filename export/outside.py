@@ -58,3 +58,15 @@ def auroc(inside: NDArray[np.floating], outside: NDArray[np.floating]) -> float:
     below = np.searchsorted(ordered, outside, side="left")
     up_to = np.searchsorted(ordered, outside, side="right")
     return float(np.mean(below + up_to) / (2 * len(inside)))
+
+
+def far_at_tpr_ood95(inside: NDArray[np.floating], outside: NDArray[np.floating]) -> float:
+    """The share of inside scores flagged where the threshold flags 95 % of the outside ones (OpenOOD's FPR95)."""
+    threshold = np.sort(outside)[len(outside) // 20]
+    return float(np.mean(inside >= threshold))
+
+
+def miss_at_tpr_id95(inside: NDArray[np.floating], outside: NDArray[np.floating]) -> float:
+    """The share of outside scores missed where the threshold keeps 95 % of the inside ones (FPR95 of Lee et al. 2018)."""
+    threshold = np.sort(inside)[len(inside) - 1 - len(inside) // 20]
+    return float(np.mean(outside <= threshold))

@@ -68,7 +68,7 @@ def made(
             stop=draws,
         ),
         alpha=alpha,
-        split=SplitRecord(**{name: getattr(split, name) for name in split.__slots__}),
+        split=SplitRecord(**{name: getattr(split, name) for name in SplitRecord.__slots__}),
         procedure=ProcedureRecord(
             name=mode,
             target_radius=target_radius if mode == "target" else None,

@@ -110,3 +110,10 @@ def test_the_label_may_be_chosen_from_the_same_draws():
     limit = binom.isf(1e-6, runs, alpha)
     assert sum(lower[int(h)] > 0.5 for h in top) <= limit
     assert sum(plain[int(h)] > 0.5 for h in top) > limit
+
+
+@given(st.integers(0, 400), st.floats(0.01, 1), st.floats(0, 0.5))
+def test_least_hits_by_definition(draws, m, alpha):
+    found = anytime.least_hits(draws, m, alpha)
+    proving = [k for k in range(draws + 1) if alpha > 0 and m < 1 and anytime.exceeds(draws, k, m, alpha)]
+    assert found == (proving[0] if proving else None)

@@ -83,3 +83,14 @@ def test_extremes_of_the_quantile():
 def test_nonsense_is_refused(draws, hits, alpha):
     with pytest.raises(ValueError, match="must"):
         bounds.clopper_pearson_complement(draws, hits, alpha)
+
+
+@given(st.integers(0, 60), st.floats(0, 1), st.floats(1e-6, 0.6))
+def test_least_hits_is_the_least_that_is_proven(draws, complement, alpha):
+    found = bounds.least_hits(draws, complement, alpha)
+    tails = [exact.tail_at_least(draws, k, 1 - mpmath.mpf(complement)) for k in range(draws + 1)]
+    if found is None:
+        assert draws == 0 or tails[draws] > alpha * (1 - 2e-9)
+        return
+    assert tails[found] <= alpha
+    assert found == 0 or tails[found - 1] > alpha * (1 - 2e-9)

@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.integrate import quad
+from scipy.stats import beta, binom, norm
 
-from certify.conformal import p_value, pac_rank, pac_threshold
+from certify.conformal import (
+    ByLabel,
+    alarm_rank,
+    discoveries,
+    least_size,
+    one_noise_level,
+    p_value,
+    p_value_of_count,
+    pac_rank,
+    pac_threshold,
+)
 from tests.certify.exact import tail_at_least
 
 INF = math.inf
@@ -52,6 +63,34 @@ def test_p_values_of_exchangeable_scores_are_valid_for_every_level(scores):
 def test_p_value_never_rises_with_the_score(calibration, score, more):
     ordered = np.sort(np.array(calibration))
     assert p_value(ordered, score + more) <= p_value(ordered, score)
+
+
+@given(st.integers(1, 5000), st.floats(1e-3, 0.999))
+def test_the_alarm_rank_is_where_the_p_value_falls_to_the_level(size, far):
+    """ood.md 6: p <= a if and only if s > C_(k), k = ceil((m+1)(1-a)); a < 1/(m+1) is refused."""
+    if 1 / (size + 1) > far:
+        with pytest.raises(ValueError, match=f"at least {least_size(far)} are needed"):
+            alarm_rank(size, far)
+        return
+    rank = alarm_rank(size, far)
+    assert rank == math.ceil((size + 1) * (1 - Fraction(far)) - Fraction(1, 10**9))  # 1/3 means a third
+    assert p_value_of_count(size - rank, size) <= far  # above C_(k)
+    assert p_value_of_count(size - rank + 1, size) > far  # at C_(k)
+
+
+@pytest.mark.parametrize(("far", "size"), [(0.05, 19), (0.1, 9), (0.7, 1), (1 / 3, 2), (1 / 49, 48), (0.999, 1)])
+def test_the_least_size_reaches_the_level(far, size):
+    assert least_size(far) == size
+    assert 1 / (size + 1) <= far
+    assert size == 1 or 1 / size > far
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, math.nan])
+def test_alarm_levels_outside_the_open_interval_are_refused(far):
+    with pytest.raises(ValueError, match="far must lie strictly between 0 and 1"):
+        alarm_rank(1000, far)
+    with pytest.raises(ValueError, match="0 calibration scores"):
+        alarm_rank(0, 0.5)
 
 
 @pytest.mark.parametrize(("size", "rank"), [(90, 90), (200, 197), (500, 487), (1000, 966), (5000, 4786), (10000, 9551)])
@@ -113,3 +152,194 @@ def test_the_rank_below_would_fail(monkeypatch):
     right = pac_rank
     monkeypatch.setattr("certify.conformal.pac_rank", lambda *args: right(*args) - 1)
     assert failures(np.arange(100_000), 200, 0.05, 0.1, 3000) > binom.ppf(1 - 1e-6, 3000, 0.1) / 3000
+
+
+@given(st.lists(st.integers(0, 40), min_size=0, max_size=12), st.sampled_from([0.0513, 0.1117, 0.3137]))
+def test_discoveries_by_definition(fortieths, level):
+    """The largest i whose i-th smallest p-value is at most level i / n, and all p-values up to it."""
+    ps = np.array(fortieths, dtype=float) / 40
+    passing = [p for p in ps if p <= level * sum(q <= p for q in ps) / len(ps)]
+    assert discoveries(ps, level).tolist() == [bool(passing) and p <= max(passing) for p in ps]
+
+
+def test_one_input_is_flagged_where_its_p_value_is():
+    assert discoveries(np.array([0.05]), 0.05).tolist() == [True]
+    assert discoveries(np.array([math.nextafter(0.05, 1)]), 0.05).tolist() == [False]
+    with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
+        discoveries(np.array([0.5]), 1.0)
+
+
+def false_discoveries(flag, *, runs: int, ties: bool, level: float = 0.2) -> tuple[float, float]:
+    """The mean share of ordinary inputs among the flagged, and its standard error: 30 inputs, 10 of them far out."""
+    rng, shares = np.random.default_rng(17), np.empty(runs)
+    ordinary = np.arange(30) < 20
+    for run in range(runs):
+        scores = rng.normal(size=130) + 2.5 * np.concatenate([np.zeros(100), ~ordinary])
+        scores = np.round(2 * scores) if ties else scores
+        calibration = np.sort(scores[:100])
+        ps = np.array([p_value(calibration, score) for score in scores[100:]])
+        flagged = flag(ps, level)
+        shares[run] = np.sum(flagged & ordinary) / max(1, flagged.sum())
+    return float(shares.mean()), float(shares.std() / math.sqrt(runs))
+
+
+def check_false_discoveries(runs: int) -> None:
+    found = {ties: false_discoveries(discoveries, runs=runs, ties=ties) for ties in (False, True)}
+    each_at_level, error = false_discoveries(lambda ps, level: ps <= level, runs=min(runs, 2_000), ties=False)
+    print(f"\n{runs} batches at .2 (true ceiling .133): {found}; mutant, each at its own level: {each_at_level:.3f}")
+    for mean, scatter in found.values():
+        assert 0.05 < mean <= 0.2 * 20 / 30 + 5 * scatter
+    assert each_at_level > 0.2 + 5 * error
+
+
+def test_the_false_discovery_rate_is_controlled():
+    """ood.md 6: Benjamini-Hochberg on conformal p-values; mutant "p <= level for each"; false-alarm rate 3e-7."""
+    check_false_discoveries(600)
+
+
+@pytest.mark.slow
+def test_the_false_discovery_rate_is_controlled_long():
+    """ood.md 6: Benjamini-Hochberg on conformal p-values, 1e5 batches with and without ties."""
+    check_false_discoveries(100_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1)), min_size=4, max_size=14))
+def test_p_values_by_label_are_valid_within_each_label(rows):
+    """Exactly, with ties: each row in turn is the new one, the others calibrate; per label at most a share a has p <= a."""
+    scores, labels = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    if min(np.bincount(labels.astype(int), minlength=2)) < 2:
+        return
+    ps = np.array(
+        [
+            ByLabel.of(np.delete(scores, i), np.delete(labels, i), 2, 0.5).p_value(int(labels[i]), scores[i])
+            for i in range(len(rows))
+        ]
+    )
+    for label in (0, 1):
+        for level in np.unique(ps):
+            assert np.mean(ps[labels == label] <= level) <= level + 1e-12
+
+
+def false_alarms_by_label(by: str, runs: int) -> float:
+    """The rate of p <= .1 among inputs predicted 1, where a fifth of class 0 is taken for 1 and scores high."""
+    rng, alarms = np.random.default_rng(23), 0
+    for _ in range(runs):
+        truth = rng.random(200) < 0.5
+        confused = ~truth & (rng.random(200) < 0.2)
+        scores = rng.normal(size=200) + 3.0 * confused
+        predicted = truth | confused
+        (new, *_), rest = np.flatnonzero(predicted), np.ones(200, dtype=bool)
+        rest[new] = False
+        grouping = (predicted if by == "predicted" else truth)[rest].astype(int)
+        alarms += ByLabel.of(scores[rest], grouping, 2, 0.1).p_value(1, scores[new]) <= 0.1
+    return alarms / runs
+
+
+def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not():
+    """ood.md 6: group calibration points by predicted label, never by true label; limits at a false-alarm rate of 1e-6."""
+    limit = binom.isf(1e-6, 3000, 0.1) / 3000
+    assert 0.05 < false_alarms_by_label("predicted", 3000) <= limit
+    assert false_alarms_by_label("true", 3000) > limit + 0.05
+
+
+@pytest.mark.slow
+def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not_long():
+    """ood.md 6: Mondrian p-values, 1e5 calibration sets and inputs."""
+    right, wrong = (false_alarms_by_label(by, 100_000) for by in ("predicted", "true"))
+    print(f"\n1e5 sets, alarms at .1 among inputs predicted 1: {right:.4f}; mutant by true label {wrong:.4f}")
+    assert 0.08 < right <= binom.isf(1e-6, 100_000, 0.1) / 100_000
+    assert wrong > 0.2
+
+
+def test_small_groups_and_unknown_labels_are_refused():
+    """ood.md 6: each group needs m_c >= 1/a - 1."""
+    scores, predicted = np.arange(30.0), np.array([0] * 12 + [1] * 18)
+    with pytest.raises(ValueError, match=r"\{0: 12, 1: 18\} have fewer than the 19"):
+        ByLabel.of(scores, predicted, 2, 0.05)
+    groups = ByLabel.of(scores, predicted, 2, 0.1)
+    assert groups.p_value(0, 11.5) == 1 / 13
+    assert groups.p_value(1, 11.5) == 1.0
+    with pytest.raises(ValueError, match="from 0 to 1, got 2"):
+        groups.p_value(2, 0.0)
+
+
+def test_the_one_noise_level_of_the_reference():
+    """ood.md 6: a=.05, R=sigma: a'=.0041, m >= 244."""
+    level = one_noise_level(0.05, radius=0.25, sigma=0.25)
+    assert level == pytest.approx(0.0041, abs=5e-5)
+    assert least_size(level) == 244
+    assert one_noise_level(0.05, radius=0.0, sigma=1.0) == pytest.approx(0.05, rel=1e-14)
+
+
+@given(st.floats(1e-6, 0.999), st.floats(0, 5), st.floats(1e-3, 10), st.sampled_from([0.0, 1e-12, 1e-3]))
+def test_the_one_noise_level_is_rounded_down(far, ratio, sigma, charge):
+    radius = ratio * sigma
+    with mpmath.workdps(50):
+
+        def quantile(p):
+            return mpmath.sqrt(2) * mpmath.erfinv(2 * p - 1)
+
+        room = mpmath.mpf(far) - mpmath.mpf(charge)
+        exact = mpmath.ncdf(quantile(room) - mpmath.mpf(radius) / sigma) - charge if room > 0 else mpmath.mpf(-1)
+    if exact < 1e-12:
+        return
+    level = one_noise_level(far, radius=radius, sigma=sigma, charge=charge)
+    assert 0 < level <= exact
+    assert level >= exact * (1 - 1e-11) - 1e-14
+
+
+@pytest.mark.parametrize(
+    "change", [{"far": 0.0}, {"far": 1.0}, {"radius": -1.0}, {"sigma": 0.0}, {"charge": -1.0}, {"far": math.nan}]
+)
+def test_meaningless_one_noise_tests_are_refused(change):
+    with pytest.raises(ValueError, match="far must lie strictly between"):
+        one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, "charge": 0.0, **change})
+
+
+@pytest.mark.parametrize("change", [{"charge": 0.05}, {"charge": 0.06}, {"charge": 1e-3, "radius": 2.0}])
+def test_a_level_that_nothing_is_left_of_is_refused(change):
+    with pytest.raises(ValueError, match="no level is left"):
+        one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, **change})
+
+
+@pytest.mark.parametrize("size", [244, 1000, 100_000])
+def test_the_linear_worst_case_under_attack_stays_at_the_level(size):
+    """ood.md 6, exactly: one point mass of inputs, linear score. The rate at the rank is Beta; the attack adds R/sigma."""
+    level = one_noise_level(0.05, radius=1.0, sigma=1.0)
+
+    def attacked(tested):
+        rank = alarm_rank(size, tested)
+        law = beta(size + 1 - rank, rank)
+        integrand = lambda u: norm.sf(norm.isf(law.isf(u)) - 1)  # noqa: E731
+        return quad(integrand, 0, 1, limit=200, points=[0.01, 0.99])[0]
+
+    assert attacked(level) <= 0.05
+    assert size < 100_000 or attacked(level) > 0.0495  # tight: nothing is given away
+    assert attacked(0.05) > 0.2  # the mutant tests at the target itself
+
+
+def attacked_alarms(level: float, runs: int, spread: float) -> float:
+    """Literal p-values of inputs N(0, spread^2), one noise each, the new input moved up by R = sigma = .5."""
+    rng, alarms, sigma, size = np.random.default_rng(29), 0, 0.5, 300
+    for _ in range(runs):
+        scores = spread * rng.normal(size=size + 1) + sigma * rng.normal(size=size + 1)
+        alarms += p_value(np.sort(scores[:-1]), scores[-1] + sigma) <= level
+    return alarms / runs
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_alarms_of_one_noisy_pass_under_attack(spread):
+    """ood.md 6: FAR <= a under any attack <= R; the mutant tests at a itself. Limits at a false-alarm rate of 1e-6."""
+    limit = binom.isf(1e-6, 3000, 0.05) / 3000
+    assert 0 < attacked_alarms(one_noise_level(0.05, radius=0.5, sigma=0.5), 3000, spread) <= limit
+    assert attacked_alarms(0.05, 3000, spread) > limit
+
+
+@pytest.mark.slow
+def test_alarms_of_one_noisy_pass_under_attack_long():
+    """ood.md 6: single-sample robust mode, 1e5 calibration sets and attacked inputs."""
+    level = one_noise_level(0.05, radius=0.5, sigma=0.5)
+    for spread in (0.0, 0.5):
+        found = attacked_alarms(level, 100_000, spread)
+        print(f"\n1e5 attacked inputs, spread {spread}: {found:.4f} alarms at a = .05")
+        assert 0 < found <= binom.isf(1e-6, 100_000, 0.05) / 100_000

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import ndtr
 from scipy.stats import binom
 
-from certify.ood import Detector, assess, interval, lower_median
+from certify.certificate import AlphaSplit
+from certify.ood import Detector, assess, fixed_interval, fixed_rank, interval, lower_median, proving_rank
 from tests.certify.test_procedures import terms
 
 DETECTOR = Detector(threshold=10.0, radius=0.25, score_draws=32, calibration=np.arange(99.0))
@@ -55,8 +58,6 @@ def test_nothing_is_certified_without_a_share():
 
 
 def test_without_a_share_neither_side_nor_interval_is_claimed():
-    from certify.certificate import AlphaSplit
-
     bare = terms(split=AlphaSplit(of_class=0.8, of_upper=0.2))
     certified = assess(np.full(1_000, 9.0), bare, DETECTOR).certified
     assert (certified.verdict, certified.score_lower, certified.score_upper) == ("undetermined", None, None)
@@ -100,3 +101,104 @@ def test_lower_median_by_definition(scores):
     median = lower_median(np.array(scores))
     assert sum(s <= median for s in scores) >= math.ceil(len(scores) / 2)
     assert sum(s < median for s in scores) < math.ceil(len(scores) / 2)
+
+
+INTERVAL_ALONE = AlphaSplit(of_class=0.001, of_upper=0.0, of_interval=0.999)
+RANKS = [
+    # draws, (k_lo, k_hi) at R/sigma = .5, at 1; largest R/sigma
+    (100, (16, 85), (5, 96), 1.45),
+    (200, (41, 160), (16, 185), 1.78),
+    (500, (121, 380), (54, 447), 2.17),
+    (1_000, (261, 740), (122, 879), 2.43),
+    (10_000, (2_934, 7_067), (1_467, 8_534), 3.17),
+    (100_000, (30_374, 69_627), (15_486, 84_515), 3.79),
+]
+
+
+@pytest.mark.parametrize(("draws", "half", "whole", "largest"), RANKS)
+def test_fixed_ranks_of_the_reference(draws, half, whole, largest):
+    """ood.md 5: (k_lo, k_hi) at alpha/2 = .0005, and R_max = sigma Phi^-1(b^(1/n))."""
+    t = terms(alpha=0.001 / 0.999, sigma=1.0, split=INTERVAL_ALONE)
+    for radius, (low, high) in ((0.5, half), (1.0, whole)):
+        rank = fixed_rank(draws, t, radius)
+        assert (draws + 1 - rank, rank) == (low, high)
+    assert fixed_rank(draws, t, largest - 0.01) is not None
+    assert fixed_rank(draws, t, largest + 0.01) is None
+
+
+@given(st.integers(1, 400), st.floats(0, 2), st.floats(1e-4, 0.5))
+def test_fixed_ranks_by_exact_enumeration(draws, radius, alpha):
+    """ood.md 5: violated with the tail of a binomial, at most b; ood.md 9: read 0-based, one rank too high, it is not.
+
+    Continuous scores: `S_(k) > h_q` if and only if fewer than k of n lie below h_q.
+    """
+    t = terms(alpha=alpha, sigma=1.0, split=INTERVAL_ALONE)
+    level, share = alpha * 0.999 / 2, ndtr(-radius)
+    rank = fixed_rank(draws, t, radius)
+    if rank is None:
+        assert binom.cdf(0, draws, share) > level * (1 - 1e-8)
+        return
+    low = draws + 1 - rank
+    assert binom.cdf(low - 1, draws, share) <= level
+    assert binom.cdf(low, draws, share) > level * (1 - 1e-8)  # what a 0-based index would have taken
+    assert binom.sf(rank - 1, draws, 1 - share) <= level
+    assert rank <= (proving_rank(draws, t, radius) or draws + 1)
+
+
+@pytest.mark.parametrize("lattice", [0.0, 0.5, 100.0], ids=["linear", "lattice", "constant"])
+def test_the_fixed_interval_covers_scores_with_ties(lattice):
+    """ood.md 11: coverage on linear, lattice and constant scores; 2,000 runs, share .2 of alpha, limit at 1e-6.
+
+    The score x + noise, rounded to the lattice; the median at x + R is that of the rounded normal.
+    """
+    rng, runs, radius = np.random.default_rng(5), 2_000, 0.5
+    t = terms(alpha=0.25, sigma=1.0, split=AlphaSplit(of_class=0.2, of_upper=0.0, of_interval=0.8))
+
+    def score(values):
+        return np.round(values / lattice) * lattice if lattice else values
+
+    false = 0
+    for _ in range(runs):
+        low, high = fixed_interval(score(rng.normal(size=200)), t, radius)
+        # The median of a monotone function of a normal is the function of its mean, or the lower of two at a tie.
+        false += low > score(-radius + 1e-9) or high < score(radius - 1e-9)
+    assert false <= binom.isf(1e-6, runs, 0.2)
+    assert lattice or false > 0.1 * runs
+
+
+def test_the_order_of_draws_is_all_the_same_and_a_grown_radius_contains():
+    """ood.md 11: permutation invariance; L falls and U rises with R. Both for fixed and for any number of draws."""
+    scores = np.random.default_rng(9).normal(size=500)
+    for rule in (interval, fixed_interval):
+        spans = [rule(scores, TERMS, radius) for radius in (0.0, 0.1, 0.2, 0.3)]
+        assert [rule(scores[::-1], TERMS, radius) for radius in (0.0, 0.1, 0.2, 0.3)] == spans
+        assert all(b[0] <= a[0] <= a[1] <= b[1] for a, b in pairwise(spans))
+        assert rule(scores, TERMS, 10.0) == (-math.inf, math.inf)
+
+
+def ever_false(rank, runs: int) -> float:
+    """How often `S_(n + 1 - rank)` exceeds the median at one of many looks, or `S_(rank)` is below it."""
+    rng, looks = np.random.default_rng(13), np.arange(32, 2_049, 32)
+    above = np.cumsum(rng.binomial(32, 0.5, (runs, len(looks))), axis=1)
+    needed = np.array([rank(int(n)) or n + 1 for n in looks])
+    return float(np.mean(np.any((above >= needed) | (looks - above >= needed), axis=1)))
+
+
+def check_looks(runs: int) -> None:
+    t = terms(alpha=0.1, sigma=1.0, split=AlphaSplit(of_class=0.5, of_upper=0.0, of_interval=0.5))
+    honest = ever_false(lambda n: proving_rank(n, t, 0.0), runs)
+    mutant = ever_false(lambda n: fixed_rank(n, t, 0.0), runs)
+    print(f"\n{runs} runs, 64 looks at the median, nominal .05: {honest:.4f}; mutant with fixed-n ranks {mutant:.3f}")
+    assert 0 < honest <= binom.isf(1e-6, runs, 0.05) / runs
+    assert mutant > 0.2
+
+
+def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold():
+    """claims.md 7.3, ood.md 5: fixed-n median indices at every look fail."""
+    check_looks(4_000)
+
+
+@pytest.mark.slow
+def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold_long():
+    """claims.md 7.3, ood.md 5: fixed-n median indices at every look, 1e5 runs."""
+    check_looks(100_000)

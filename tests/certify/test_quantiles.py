@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify.quantiles import lower, not_above, not_below, proving_rank, upper
+from certify.anytime import least_hits
+from certify.quantiles import lower, not_above, not_below, upper
 
 FALSE_ALARM = 1e-6
 LOOKS = [*range(20, 321, 20)]
@@ -42,7 +43,7 @@ LAWS = {
 )
 def test_the_table_of_the_reference(ratio, draws, share):
     """ood.md section 5: k_n/n at level .001 for the median within R, which the Beta mixture matches to .01."""
-    rank = proving_rank(draws, float(ndtr(ratio)), 0.001)
+    rank = least_hits(draws, float(ndtr(ratio)), 0.001)
     assert rank is None if share is None else rank / draws == pytest.approx(share, abs=0.0101)
 
 
@@ -71,7 +72,7 @@ def fixed_rank(n, probability, level):
 def test_false_at_any_look_in_at_most_the_level(law, q):
     """3,000 seeded runs, 16 looks, level .05 a side; binomial limits at a false-alarm rate of 1e-6."""
     limit = binom.isf(FALSE_ALARM, 3_000, 0.05)
-    assert max(false_bounds(law, q, 3_000, 0.05, LOOKS, 3, proving_rank)) <= limit
+    assert max(false_bounds(law, q, 3_000, 0.05, LOOKS, 3, least_hits)) <= limit
 
 
 def test_the_mutant_with_the_ranks_of_a_fixed_number_of_draws_fails():
@@ -84,7 +85,7 @@ def test_the_mutant_with_the_ranks_of_a_fixed_number_of_draws_fails():
 @pytest.mark.parametrize("law", LAWS)
 def test_false_at_any_look_in_at_most_the_level_in_many_runs(law):
     runs = 100_000
-    found = false_bounds(law, 0.5, runs, 0.05, LOOKS, 13, proving_rank)
+    found = false_bounds(law, 0.5, runs, 0.05, LOOKS, 13, least_hits)
     mutant = false_bounds(law, 0.5, runs // 10, 0.05, LOOKS, 13, fixed_rank)
     print(f"\n{law}: lower {found[0] / runs:.4f}, upper {found[1] / runs:.4f} of .05;", end=" ")
     print(f"mutant {10 * mutant[0] / runs:.3f}, {10 * mutant[1] / runs:.3f}")
@@ -97,7 +98,7 @@ def test_the_bounds_are_the_ranks_and_lost_values_only_widen(draws, q, seed, los
     values = rng.normal(size=draws)
     low, high = lower(values, q, 0.05), upper(values, q, 0.05)
     ordered = np.sort(values)
-    below, above = proving_rank(draws, 1 - q, 0.05), proving_rank(draws, q, 0.05)
+    below, above = least_hits(draws, 1 - q, 0.05), least_hits(draws, q, 0.05)
     assert low == (ordered[draws - below] if below else -math.inf)
     assert high == (ordered[above - 1] if above else math.inf)
     gaps = np.where(rng.random(draws) < lost, np.nan, values)
@@ -107,9 +108,9 @@ def test_the_bounds_are_the_ranks_and_lost_values_only_widen(draws, q, seed, los
 
 
 def test_what_cannot_be_proven_has_no_rank():
-    assert proving_rank(1_000, 1.0, 0.05) is None
-    assert proving_rank(1_000, 0.5, 0.0) is None
-    assert proving_rank(3, 0.5, 0.05) is None
+    assert least_hits(1_000, 1.0, 0.05) is None
+    assert least_hits(1_000, 0.5, 0.0) is None
+    assert least_hits(3, 0.5, 0.05) is None
     values = np.arange(3.0)
     assert (not_below(values, None), not_above(values, None)) == (-math.inf, math.inf)
     assert (not_below(values, 2), not_above(values, 2)) == (1.0, 1.0)

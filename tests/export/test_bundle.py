@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from export.bundle import BundleError, load, load_repository
+from export.bundle import BundleError, load, load_repository, write
 from tests.half_space import SIGMA, write_half_space
 
 
@@ -25,6 +25,20 @@ def test_what_was_written_is_loaded(folder):
     assert bundle.sigma == SIGMA
     assert bundle.detector.calibration.size == 999
     assert [b.digest for b in load_repository(folder.parent.parent)] == [bundle.digest]
+
+
+def test_a_reloaded_detector_is_bit_equal(tmp_path):
+    """ood.md 11 and 9 (equine#61 loses a flag on save): scores, threshold and kind of score come back to the last bit."""
+    written = write_half_space(tmp_path)
+    again = load(tmp_path / "half-space" / "1")
+    assert again.detector.calibration.tobytes() == written.detector.calibration.tobytes()
+    assert again.detector.terms == written.detector.terms
+    assert again.manifest.ood == written.manifest.ood
+    scores = np.array([-1.0, 0.1 + 0.2, 5e-324, np.inf])
+    folder = tmp_path / "other"
+    files = {"base": again.base, "noisy": again.noisy, "tails": np.asarray(again.noise.tails), "golden": again.golden}
+    kept = write(folder, again.manifest, **files, calibration=scores).detector.calibration
+    assert kept.tobytes() == np.sort(scores).tobytes()
 
 
 def test_two_writings_are_one_bundle(folder, tmp_path):

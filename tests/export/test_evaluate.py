@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from certify import bounds
 from export.evaluate import ALPHA, BOUNDING, RADII, certify_rows, evaluate, markdown
-from export.outside import auroc, outside_sets
+from export.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from tests.half_space import SIGMA, true_radius, write_half_space
 
 CUT = 127
@@ -119,3 +121,20 @@ def test_outside_sets_are_seeded_and_what_they_say():
     assert np.ptp(sets["constant"], axis=(2, 3)).max() == 0
     smooth = sets["smooth noise"].astype(float)
     assert np.abs(np.diff(smooth, axis=3)).mean() < 0.5 * np.abs(np.diff(sets["uniform noise"].astype(float))).mean()
+
+
+def test_the_two_polarities_of_fpr95_by_hand():
+    """ood.md 4: one name is the false alarms when 95 % of OOD is caught, the other the misses when 95 % of ID is kept."""
+    inside, outside = np.arange(100.0), np.arange(60.0, 100.0)
+    assert far_at_tpr_ood95(inside, outside) == 0.38  # 38 of 40 outside scores are 62 or more
+    assert miss_at_tpr_id95(inside, outside) == 0.875  # 94 keeps 95 of 100; 35 of 40 outside scores are not above
+    assert (far_at_tpr_ood95(inside, inside + 100), miss_at_tpr_id95(inside, inside + 100)) == (0.0, 0.0)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.lists(st.integers(0, 9), min_size=1, max_size=60))
+def test_both_polarities_keep_their_95_percent_with_ties(inside, outside):
+    id_scores, ood_scores = np.array(inside, dtype=float), np.array(outside, dtype=float)
+    caught = max(t for t in np.append(ood_scores, -1) if np.mean(ood_scores >= t) >= 0.95)
+    kept = min(t for t in np.append(id_scores, 10) if np.mean(id_scores <= t) >= 0.95)
+    assert far_at_tpr_ood95(id_scores, ood_scores) == np.mean(id_scores >= caught)
+    assert miss_at_tpr_id95(id_scores, ood_scores) == np.mean(ood_scores <= kept)
