@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -129,6 +130,22 @@ def test_a_printed_radius_is_below_the_true_one(complement, sigma):
     assert bound.radius(sigma) >= float(truth) * (1 - 1e-12) - 1e-15 * sigma
 
 
+@given(st.floats(1e-12, 0.4999), st.floats(0.01, 100))
+def test_the_product_with_sigma_is_rounded_down(complement, sigma):
+    radius = LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001).radius(sigma)
+    assert Fraction(radius) <= Fraction(sigma) * Fraction(bounds.quantile_of_complement_below(complement))
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 100))
+def test_the_ratio_that_a_radius_needs_is_rounded_to_its_side(radius, sigma):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "probability_above", lambda z: z)
+        patch.setattr(bounds, "probability_below", lambda z: z)
+        fixed = terms(sigma=sigma)
+        exact = Fraction(radius) / Fraction(sigma)
+        assert Fraction(fixed.needed(radius, sign=-1)) < exact < Fraction(fixed.needed(radius))
+
+
 def test_contradicting_bounds_abstain(monkeypatch):
     """Counts that lie below every bound cannot arise; the bounds are made to contradict each other here."""
     from certify import procedures
@@ -149,6 +166,8 @@ def test_shares_of_alpha_cannot_sum_to_more_than_one():
         AlphaSplit(of_class=0.9, of_upper=0.2)
     with pytest.raises(ValueError, match="shares"):
         AlphaSplit(of_class=0.0, of_upper=0.2)
+    # Shares like .8 + .1 + .1 do not sum to one exactly.
+    assert AlphaSplit(of_class=1.0, of_upper=1e-12).of_upper > 0
 
 
 def test_mean_draws_are_those_of_the_reference():
