@@ -83,3 +83,21 @@ def test_extremes_of_the_quantile():
 def test_nonsense_is_refused(draws, hits, alpha):
     with pytest.raises(ValueError, match="must"):
         bounds.clopper_pearson_complement(draws, hits, alpha)
+
+
+def test_two_hits_of_two_prove_what_their_square_allows():
+    """m^2 <= alpha m, that is m <= alpha."""
+    assert bounds.clopper_pearson_chosen_complement(2, 2, 0.05) == pytest.approx(0.95, rel=1e-8)
+
+
+@pytest.mark.parametrize("z", [-36.0, -20.0, -6.0, -1.0])
+def test_small_probabilities_keep_their_digits_on_either_side(z):
+    truth = mpmath.ncdf(mpmath.mpf(z))
+    assert truth * (1 - mpmath.mpf(1e-11)) < bounds.probability_below(z) <= truth
+    assert truth <= bounds.probability_above(z) < truth * (1 + mpmath.mpf(1e-11))
+
+
+def test_a_bound_that_proves_nothing_is_one():
+    assert bounds.clopper_pearson_complement(1, 1, 1e-300) == 1.0
+    assert bounds.bisect_complement(0.3, lambda q: False) == 1.0
+    assert bounds.bisect_complement(0.3, lambda q: q >= 0.7) == pytest.approx(0.7, rel=1e-12)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 
 import mpmath
 import numpy as np
@@ -15,33 +16,36 @@ from certify.mixture import WeightRange, log_mixture, mix, radius
 from certify.procedures import Best
 from tests.certify.test_procedures import counts, terms
 
-CERTIFICATE = Best(terms(sigma=1.0), 10_000).conclude(counts(990, 10, 0))
+
+@cache
+def surely():
+    return Best(terms(sigma=1.0), 10_000).conclude(counts(990, 10, 0))
 
 
 def test_weight_one_is_the_ordinary_certificate_and_one_half_never_certifies():
     """acceptance: mixture 1.8, w = 1 gives the ordinary certificate, w <= 1/2 abstains."""
-    assert radius(CERTIFICATE, 1.0) == pytest.approx(CERTIFICATE.radius, rel=1e-12)
-    assert radius(CERTIFICATE, 1.0) <= CERTIFICATE.radius
-    assert radius(CERTIFICATE, 0.5) == 0.0
+    assert radius(surely(), 1.0) == pytest.approx(surely().radius, rel=1e-12)
+    assert radius(surely(), 1.0) <= surely().radius
+    assert radius(surely(), 0.5) == 0.0
 
 
 @pytest.mark.parametrize(
     ("weight", "shift"), [(0.96, 0.052), (0.90, 0.140), (0.84, 0.241), (0.76, 0.407), (0.60, 0.967)]
 )
 def test_the_price_of_the_weight(weight, shift):
-    assert CERTIFICATE.radius - radius(CERTIFICATE, weight) == pytest.approx(shift, abs=6e-4)
+    assert surely().radius - radius(surely(), weight) == pytest.approx(shift, abs=6e-4)
 
 
 @given(st.floats(0.5, 1.0), st.floats(0.5, 1.0))
 def test_radius_grows_with_the_weight(one, other):
     """acceptance: mixture 1.8, radius grows with w."""
     low, high = sorted((one, other))
-    assert radius(CERTIFICATE, low) <= radius(CERTIFICATE, high)
+    assert radius(surely(), low) <= radius(surely(), high)
 
 
 def test_the_label_is_the_certificate_s_where_the_radius_is_positive():
     against = np.array([0.0, 1.0, 0.0])
-    mixture = mix(CERTIFICATE, counts(990, 10, 0), against, 0.9)
+    mixture = mix(surely(), counts(990, 10, 0), against, 0.9)
     assert (mixture.class_index, mixture.radius > 0) == (0, True)
     assert mixture.probabilities == pytest.approx((0.891, 0.109, 0.0))
     thin = Best(terms(sigma=1.0), 10_000).conclude(counts(600, 400, 0))
@@ -57,7 +61,7 @@ def test_no_certificate_no_radius():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
     with pytest.raises(ValueError, match="finite"):
-        mix(CERTIFICATE, counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)
+        mix(surely(), counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)
 
 
 def certificate(complement, p_b_upper, sigma=1.0):
@@ -106,8 +110,8 @@ RANGE = WeightRange(minimum=0.84, maximum=0.99)
 def test_a_weight_that_varies_certifies_exactly_as_its_minimum(weight):
     """acceptance: mixture 1.8."""
     accurate = np.array([0.2, 0.3, 0.5])
-    mixture = mix(CERTIFICATE, counts(990, 10, 0), accurate, weight, RANGE)
-    fixed = mix(CERTIFICATE, counts(990, 10, 0), accurate, 0.84)
+    mixture = mix(surely(), counts(990, 10, 0), accurate, weight, RANGE)
+    fixed = mix(surely(), counts(990, 10, 0), accurate, 0.84)
     assert (mixture.radius, mixture.robust_weight) == (fixed.radius, 0.84)
     assert mixture.probabilities[2] == pytest.approx((1 - weight) * 0.5)
 
@@ -124,7 +128,7 @@ def test_certifying_with_the_weight_of_the_input_would_be_false():
 @pytest.mark.parametrize("weight", [0.83999, 0.99001, math.nan])
 def test_a_weight_outside_of_its_declared_range_is_an_error(weight):
     with pytest.raises(ValueError, match="outside of its declared range"):
-        mix(CERTIFICATE, counts(990, 10, 0), np.full(3, 1 / 3), weight, RANGE)
+        mix(surely(), counts(990, 10, 0), np.full(3, 1 / 3), weight, RANGE)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.2, 0.95), (0.9, 0.8), (0.9, 1.1), (math.nan, 0.9)])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
+from scipy.stats import entropy
 
-from certify import bounds
+from certify import anytime, bounds
 from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
 from certify.procedures import SLICE, Best, Fixed, Target
 
@@ -109,6 +110,60 @@ def test_the_charge_is_taken_off(charge):
     free, charged = (Best(terms(charge=c), 10_000).conclude(counts(990, 10, 0)) for c in (0.0, charge))
     assert charged.p_a_lower <= free.p_a_lower - charge * 0.999
     assert charged.p_b_upper >= free.p_b_upper
+
+
+ALL_KINDS = [Best(terms(), 900), Target(terms(), 900, 0.1), Fixed(terms(), 900)]
+
+
+@pytest.mark.parametrize("procedure", ALL_KINDS, ids=lambda each: each.name)
+def test_a_certificate_records_what_it_rests_on(procedure):
+    certificate = procedure.conclude(counts(880, 5, 5, lost=10))
+    assert certificate.procedure == type(procedure).__name__.lower()
+    assert (certificate.draws, certificate.lost, certificate.sigma, certificate.norm) == (900, 10, 0.25, "l2")
+    assert (certificate.bound.draws, certificate.bound.alpha) == (900, 0.001 * SPLIT.of_class)
+
+
+@pytest.mark.parametrize("charge", [0.0, 1e-3])
+def test_bounds_are_those_of_their_shares_and_bear_the_charge(charge):
+    """Level: share times alpha. The charge weakens both sides, in both kinds of bound."""
+    t, seen = terms(charge=charge), counts(850, 30, 20)
+    fixed, best = Fixed(t, 900).conclude(seen), Best(t, 900).conclude(seen)
+    level = 0.001 * SPLIT.of_class
+    for found, complement in (
+        (fixed, bounds.clopper_pearson_chosen_complement(900, 850, level)),
+        (best, anytime.chosen_lower_complement(900, 850, level)),
+    ):
+        assert complement + charge < found.bound.complement < complement + charge + 1e-15
+    even = Best(t, 1_200).conclude(counts(400, 400, 400))
+    highest = anytime.upper(1_200, 400, 0.001 * SPLIT.of_upper)
+    assert highest < 0.5
+    assert highest + charge < even.p_b_upper < highest + charge + 1e-15
+    assert Best(terms(charge=0.1), 900).conclude(counts(1, 1, 1)).p_b_upper == 1.0
+
+
+@pytest.mark.parametrize("charge", [0.0, 0.04])
+def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
+    """Every number of hits of 600: reached at Phi(1) + charge, refuted at Phi(1) - charge."""
+    procedure = Target(terms(charge=charge), 10_000, 0.25)
+    reached, refuted = float(ndtr(1.0)) + charge, float(ndtr(1.0)) - charge
+    for hits in range(301, 601):
+        status = procedure.conclude(counts(hits, 600 - hits, 0)).status
+        certified = anytime.chosen_exceeds(600, hits, reached, 0.001 * SPLIT.of_class)
+        below = anytime.exceeds(600, 600 - hits, 1 - refuted, 0.001 * SPLIT.of_upper)
+        assert status == ("certified" if certified else "refuted" if below else "undecided")
+
+
+@pytest.mark.parametrize("seen", [(32, 0, 0), (28, 4, 0), (500, 100, 0), (1_000, 150, 50)])
+def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
+    total = sum(seen)
+    share, needed = (seen[0] + 0.5) / (total + 1), TARGET.terms.needed(0.25)
+    wanted = (math.log(total + 2) - math.log(0.001)) / entropy([share, 1 - share], [needed, 1 - needed])
+    assert TARGET.expected_remaining(counts(*seen)) == int(min(10_000 - total, max(SLICE, wanted - total)))
+
+
+def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
+    assert TARGET.expected_remaining(counts(0, 0, 0)) == int((math.log(2) - math.log(0.001)) / 0.05)
+    assert Target(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
 
 
 def test_no_certificate_at_one_half():
