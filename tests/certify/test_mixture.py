@@ -158,5 +158,14 @@ def test_a_class_without_any_probability_has_the_logarithm_minus_infinity():
     one_hot = np.log(np.array([1.0, 1e-300]), where=[True, False], out=np.array([0.0, -np.inf]))
     assert log_mixture(one_hot, one_hot, 0.75).tolist() == pytest.approx([0.0, -math.inf])
     for bad in (math.nan, 0.1):
-        with pytest.raises(ValueError, match="log-softmax"):
+        with pytest.raises(
+            ValueError, match="^expected logarithms of probabilities, at most 0 and not NaN; apply log-soft"
+        ):
             log_mixture(one_hot, np.array([0.0, bad]), 0.75)
+
+
+def test_logarithms_in_single_precision_are_mixed_in_double():
+    narrow = np.log(np.array([0.3, 0.7])).astype(np.float32)
+    found = log_mixture(narrow, narrow[::-1], 0.84)
+    assert found.dtype == np.float64
+    assert found == pytest.approx(log_mixture(narrow.astype(float), narrow[::-1].astype(float), 0.84), rel=1e-15)
