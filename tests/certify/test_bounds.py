@@ -75,6 +75,8 @@ def test_extremes_of_the_quantile():
     assert bounds.quantile_below(0.0) == -math.inf
     assert bounds.quantile_of_complement_below(0.0) == math.inf
     assert bounds.quantile_of_complement_below(2**-53) > 8
+    assert bounds.quantile_below(1.5) == math.inf
+    assert bounds.quantile_of_complement_below(1.5) == -math.inf
 
 
 @pytest.mark.parametrize(
