@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -59,6 +60,12 @@ def test_the_radius_is_rounded_down(p_left, p_right, sigma):
     assert truth - 1e-13 * sigma * (1 + abs(left) + abs(right)) <= radius(p_left, p_right, sigma) <= truth
 
 
+@given(probabilities, probabilities, st.floats(0.01, 100))
+def test_sum_and_quotient_are_rounded_down_in_rational_numbers(p_left, p_right, sigma):
+    left, right = (Fraction(dual.signed_units(bound(p))) for p in (p_left, p_right))
+    assert 2 * Fraction(radius(p_left, p_right, sigma)) ** 2 <= (Fraction(sigma) * max(left + right, 0)) ** 2
+
+
 @given(probabilities, st.floats(0.02, 0.49))
 def test_a_half_below_one_half_lowers_the_radius(p_left, p_right):
     assert radius(p_left, p_right) <= radius(p_left, 0.5)
@@ -72,7 +79,7 @@ def test_two_equal_halves_reach_as_far_as_one_network_of_all_coordinates_times_t
 
 
 def test_the_halves_must_speak_of_one_class():
-    with pytest.raises(ValueError, match="^both halves must bound one class; got 0 and 1"):
+    with pytest.raises(ValueError, match="^both halves .* got 0 and 1: choose the class by the sum of the votes, then"):
         dual.radius(bound(0.9), bound(0.9, class_index=1), 1.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -104,6 +105,19 @@ def test_the_lipschitz_form_is_rounded_down(margin, sigma, weight):
     truth = (w * m + w - 1) / (2 * w) * s * mpmath.sqrt(2 * mpmath.pi)
     r = margins.lipschitz(margin, margins.smoothed_constant(sigma), weight)
     assert max(truth, 0) - 1e-12 * s < r <= max(truth, 0)
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.01, 10), st.floats(0.501, 1.0))
+def test_the_lipschitz_form_is_rounded_down_for_any_constant(margin, constant, weight):
+    m, w = Fraction(margin), Fraction(weight)
+    truth = max(Fraction(0), (w * m + w - 1) / (2 * w * Fraction(constant)))
+    assert Fraction(margins.lipschitz(margin, constant, weight)) <= truth
+
+
+@given(st.floats(0.01, 100))
+def test_the_constant_is_rounded_up(sigma):
+    truth = 1 / (mpmath.mpf(sigma) * mpmath.sqrt(2 * mpmath.pi))
+    assert truth <= margins.smoothed_constant(sigma) < truth * (1 + mpmath.mpf(2) ** -48)
 
 
 def test_the_constant_is_attained_by_a_half_space_and_is_half_of_the_published_one():

@@ -60,7 +60,7 @@ def test_no_certificate_no_radius():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="^the accurate network put out probabilities that are not finite numbers"):
         mix(surely(), counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)
 
 
@@ -91,6 +91,20 @@ def test_the_served_label_is_the_certified_one_wherever_the_radius_is_positive(v
     found = Best(terms(sigma=1.0), 10_000).conclude(counts(*votes))
     mixture = mix(found, counts(*votes), np.array(accurate) / sum(accurate), weight)
     assert mixture.class_index == (found.class_index if mixture.radius > 0 else int(np.argmax(mixture.probabilities)))
+
+
+def test_the_certified_label_is_served_even_where_the_printed_shares_have_another_argmax():
+    """mixture 1.2: true shares are certified, observed ones are printed. Here the bound comes from elsewhere."""
+    found = mix(certificate(0.1, 0.1), counts(40, 60, 0), np.array([0.0, 1.0, 0.0]), 0.84)
+    assert (found.class_index, int(np.argmax(found.probabilities))) == (0, 1)
+    assert 0 < found.radius < 1.1
+
+
+def test_shares_are_those_of_the_draws_and_rounding_above_one_is_cut():
+    nothing = Best(terms(), 100).conclude(counts(0, 0, 0))
+    assert mix(nothing, counts(0, 0, 0), np.array([1.0 + 5e-7, 0.0, 0.0]), 0.75).probabilities == (0.25, 0.0, 0.0)
+    assert mix(nothing, counts(1, 0, 0), np.array([0.0, 1.0, 0.0]), 0.75).probabilities == (0.75, 0.25, 0.0)
+    assert WeightRange(minimum=0.75, maximum=0.75).minimum == 0.75
 
 
 def test_an_accurate_network_that_saturates_to_one_hot_ties_and_does_not_break_the_certificate():
