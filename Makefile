@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 ARGS ?=
 
-.PHONY: serve test check bench stubs clean
+.PHONY: serve test simulate check mutate bench stubs clean
 
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+# The long forms of the simulations, 1e5 runs and more each.
+simulate: $(VENV)/.test
+	$(BIN)/pytest -m slow $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -23,6 +27,12 @@ check: $(VENV)/.test
 # About 12 minutes on two cores; `make bench ARGS=engine` runs one part.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Do the tests of certify notice a change of it? Half an hour on two cores; ARGS='certify.bounds*' is one module.
+mutate: $(VENV)/.mutate
+	rm -rf mutants
+	$(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results --all true | $(BIN)/python -m benchmarks.mutation
 
 stubs: $(VENV)/.test
 	$(BIN)/python -m protos.generate
@@ -47,5 +57,9 @@ $(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
 	$(PIP) -e '.[cpu,export,test,bench]'
 	@touch $@
 
+$(VENV)/.mutate: $(VENV)/.test pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,export,test,mutate]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) mutants build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -96,6 +96,43 @@ def test_no_more_hits_than_expected_prove_nothing():
     assert not anytime.exceeds(100, 60, 1.0, 0.05)
 
 
+@given(st.integers(1, 5_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
+def test_the_upper_bound_is_the_lower_bound_of_the_misses_and_wastes_nothing(draws, share, alpha):
+    hits = round(share * draws)
+    upper, misses = anytime.upper(draws, hits, alpha), draws - hits
+    proven = upper < 1 and anytime.log_evidence(draws, misses, 1 - upper, complement=upper) >= -math.log(alpha) + 1e-6
+    assert proven or upper == 1
+    if upper * (1 - 1e-9) > hits / draws:
+        closer = upper * (1 - 1e-9)
+        assert anytime.log_evidence(draws, misses, 1 - closer, complement=closer) < -math.log(alpha) + 2e-6
+
+
+def test_upper_bounds_by_fifty_digits():
+    """The exact evidence of the misses at U, and a hair below it."""
+    for draws, hits, alpha in ((100, 0, 1e-3), (1_000, 600, 0.05), (5_000, 4_990, 1e-6)):
+        upper = mpmath.mpf(anytime.upper(draws, hits, alpha))
+        level = -mpmath.log(mpmath.mpf(alpha))
+        assert exact.log_evidence(draws, draws - hits, 1 - upper) >= level
+        assert exact.log_evidence(draws, draws - hits, 1 - upper * (1 - mpmath.mpf("1e-5"))) < level
+
+
+def test_the_upper_bound_never_falls_below_the_truth_more_often_than_alpha_by_dynamic_programming():
+    alpha, p = 0.05, 0.4
+    below = _ever_false(1 - p, 300, lambda n, misses: anytime.upper(n, n - misses, alpha) < p)
+    assert 0 < below <= alpha
+
+
+def test_close_to_one_the_complement_keeps_its_digits():
+    """All of 10^7 draws agree: 1 - L is about 2e-6, and m as a double is 1e-10 of it off; the bound stays proven."""
+    complement = anytime.chosen_lower_complement(10_000_000, 10_000_000, 1e-3)
+    q = mpmath.mpf(complement)
+    evidence = mpmath.log(mpmath.quad(lambda t: (t * t + (1 - t * t) / (1 - q)) ** 10_000_000, [0, 0.1, 0.5, 1]))
+    assert mpmath.log(1 - q) + evidence == pytest.approx(-math.log(1e-3) + 1e-6, abs=2e-7)
+    for exceeds in (anytime.chosen_exceeds, lambda n, k, m, a, complement: anytime.log_evidence(n, k, m, complement)):
+        near, far = (exceeds(1_000, 1_000, 0.9, 1e-3, complement=c) for c in (0.2, 0.001))
+        assert near != far  # the complement alone decides where it is given
+
+
 def test_too_many_draws_are_refused():
     with pytest.raises(ValueError, match="10000000"):
         anytime.log_evidence(anytime.MAX_DRAWS + 1, 5, 0.5)

@@ -75,6 +75,8 @@ def test_extremes_of_the_quantile():
     assert bounds.quantile_below(0.0) == -math.inf
     assert bounds.quantile_of_complement_below(0.0) == math.inf
     assert bounds.quantile_of_complement_below(2**-53) > 8
+    assert bounds.quantile_below(1.5) == math.inf
+    assert bounds.quantile_of_complement_below(1.5) == -math.inf
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,21 @@ def test_least_hits_is_the_least_that_is_proven(draws, complement, alpha):
         return
     assert tails[found] <= alpha
     assert found == 0 or tails[found - 1] > alpha * (1 - 2e-9)
+
+
+def test_two_hits_of_two_prove_what_their_square_allows():
+    """m^2 <= alpha m, that is m <= alpha."""
+    assert bounds.clopper_pearson_chosen_complement(2, 2, 0.05) == pytest.approx(0.95, rel=1e-8)
+
+
+@pytest.mark.parametrize("z", [-36.0, -20.0, -6.0, -1.0])
+def test_small_probabilities_keep_their_digits_on_either_side(z):
+    truth = mpmath.ncdf(mpmath.mpf(z))
+    assert truth * (1 - mpmath.mpf(1e-11)) < bounds.probability_below(z) <= truth
+    assert truth <= bounds.probability_above(z) < truth * (1 + mpmath.mpf(1e-11))
+
+
+def test_a_bound_that_proves_nothing_is_one():
+    assert bounds.clopper_pearson_complement(1, 1, 1e-300) == 1.0
+    assert bounds.bisect_complement(0.3, lambda q: False) == 1.0
+    assert bounds.bisect_complement(0.3, lambda q: q >= 0.7) == pytest.approx(0.7, rel=1e-12)

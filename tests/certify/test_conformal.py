@@ -47,6 +47,7 @@ def test_p_value_by_hand(score, expected):
 
 def test_an_infinite_calibration_score_is_tied_with_an_infinite_score():
     assert p_value(np.array([1.0, INF]), INF) == pytest.approx(2 / 3)
+    assert p_value(np.array([1.0, INF]), math.nan) == pytest.approx(2 / 3)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
@@ -110,6 +111,17 @@ def test_rank_is_the_least_that_is_proven(size, far, eta):
     assert rank <= proven[0]
 
 
+@pytest.mark.parametrize(("size", "far", "eta"), [(1, 0.6, 0.5), (2, 0.75, 0.5)])
+def test_the_smallest_score_may_do(size, far, eta):
+    assert pac_rank(size, far, eta) == 1
+
+
+def test_a_tail_that_no_double_can_tell_from_eta_is_not_proven():
+    tail = float(tail_at_least(200, 197, mpmath.mpf(1) - mpmath.mpf(0.05)))
+    assert pac_rank(200, 0.05, tail * (1 + 1e-8)) == 197
+    assert pac_rank(200, 0.05, tail * (1 + 1e-10)) == 198
+
+
 def test_it_exists_from_the_stated_size_on():
     assert pac_rank(90, 0.05, 0.01) == 90
     with pytest.raises(ValueError, match="at least 90 are needed"):
@@ -127,7 +139,10 @@ def test_levels_outside_the_open_interval_are_refused(far, eta):
 def test_threshold_is_that_order_statistic_in_any_order():
     scores = np.random.default_rng(3).permutation(1000).astype(float)
     assert pac_threshold(scores, 0.05, 0.01) == 965.0  # rank 966, counted from 0.0
-    with pytest.raises(ValueError, match="without NaN"):
+    for seed in range(50):
+        scores = np.random.default_rng(seed).permutation(300).astype(float)
+        assert pac_threshold(scores, 0.05, 0.1) == pac_rank(300, 0.05, 0.1) - 1
+    with pytest.raises(ValueError, match="^expected one vector of calibration scores without NaN"):
         pac_threshold(np.array([math.nan] * 100), 0.05, 0.01)
 
 

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from certify import anytime
 from certify.certificate import AlphaSplit
-from certify.ood import Detector, assess, fixed_interval, fixed_rank, interval, lower_median, proving_rank
+from certify.ood import (
+    Detector,
+    assess,
+    fixed_interval,
+    fixed_rank,
+    interval,
+    lower_median,
+    proving_rank,
+    tally,
+    verdict,
+)
 from tests.certify.test_procedures import terms
 
 DETECTOR = Detector(threshold=10.0, radius=0.25, score_draws=32, calibration=np.arange(99.0))
@@ -202,3 +213,49 @@ def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold():
 def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold_long():
     """claims.md 7.3, ood.md 5: fixed-n median indices at every look, 1e5 runs."""
     check_looks(100_000)
+
+
+def test_tally_counts_what_the_claims_need():
+    scores = np.concatenate([np.full(40, 9.0), np.full(20, 11.0), [np.nan] * 4])
+    counts = tally(scores, TERMS, DETECTOR)
+    assert (counts.draws, counts.lost, counts.above, counts.at_most) == (64, 4, 20, 40)
+    assert (counts.score, counts.calibration_at_least) == (9.0, 90)
+
+
+def test_a_verdict_is_certified_unless_said_otherwise_and_carries_its_threshold():
+    found = verdict(tally(np.full(1_000, 10.0), TERMS, DETECTOR), TERMS, DETECTOR.terms)
+    assert (found.threshold, found.in_distribution, found.certified.verdict) == (10.0, True, "in_distribution")
+
+
+OF_INTERVAL_ALONE = terms(split=AlphaSplit(of_class=0.5, of_upper=0.2, of_interval=0.2))
+OF_THRESHOLD_ALONE = terms(split=AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1))
+
+
+@pytest.mark.parametrize("fixed", [OF_INTERVAL_ALONE, OF_THRESHOLD_ALONE], ids=["interval", "threshold"])
+@pytest.mark.parametrize(
+    ("score", "expected"), [(9.0, "in_distribution"), (10.0, "in_distribution"), (10.5, "out_of_distribution")]
+)
+def test_interval_and_threshold_each_prove_the_verdict(fixed, score, expected):
+    certified = assess(np.full(1_000, score), fixed, DETECTOR).certified
+    assert certified.verdict == expected
+    ends = (score, score) if fixed is OF_INTERVAL_ALONE else (None, None)
+    assert (certified.score_lower, certified.score_upper) == ends
+
+
+@pytest.mark.parametrize("draws", [1, 60, 80, 200, 1_000, 3_000])
+def test_the_proving_rank_is_the_least_that_the_test_rejects_at_half_of_its_share(draws):
+    needed = TERMS.needed(0.1)
+    proven = [k for k in range(draws + 1) if anytime.exceeds(draws, k, needed, 0.001 * 0.2 / 2)]
+    assert proving_rank(draws, TERMS, 0.1) == (proven[0] if proven else None)
+
+
+def test_the_ends_of_the_interval_are_these_order_statistics():
+    scores = np.random.default_rng(2).permutation(3_000).astype(float)
+    rank = proving_rank(3_000, TERMS, 0.1)
+    assert interval(scores, TERMS, 0.1) == (3_000 - rank, rank - 1)
+
+
+def test_a_radius_that_no_share_can_prove_has_no_interval_and_no_verdict():
+    assert proving_rank(10_000, TERMS, 1e9) is None
+    wide = Detector(threshold=10.0, radius=1e9, score_draws=32, calibration=np.arange(99.0))
+    assert assess(np.full(1_000, 9.0), TERMS, wide).certified.verdict == "undetermined"

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
+from scipy.stats import entropy
 
-from certify import bounds
+from certify import anytime, bounds
 from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
 from certify.procedures import SLICE, Best, Fixed, Target
 
@@ -110,6 +112,60 @@ def test_the_charge_is_taken_off(charge):
     assert charged.p_b_upper >= free.p_b_upper
 
 
+ALL_KINDS = [Best(terms(), 900), Target(terms(), 900, 0.1), Fixed(terms(), 900)]
+
+
+@pytest.mark.parametrize("procedure", ALL_KINDS, ids=lambda each: each.name)
+def test_a_certificate_records_what_it_rests_on(procedure):
+    certificate = procedure.conclude(counts(880, 5, 5, lost=10))
+    assert certificate.procedure == type(procedure).__name__.lower()
+    assert (certificate.draws, certificate.lost, certificate.sigma, certificate.norm) == (900, 10, 0.25, "l2")
+    assert (certificate.bound.draws, certificate.bound.alpha) == (900, 0.001 * SPLIT.of_class)
+
+
+@pytest.mark.parametrize("charge", [0.0, 1e-3])
+def test_bounds_are_those_of_their_shares_and_bear_the_charge(charge):
+    """Level: share times alpha. The charge weakens both sides, in both kinds of bound."""
+    t, seen = terms(charge=charge), counts(850, 30, 20)
+    fixed, best = Fixed(t, 900).conclude(seen), Best(t, 900).conclude(seen)
+    level = 0.001 * SPLIT.of_class
+    for found, complement in (
+        (fixed, bounds.clopper_pearson_chosen_complement(900, 850, level)),
+        (best, anytime.chosen_lower_complement(900, 850, level)),
+    ):
+        assert complement + charge < found.bound.complement < complement + charge + 1e-15
+    even = Best(t, 1_200).conclude(counts(400, 400, 400))
+    highest = anytime.upper(1_200, 400, 0.001 * SPLIT.of_upper)
+    assert highest < 0.5
+    assert highest + charge < even.p_b_upper < highest + charge + 1e-15
+    assert Best(terms(charge=0.1), 900).conclude(counts(1, 1, 1)).p_b_upper == 1.0
+
+
+@pytest.mark.parametrize("charge", [0.0, 0.04])
+def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
+    """Every number of hits of 600: reached at Phi(1) + charge, refuted at Phi(1) - charge."""
+    procedure = Target(terms(charge=charge), 10_000, 0.25)
+    reached, refuted = float(ndtr(1.0)) + charge, float(ndtr(1.0)) - charge
+    for hits in range(301, 601):
+        status = procedure.conclude(counts(hits, 600 - hits, 0)).status
+        certified = anytime.chosen_exceeds(600, hits, reached, 0.001 * SPLIT.of_class)
+        below = anytime.exceeds(600, 600 - hits, 1 - refuted, 0.001 * SPLIT.of_upper)
+        assert status == ("certified" if certified else "refuted" if below else "undecided")
+
+
+@pytest.mark.parametrize("seen", [(32, 0, 0), (28, 4, 0), (500, 100, 0), (1_000, 150, 50)])
+def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
+    total = sum(seen)
+    share, needed = (seen[0] + 0.5) / (total + 1), TARGET.terms.needed(0.25)
+    wanted = (math.log(total + 2) - math.log(0.001)) / entropy([share, 1 - share], [needed, 1 - needed])
+    assert TARGET.expected_remaining(counts(*seen)) == int(min(10_000 - total, max(SLICE, wanted - total)))
+
+
+def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
+    assert TARGET.expected_remaining(counts(0, 0, 0)) == int((math.log(2) - math.log(0.001)) / 0.05)
+    assert Target(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
+
+
 def test_no_certificate_at_one_half():
     bound = LowerBound(class_index=0, complement=0.5, draws=10, alpha=0.001)
     assert certifying(bound) is None
@@ -127,6 +183,22 @@ def test_a_printed_radius_is_below_the_true_one(complement, sigma):
     truth = -mpmath.mpf(sigma) * exact.normal_quantile(mpmath.mpf(complement))
     assert float(repr(bound.radius(sigma))) <= truth
     assert bound.radius(sigma) >= float(truth) * (1 - 1e-12) - 1e-15 * sigma
+
+
+@given(st.floats(1e-12, 0.4999), st.floats(0.01, 100))
+def test_the_product_with_sigma_is_rounded_down(complement, sigma):
+    radius = LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001).radius(sigma)
+    assert Fraction(radius) <= Fraction(sigma) * Fraction(bounds.quantile_of_complement_below(complement))
+
+
+@given(st.floats(0.01, 100), st.floats(0.01, 100))
+def test_the_ratio_that_a_radius_needs_is_rounded_to_its_side(radius, sigma):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "probability_above", lambda z: z)
+        patch.setattr(bounds, "probability_below", lambda z: z)
+        fixed = terms(sigma=sigma)
+        exact = Fraction(radius) / Fraction(sigma)
+        assert Fraction(fixed.needed(radius, sign=-1)) < exact < Fraction(fixed.needed(radius))
 
 
 def test_contradicting_bounds_abstain(monkeypatch):
@@ -149,6 +221,8 @@ def test_shares_of_alpha_cannot_sum_to_more_than_one():
         AlphaSplit(of_class=0.9, of_upper=0.2)
     with pytest.raises(ValueError, match="shares"):
         AlphaSplit(of_class=0.0, of_upper=0.2)
+    # Shares like .8 + .1 + .1 do not sum to one exactly.
+    assert AlphaSplit(of_class=1.0, of_upper=1e-12).of_upper > 0
 
 
 def test_mean_draws_are_those_of_the_reference():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -97,7 +98,11 @@ def test_a_tolerance_is_a_positive_number(tolerance):
         altered(made("precision"), "procedure.radius_tolerance", tolerance)
 
 
-FULL = made()
+@cache
+def full():
+    return made()
+
+
 COUNTED = {
     "votes": (40, 280),
     "lost": 1,
@@ -125,7 +130,7 @@ COUNTED = {
 @pytest.mark.parametrize(("path", "value"), COUNTED.items())
 def test_a_count_that_was_altered_proves_something_else(path, value):
     try:
-        other = altered(FULL, path, value)
+        other = altered(full(), path, value)
     except ReceiptError:
         return  # it contradicts another count already
     assert not all(each.agrees for each in recheck(other)), path
@@ -166,13 +171,13 @@ def another(value, data):
 @pytest.mark.parametrize("name", ["certificate", "ood", "mixture"])
 def test_a_part_of_an_answer_may_be_left_out_with_what_it_needs_and_none_may_be_invented(name):
     off = made("off", draws=32, hits=20, max_draws=32)
-    invented = altered(off, f"claims.{name}", getattr(FULL.claims, name))
+    invented = altered(off, f"claims.{name}", getattr(full().claims, name))
     assert any(each.field.startswith(f"claims.{name}") for each in recheck(invented) if not each.agrees)
 
 
 def test_a_receipt_without_scores_cannot_claim_any():
-    assert [each.field for each in recheck(altered(FULL, "scores", None)) if not each.agrees] == ["claims.ood"]
-    bare = altered(altered(FULL, "scores", None), "claims.ood", None)
+    assert [each.field for each in recheck(altered(full(), "scores", None)) if not each.agrees] == ["claims.ood"]
+    bare = altered(altered(full(), "scores", None), "claims.ood", None)
     assert all(each.agrees for each in recheck(bare))
 
 
@@ -182,14 +187,14 @@ def test_a_receipt_without_scores_cannot_claim_any():
 )
 def test_other_versions_are_refused(schema, message):
     with pytest.raises(ReceiptError, match=message):
-        read(canonical.to_document(FULL) | {"schema": schema})
+        read(canonical.to_document(full()) | {"schema": schema})
     with pytest.raises(ReceiptError, match="schema"):
         read([SCHEMA])
 
 
 @given(data=st.data())
 def test_unknown_and_missing_fields_are_refused_and_named(data):
-    document = canonical.to_document(FULL)
+    document = canonical.to_document(full())
     places = [(), ("noise",), ("claims", "certificate"), ("scores",), ("procedure",), ("split",)]
     inner = document
     for name in (place := data.draw(st.sampled_from(places))):
@@ -253,7 +258,7 @@ CONTRADICTIONS = [
 @pytest.mark.parametrize(("path", "value"), CONTRADICTIONS)
 def test_a_receipt_that_contradicts_itself_cannot_be_built(path, value):
     with pytest.raises(ReceiptError):
-        altered(FULL, path, value)
+        altered(full(), path, value)
 
 
 def test_fixed_draws_spend_alpha_on_the_class_alone():
@@ -278,25 +283,25 @@ def test_fixed_draws_spend_alpha_on_the_class_alone():
 )
 def test_another_form_of_a_value_is_refused(path, value, message):
     with pytest.raises(ReceiptError, match=message):
-        read(canonical.to_document(FULL) | {path: value})
+        read(canonical.to_document(full()) | {path: value})
 
 
 def test_what_is_not_a_number_has_no_bytes():
     with pytest.raises(canonical.FormError):
-        canonical.to_bytes(altered(FULL, "claims.ood.score", math.nan))
+        canonical.to_bytes(altered(full(), "claims.ood.score", math.nan))
 
 
 @given(st.floats(allow_nan=False))
 def test_floats_survive_to_the_bit(value):
-    receipt = altered(FULL, "claims.ood.score", value)
+    receipt = altered(full(), "claims.ood.score", value)
     back = read(json.loads(receipt.to_bytes())).claims.ood.score
     assert math.copysign(1, back) == math.copysign(1, value)
     assert back == value
 
 
 def test_the_last_places_of_another_platform_are_no_difference_and_more_is_one():
-    radius = FULL.claims.certificate.radius
-    near = altered(FULL, "claims.certificate.radius", math.nextafter(radius, math.inf))
+    radius = full().claims.certificate.radius
+    near = altered(full(), "claims.certificate.radius", math.nextafter(radius, math.inf))
     assert all(each.agrees for each in recheck(near))
-    far = altered(FULL, "claims.certificate.radius", radius * (1 + 1e-8))
+    far = altered(full(), "claims.certificate.radius", radius * (1 + 1e-8))
     assert [each.field for each in recheck(far) if not each.agrees] == ["claims.certificate.radius"]

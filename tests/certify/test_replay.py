@@ -108,3 +108,43 @@ def test_without_scores_or_calibration_the_rest_is_compared():
     bare = altered(altered(receipt, "scores", None), "claims.ood", None)
     assert differing(bare) == []
     assert tally(np.zeros(0), terms_of(receipt), DETECTOR).score is None
+
+
+def test_every_count_is_found_by_its_name_with_both_values():
+    receipt = counted(lost=(40, 200))
+    findings = replay(receipt, LAW, ROW, run, DETECTOR.calibration)
+    whole = counted()
+    said = [receipt.input.shape, receipt.input.digest, receipt.noise.charge, receipt.votes]
+    found = [ROW.shape, receipt.input.digest, LAW.charge(ROW.size), whole.votes]
+    names = ["input.shape", "input.digest", "noise.charge", "votes"]
+    for name in ("score", "calibration_at_least", "above", "at_most", "lowest", "highest"):
+        names.append(f"scores.{name}")
+        said.append(getattr(receipt.scores, name))
+        found.append(getattr(whole.scores, name))
+    assert [(each.field, each.said, each.found) for each in findings] == list(zip(names, said, found, strict=True))
+    assert all(each.agrees for each in findings)
+
+
+def test_draws_are_made_some_at_a_time_in_integers():
+    seen = []
+
+    def graph(noisy):
+        seen.append((noisy.shape, noisy.dtype))
+        return run(noisy)
+
+    replay(counted(), LAW, ROW, graph, DETECTOR.calibration)
+    assert seen == [((256, 4), np.int32), ((44, 4), np.int32)]
+
+
+def test_a_score_that_is_not_a_number_is_infinite():
+    """In the replay as in the server: with every score NaN, all lie above the threshold, and none is lost."""
+    receipt = counted()
+    nowhere = replay(receipt, LAW, ROW, lambda noisy: (run(noisy)[0], np.full(len(noisy), np.nan, dtype=np.float32)))
+    found = {each.field: each.found for each in nowhere}
+    assert (found["scores.above"], found["scores.at_most"], found["scores.score"]) == (300, 0, np.inf)
+
+
+def test_a_charge_may_be_off_by_the_last_places_of_a_platform_alone():
+    charge = LAW.charge(ROW.size)
+    assert differing(altered(counted(), "noise.charge", charge * (1 - 1e-10))) == []
+    assert differing(altered(counted(), "noise.charge", charge * (1 - 1e-8))) == ["noise.charge"]
