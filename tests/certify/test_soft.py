@@ -9,7 +9,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import expit, ndtr
@@ -129,6 +129,7 @@ def test_weights_are_a_probability():
     assert math.isclose(math.fsum(np.exp(soft._LOG_WEIGHTS)), 1.0, rel_tol=1e-15)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 2_000), st.floats(0.2, 30), st.floats(0.2, 30), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_the_rejected_values_are_an_initial_segment_and_the_bound_is_proven_at_itself(draws, a, b, level):
     """m M(m) is convex and at most one at m = 1."""
