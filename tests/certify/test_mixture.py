@@ -15,6 +15,7 @@ CERTIFICATE = Best(terms(sigma=1.0), 10_000).conclude(counts(990, 10, 0))
 
 
 def test_weight_one_is_the_ordinary_certificate_and_one_half_never_certifies():
+    """acceptance: claims 7.10."""
     assert radius(CERTIFICATE, 1.0) == pytest.approx(CERTIFICATE.radius, rel=1e-12)
     assert radius(CERTIFICATE, 1.0) <= CERTIFICATE.radius
     assert radius(CERTIFICATE, 0.5) == 0.0
@@ -45,6 +46,7 @@ def test_the_closed_form_is_tight_for_a_half_space_and_an_adversary(weight, p):
 
 
 def test_the_label_is_the_certificate_s_where_the_radius_is_positive():
+    """acceptance: claims 7.10."""
     against = np.array([0.0, 1.0, 0.0])
     mixture = mix(CERTIFICATE, counts(990, 10, 0), against, 0.9)
     assert (mixture.class_index, mixture.radius > 0) == (0, True)
@@ -61,5 +63,6 @@ def test_no_certificate_no_radius():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
+    """acceptance: claims 7.10."""
     with pytest.raises(ValueError, match="finite"):
         mix(CERTIFICATE, counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)

@@ -87,7 +87,7 @@ def test_a_lost_or_infinite_row_votes_for_nothing():
 
 @pytest.mark.parametrize("votes", [[[-0.1, 1.0]], [[0.7, 0.6]], [[0.5] * 20]])
 def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes):
-    """smoothing.md 12.5: multi-label refused."""
+    """acceptance: smoothing 12.5: multi-label refused."""
     with pytest.raises(ValueError, match="exclude each other"):
         soft.exclusive(np.array(votes))
 
@@ -276,7 +276,7 @@ def reaching(p, at_once, classes, runs, draws, level, seed):
 
 
 def test_the_mutant_with_thresholds_at_plain_alpha_m_fails():
-    """claims.md 7.3: t <= 1/2 at plain alpha m, ten of twenty classes reaching 1/10 in each draw: .18-.34 at .05.
+    """acceptance: claims 7.3: t <= 1/2 at plain alpha m, ten of twenty classes reaching 1/10 in each draw: .18-.34 at .05.
 
     At a tenth of the level it holds. 1,000 seeded runs, false-alarm rate 1e-6.
     """
