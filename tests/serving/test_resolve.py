@@ -92,6 +92,20 @@ def test_off_grid_values_are_refused_or_moved_and_said_so(model):
     assert task(model, ROW + 5e-4)[1] == [None]
 
 
+def test_a_tolerance_reaches_the_task_where_something_is_certified(model):
+    found = task(model, certify="precision", radius_tolerance=2.0, max_draws=640)[0]
+    assert (found.mode, found.radius_tolerance, found.max_draws) == ("precision", 2.0, 640)
+    unasked = task(model, certify="precision", radius_tolerance=2.0, outputs=("ood",))[0]
+    assert (unasked.mode, unasked.radius_tolerance) == ("off", 0.0)
+    assert task(model)[0].radius_tolerance == 0.0
+
+
+def test_precision_needs_a_share_for_the_upper_bound(tmp_path):
+    alone = write_half_space(tmp_path, "class-alone", class_alone=True)
+    with pytest.raises(InvalidInput, match="no share of alpha.*certify=best"):
+        task(Model(manifest=alone.manifest, digest=alone.digest), certify="precision", radius_tolerance=2.0)
+
+
 def test_a_step_far_below_the_grid_s_may_move_the_snapped_point_by_the_whole_cell(model):
     """acceptance: claims 7.6: the certificate is about the snapped point, and the answer says how far that lies off.
 
