@@ -35,6 +35,7 @@ def test_the_table_is_reproduced(share, draws, bound):
     [(1, 1, 0.5), (32, 32, 0.5), (64, 50, 0.6), (1_000, 990, 0.97), (1_000, 600, 0.5), (5_000, 4_999, 0.99)],
 )
 def test_the_evidence_equals_quadrature(draws, hits, m):
+    """acceptance: smoothing 12.3."""
     truth = exact.log_evidence(draws, hits, mpmath.mpf(m))
     assert anytime.log_evidence(draws, hits, m) == pytest.approx(float(truth), abs=1e-9)
     assert anytime.log_evidence(draws, hits, m, complement=1 - m) == pytest.approx(float(truth), abs=1e-9)
@@ -42,7 +43,7 @@ def test_the_evidence_equals_quadrature(draws, hits, m):
 
 @given(st.integers(1, 400), st.data())
 def test_one_step_is_a_martingale(draws, data):
-    """E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
+    """acceptance: smoothing 12.3: E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
     m = data.draw(st.floats(0.3, 0.98))
     hits = data.draw(st.integers(math.floor((draws + 1) * m) + 1, draws)) if (draws + 1) * m < draws - 1 else draws
     now, up, down = (anytime.log_evidence(*at, m) for at in ((draws, hits), (draws + 1, hits + 1), (draws + 1, hits)))
@@ -52,7 +53,9 @@ def test_one_step_is_a_martingale(draws, data):
 
 @pytest.mark.parametrize("p", [0.5, 0.6, 0.8, 0.95])
 def test_never_false_more_often_than_alpha_by_exact_dynamic_programming(p):
-    """A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
+    """acceptance: smoothing 12.4
+
+    A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
     alpha, horizon = 0.05, 300
     anytime_false = _ever_false(p, horizon, lambda n, k: anytime.exceeds(n, k, p, alpha))
     mutant_false = _ever_false(p, horizon, lambda n, k: 1 - bounds.clopper_pearson_complement(n, k, alpha) > p)
@@ -73,6 +76,7 @@ def _ever_false(p, horizon, says_above):
 
 @given(st.integers(1, 100_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_bounds_are_proven_at_themselves_and_enclose_the_share(draws, share, alpha):
+    """acceptance: smoothing 12.3: proof evaluation at L."""
     hits = round(share * draws)
     complement = anytime.chosen_lower_complement(draws, hits, alpha)
     assert hits / draws >= 1 - complement
@@ -133,13 +137,41 @@ def test_close_to_one_the_complement_keeps_its_digits():
         assert near != far  # the complement alone decides where it is given
 
 
+@given(st.integers(1, 10**7), st.floats(0.001, 0.999), st.floats(0, 1))
+def test_hits_up_to_their_expectation_never_reject(draws, m, share):
+    """acceptance: smoothing 12.3: k <= n m, at any level whatever."""
+    assert not anytime.exceeds(draws, math.floor(share * draws * m), m, 0.999999)
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
+def test_it_claims_no_more_than_clopper_pearson_with_the_draws_known(draws, share, alpha):
+    """acceptance: smoothing 12.3: L <= CP(alpha), and U >= CP(alpha)."""
+    hits = round(share * draws)
+    assert anytime.chosen_lower_complement(draws, hits, alpha) >= bounds.clopper_pearson_complement(draws, hits, alpha)
+    assert anytime.upper(draws, hits, alpha) >= bounds.clopper_pearson_upper(draws, hits, alpha) * (1 - 1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=6), st.floats(0.3, 0.9))
+def test_evidence_is_free_of_order_and_workers_add_counts(parts, m):
+    """acceptance: smoothing 12.3: merge = pooled. The likelihood ratio of every alternative is a product over draws."""
+    hits, misses = (sum(column) for column in zip(*parts, strict=True))
+    if hits <= (hits + misses) * m:
+        return
+    u = np.linspace(0.0005, 0.9995, 1_000) ** 2  # nodes of the mixture: u = t^2 is Beta(1/2, 1)
+    logs = sum(e * np.log(u) + k * np.log(u + (1 - u) / m) for k, e in parts)
+    mixed = logs.max() + math.log(np.mean(np.exp(logs - logs.max())))
+    assert anytime.log_evidence(hits + misses, hits, m) == pytest.approx(mixed, abs=0.05)
+
+
 def test_too_many_draws_are_refused():
     with pytest.raises(ValueError, match="10000000"):
         anytime.log_evidence(anytime.MAX_DRAWS + 1, 5, 0.5)
 
 
 def test_the_label_may_be_chosen_from_the_same_draws():
-    """Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
+    """acceptance: smoothing 12.5
+
+    Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
     alpha, runs, draws = 0.05, 20_000, 60
     top = np.maximum(k := np.random.default_rng(5).binomial(draws, 0.5, runs), draws - k)
     lower = {int(h): 1 - bounds.clopper_pearson_chosen_complement(draws, int(h), alpha) for h in set(top)}

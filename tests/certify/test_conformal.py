@@ -94,6 +94,24 @@ def test_alarm_levels_outside_the_open_interval_are_refused(far):
         alarm_rank(0, 0.5)
 
 
+def test_repeated_rows_need_noise_keyed_by_row():
+    """acceptance: claims 7.7: 20 distinct rows in 200, an alarm at p <= .05: keyed by row it holds, keyed by input not.
+
+    20,000 seeded draws of rows and noise; binomial limit at a false-alarm rate of 1e-6. The mutant is off by .02.
+    """
+    rng, runs, far = np.random.default_rng(6), 20_000, 0.05
+    alarms = {True: 0, False: 0}
+    for _ in range(runs):
+        rows, shared = rng.normal(size=20), rng.normal(scale=2.0, size=20)
+        which, fresh = rng.integers(20, size=200), rng.normal(scale=2.0, size=201)
+        mine = rng.integers(20)
+        for keyed in (True, False):
+            scores = rows[which] + (fresh[:200] if keyed else shared[which])
+            alarms[keyed] += p_value(np.sort(scores), rows[mine] + fresh[200]) <= far
+    limit = binom.isf(1e-6, runs, far)
+    assert alarms[True] <= limit < alarms[False]
+
+
 @pytest.mark.parametrize(("size", "rank"), [(90, 90), (200, 197), (500, 487), (1000, 966), (5000, 4786), (10000, 9551)])
 def test_ranks_of_the_reference(size, rank):
     assert pac_rank(size, 0.05, 0.01) == rank

@@ -186,7 +186,7 @@ def check_simulated(runs: int, requests: int) -> None:
 
 
 def test_false_alarms_under_the_law_of_the_calibration_set():
-    """ood.md 7, claims.md 7.8 "every request 100 times"; short form; limits at a false-alarm rate of 1e-6."""
+    """ood.md 7, acceptance: claims 7.8 "every request 100 times"; short form; limits at a false-alarm rate of 1e-6."""
     check_simulated(2_000, 2_000)
 
 
@@ -197,7 +197,7 @@ def test_false_alarms_under_the_law_of_the_calibration_set_long():
 
 
 def test_counting_each_input_once_mends_repeated_requests():
-    """claims.md 7.8 "every request 100 times, no alarm": keyed noise repeats the flag, so the input counts once."""
+    """acceptance: claims 7.8 "every request 100 times, no alarm": keyed noise repeats the flag, so the input counts once."""
     rng, runs, inputs = np.random.default_rng(SEED), 200, 300
     least = boundary(ALARM.flag_rate_bound, LEVEL, inputs)
     flags = rng.random((runs, inputs)) < rates_of_calibration(runs, SIZE, FAR, rng)[:, None]

@@ -23,7 +23,7 @@ def surely():
 
 
 def test_weight_one_is_the_ordinary_certificate_and_one_half_never_certifies():
-    """acceptance: mixture 1.8, w = 1 gives the ordinary certificate, w <= 1/2 abstains."""
+    """acceptance: mixture 1.8, w = 1 gives the ordinary certificate, w <= 1/2 abstains; acceptance: claims 7.10."""
     assert radius(surely(), 1.0) == pytest.approx(surely().radius, rel=1e-12)
     assert radius(surely(), 1.0) <= surely().radius
     assert radius(surely(), 0.5) == 0.0
@@ -44,6 +44,7 @@ def test_radius_grows_with_the_weight(one, other):
 
 
 def test_the_label_is_the_certificate_s_where_the_radius_is_positive():
+    """acceptance: claims 7.10."""
     against = np.array([0.0, 1.0, 0.0])
     mixture = mix(surely(), counts(990, 10, 0), against, 0.9)
     assert (mixture.class_index, mixture.radius > 0) == (0, True)
@@ -60,6 +61,7 @@ def test_no_certificate_no_radius():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
+    """acceptance: claims 7.10."""
     with pytest.raises(ValueError, match="^the accurate network put out probabilities that are not finite numbers"):
         mix(surely(), counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)
 
@@ -87,7 +89,7 @@ def test_the_radius_uses_the_bound_of_the_other_classes_and_scales_with_sigma():
     st.floats(0.5, 1.0),
 )
 def test_the_served_label_is_the_certified_one_wherever_the_radius_is_positive(votes, accurate, weight):
-    """acceptance: mixture 1.8, and claims.md 7.10."""
+    """acceptance: mixture 1.8; acceptance: claims 7.10."""
     found = Best(terms(sigma=1.0), 10_000).conclude(counts(*votes))
     mixture = mix(found, counts(*votes), np.array(accurate) / sum(accurate), weight)
     assert mixture.class_index == (found.class_index if mixture.radius > 0 else int(np.argmax(mixture.probabilities)))

@@ -39,6 +39,7 @@ def test_score_is_the_lower_median_of_the_first_draws_alone():
 
 @pytest.mark.parametrize("scores", [np.arange(31.0), np.where(np.arange(64) == 7, np.nan, 1.0)], ids=["few", "lost"])
 def test_without_all_of_the_first_draws_there_is_no_verdict(scores):
+    """acceptance: claims 7.7."""
     assert assess(scores, TERMS, DETECTOR) is None
 
 

@@ -83,7 +83,7 @@ def test_looks_grow_apart_with_the_draws_and_the_last_one_is_never_missed():
 
 @given(st.integers(1, 20_000), st.floats(0, 1), st.floats(0.01, 2), st.integers(0, 400))
 def test_a_certified_radius_is_enclosed_and_lost_draws_only_widen(draws, share, tolerance, lost):
-    """smoothing.md 12.6: lost draws only lower L and raise U, so they never bring the stop nearer."""
+    """acceptance: smoothing 12.6: lost draws only lower L and raise U, so they never bring the stop nearer."""
     procedure = Precision(terms(sigma=0.25), 10**6, tolerance)
     hits = round(share * draws)
     seen = Counts(draws=draws, votes=(hits, draws - hits, 0))

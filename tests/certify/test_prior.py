@@ -31,7 +31,7 @@ PRIORS = st.builds(
 
 @given(PRIORS, st.integers(1, 5_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3]))
 def test_the_rejected_values_are_an_initial_segment(guess, draws, share, alpha):
-    """claims.md 7.11: at random (n, k); and the bound is proven at itself, never further than ln 2 behind."""
+    """acceptance: claims 7.11: at random (n, k); and the bound is proven at itself, never further than ln 2 behind."""
     hits = round(share * draws)
     grid = np.linspace(0.002, 0.998, 60)
     rejected = [prior.chosen_exceeds(guess, draws, hits, alpha, 1 - m) for m in grid]
@@ -180,7 +180,7 @@ def test_a_table_that_is_none_is_refused(edges, weights, said):
 
 
 def test_the_interface_knows_no_request_and_no_draw():
-    """claims.md 7.11: a prior touching request or draws is refused: there is no argument by which it could."""
+    """acceptance: claims 7.11: a prior touching request or draws is refused: there is no argument by which it could."""
     import inspect
 
     assert list(inspect.signature(PriorTable.of).parameters) == ["self", "margin", "score"]

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from certify import anytime, bounds
 from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
-from certify.procedures import SLICE, Best, Fixed, Target
+from certify.procedures import SLICE, Best, Fixed, Precision, Target
 
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 
@@ -95,6 +95,7 @@ def test_a_fixed_run_that_was_cut_claims_nothing():
 
 @given(st.lists(st.integers(0, 400), min_size=3, max_size=3), st.integers(0, 50))
 def test_lost_draws_only_weaken(votes, lost):
+    """acceptance: smoothing 12.6: lost draws only lower L and raise U."""
     if not sum(votes):
         return
     procedure = Best(terms(), 10_000)
@@ -107,6 +108,7 @@ def test_lost_draws_only_weaken(votes, lost):
 
 @given(st.floats(0, 1e-3))
 def test_the_charge_is_taken_off(charge):
+    """acceptance: smoothing 12.10: d eps subtracted."""
     free, charged = (Best(terms(charge=c), 10_000).conclude(counts(990, 10, 0)) for c in (0.0, charge))
     assert charged.p_a_lower <= free.p_a_lower - charge * 0.999
     assert charged.p_b_upper >= free.p_b_upper
@@ -166,7 +168,42 @@ def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
     assert Target(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
 
 
+@pytest.mark.parametrize(("votes", "lost"), [((6, 5), 0), ((5, 5), 1), ((-1, 5), 0), ((5, 5), -1)])
+def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes, lost):
+    """acceptance: smoothing 12.5: multi-label refused."""
+    with pytest.raises(ValueError, match="exclude each other"):
+        Counts(draws=10, votes=votes, lost=lost)
+
+
+@given(st.lists(st.integers(0, 3_000), min_size=3, max_size=3), st.integers(0, 300))
+def test_all_stop_rules_together_do_not_contradict_each_other(votes, lost):
+    """acceptance: smoothing 12.6: on one set of counts, whatever radius is asked for, and by whichever rule."""
+    seen = Counts(draws=sum(votes) + lost + 1, votes=tuple(votes), lost=lost)
+    best = Best(terms(), 10_000).conclude(seen)
+    enclosed = Precision(terms(), 10_000, 1e9).conclude(seen)
+    targets = {r: Target(terms(), 10_000, r).conclude(seen) for r in np.linspace(0, 1, 11)}
+    proven = [r for r, each in targets.items() if each.status == "certified"]
+    refuted = [r for r, each in targets.items() if each.status == "refuted"]
+    assert max(proven, default=-1) < min(refuted, default=2)
+    assert all(r <= best.radius + 1e-9 for r in proven)
+    assert all(r > best.radius or best.class_index is None for r in refuted)
+    assert enclosed.radius == best.radius
+    assert {each.class_index for each in (*targets.values(), best, enclosed)} <= {best.class_index, None}
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
+def test_no_radius_is_above_the_ceiling_of_its_draws(draws, share, alpha):
+    """smoothing.md section 11: Phi^-1(alpha^(1/n)) is what n draws that all agree could prove, and no more is claimed."""
+    hits = round(share * draws)
+    seen = Counts(draws=draws, votes=(hits, draws - hits))
+    ceiling = max(0.0, float(-ndtri(-math.expm1(math.log(alpha) / draws)))) * (1 + 1e-12)
+    whole = terms(alpha=alpha, sigma=1.0, split=WHOLE_ON_CLASS)
+    procedures = Best(whole, draws), Fixed(whole, draws), Target(whole, draws, 1.0), Precision(whole, draws, 1.0)
+    assert max(each.conclude(seen).radius for each in procedures) <= ceiling
+
+
 def test_no_certificate_at_one_half():
+    """acceptance: smoothing 12.6: no certificate with L <= 1/2."""
     bound = LowerBound(class_index=0, complement=0.5, draws=10, alpha=0.001)
     assert certifying(bound) is None
     assert bound.radius(1.0) == 0.0
@@ -226,7 +263,9 @@ def test_shares_of_alpha_cannot_sum_to_more_than_one():
 
 
 def test_mean_draws_are_those_of_the_reference():
-    """R = sigma, z = .25: 738 draws on average at alpha .001 whole on the class, in 400 seeded runs.
+    """acceptance: smoothing 12.7
+
+    R = sigma, z = .25: 738 draws on average at alpha .001 whole on the class, in 400 seeded runs.
 
     The standard error of the mean is about 20 draws and looks come every 32 draws, half of which is lost: +16.
     """

@@ -76,7 +76,7 @@ def test_false_at_any_look_in_at_most_the_level(law, q):
 
 
 def test_the_mutant_with_the_ranks_of_a_fixed_number_of_draws_fails():
-    """claims.md 7.3 and ood.md section 5, rule 3."""
+    """acceptance: claims 7.3 and ood.md section 5, rule 3."""
     limit = binom.isf(FALSE_ALARM, 3_000, 0.05)
     assert min(false_bounds("normal", 0.5, 3_000, 0.05, LOOKS, 3, fixed_rank)) > 2 * limit
 

@@ -58,6 +58,7 @@ CASES = {
 
 
 def test_the_bytes_are_those_of_version_1():
+    """acceptance: smoothing 12.13."""
     receipt = made("off", draws=16, hits=10, max_draws=32)
     assert receipt.to_bytes().decode() == GOLDEN
     assert read(json.loads(GOLDEN)) == receipt
@@ -65,6 +66,7 @@ def test_the_bytes_are_those_of_version_1():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_was_claimed_is_claimed_again_from_the_counts_alone(case):
+    """acceptance: smoothing 12.13."""
     receipt = made(**case)
     assert [each for each in recheck(receipt) if not each.agrees] == []
     assert read(json.loads(receipt.to_bytes())) == receipt
@@ -129,6 +131,7 @@ COUNTED = {
 
 @pytest.mark.parametrize(("path", "value"), COUNTED.items())
 def test_a_count_that_was_altered_proves_something_else(path, value):
+    """acceptance: smoothing 12.13."""
     try:
         other = altered(full(), path, value)
     except ReceiptError:

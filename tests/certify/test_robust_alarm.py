@@ -137,7 +137,7 @@ def check_linear_case(runs: int) -> None:
 
 
 def test_false_alarms_in_the_linear_worst_case():
-    """ood.md 6, claims.md 7.8: about 3.9 % (budget 5.1 %) against 13.3 % for the plain median rule.
+    """ood.md 6, acceptance: claims 7.8: about 3.9 % (budget 5.1 %) against 13.3 % for the plain median rule.
 
     Averaged over calibration sets it is 3.7 against 12.7 %. With n fixed and at the greediest stop.
     """
@@ -146,7 +146,7 @@ def test_false_alarms_in_the_linear_worst_case():
 
 @pytest.mark.slow
 def test_false_alarms_in_the_linear_worst_case_long():
-    """ood.md 6, claims.md 7.8: 1e5 calibration sets and attacked inputs for each setting."""
+    """ood.md 6, acceptance: claims 7.8: 1e5 calibration sets and attacked inputs for each setting."""
     check_linear_case(100_000)
 
 

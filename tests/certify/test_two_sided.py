@@ -59,7 +59,7 @@ def test_the_table_of_the_reference(p_a, p_b, draws, one_sided, two_sided):
 
 @given(st.integers(1, 5_000), st.floats(0.5, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
-    """smoothing.md 12.8: C = 2 reduces to one-sided, at the level of the class alone."""
+    """acceptance: smoothing 12.8: C = 2 reduces to one-sided, at the level of the class alone."""
     hits = math.ceil(share * draws)
     counts, t = Counts(draws=draws, votes=(hits, draws - hits)), terms(alpha=alpha)
     one, two = anytime_bound(t, counts), at_any_time(t, counts)
@@ -87,7 +87,7 @@ def test_without_a_share_for_the_upper_bounds_the_rest_is_the_rival():
     ids=["none drawn", "tie", "lost", "votes for none"],
 )
 def test_no_certificate_where_the_leader_does_not_lead_for_certain(bound, counts):
-    """smoothing.md 12.6, two-sided: none with L_A <= p_B."""
+    """acceptance: smoothing 12.6, two-sided: none with L_A <= p_B."""
     assert bound(terms(), counts) is None
 
 
@@ -165,7 +165,7 @@ def test_the_simulated_bound_is_the_module_s():
 
 @pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS)
 def test_coverage_with_ties_at_the_top(p):
-    """smoothing.md 12.8: false in at most the budget .10, at a fixed n and at any of 12 looks.
+    """acceptance: smoothing 12.8: false in at most the budget .10, at a fixed n and at any of 12 looks.
 
     4,000 seeded runs each; limits at a false-alarm rate of 1e-6.
     """

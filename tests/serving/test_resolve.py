@@ -55,6 +55,7 @@ def test_without_certificate_and_mixture_there_is_nothing_to_certify(model):
     ],
 )
 def test_no_option_moves_the_key(model, options):
+    """acceptance: smoothing 12.12, claims 7.2."""
     assert task(model, **options)[0].keys == task(model)[0].keys
 
 
@@ -65,10 +66,12 @@ def test_a_fixed_number_of_draws_has_its_own_stream(model):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64])
 def test_one_tensor_has_one_key_whatever_carries_it(model, dtype):
+    """acceptance: claims 7.9."""
     assert task(model, ROW.astype(dtype))[0].keys == task(model)[0].keys
 
 
 def test_another_secret_pixel_or_bundle_gives_another_key(model):
+    """acceptance: smoothing 12.12."""
     other = Model(manifest=model.manifest, digest="sha256:" + "0" * 64)
     keys = {
         task(model)[0].keys,
@@ -80,12 +83,39 @@ def test_another_secret_pixel_or_bundle_gives_another_key(model):
 
 
 def test_off_grid_values_are_refused_or_moved_and_said_so(model):
+    """acceptance: smoothing 12.10."""
     with pytest.raises(InvalidInput, match=r"row 0: .*grid.*snap"):
         task(model, ROW + 0.25)
     found, notes = task(model, ROW + 0.25, snap=True)
     assert np.array_equal(found.rows, ROW)
     assert notes == [InputNote(snapped=True, snap_distance=0.5)]
     assert task(model, ROW + 5e-4)[1] == [None]
+
+
+def test_a_tolerance_reaches_the_task_where_something_is_certified(model):
+    found = task(model, certify="precision", radius_tolerance=2.0, max_draws=640)[0]
+    assert (found.mode, found.radius_tolerance, found.max_draws) == ("precision", 2.0, 640)
+    unasked = task(model, certify="precision", radius_tolerance=2.0, outputs=("ood",))[0]
+    assert (unasked.mode, unasked.radius_tolerance) == ("off", 0.0)
+    assert task(model)[0].radius_tolerance == 0.0
+
+
+def test_precision_needs_a_share_for_the_upper_bound(tmp_path):
+    alone = write_half_space(tmp_path, "class-alone", class_alone=True)
+    with pytest.raises(InvalidInput, match="no share of alpha.*certify=best"):
+        task(Model(manifest=alone.manifest, digest=alone.digest), certify="precision", radius_tolerance=2.0)
+
+
+def test_a_step_far_below_the_grid_s_may_move_the_snapped_point_by_the_whole_cell(model):
+    """acceptance: claims 7.6: the certificate is about the snapped point, and the answer says how far that lies off.
+
+    No radius around the point that was sent is offered: it would have to bear this.
+    """
+    here, there = (task(model, ROW + 0.5 + change, snap=True) for change in (-1e-9, 1e-9))
+    moved = np.linalg.norm((there[0].rows - here[0].rows).astype(float))
+    assert moved == np.sqrt(ROW.size)
+    for _, notes in (here, there):
+        assert notes[0].snap_distance == pytest.approx(0.5 * np.sqrt(ROW.size), rel=1e-6)
 
 
 REFUSED = [

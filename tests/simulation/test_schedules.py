@@ -25,7 +25,10 @@ def bundle(tmp_path_factory):
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(st.builds(Step, st.sampled_from(KINDS), st.integers(0, 300), st.integers(0, 40)), max_size=40))
 def test_any_schedule_keeps_the_invariants(bundle, steps):
-    """Small schedules, shrunk when they fail: answered once, to whoever asked, as a pure function of the draws counted."""
+    """Small schedules, shrunk when they fail: answered once, to whoever asked, as a pure function of the draws counted.
+
+    acceptance: smoothing 12.6, claims 7.4.
+    """
     run(bundle, steps)
 
 

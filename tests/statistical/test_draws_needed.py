@@ -27,7 +27,7 @@ REFERENCE = [
 
 @pytest.mark.parametrize(("ratio", "z", "information", "mean", "late"), REFERENCE)
 def test_our_draws_are_those_of_the_reference(ratio, z, information, mean, late):
-    """smoothing.md 12.7: mean draws within 5 % of section 5, at most 1.3 of Wald's floor; 1,500 seeded streams."""
+    """acceptance: smoothing 12.7: mean draws within 5 % of section 5, at most 1.3 of Wald's floor; 1,500 seeded streams."""
     m0, p = float(ndtr(ratio)), float(ndtr(ratio + z))
     assert table.information(p, m0) == pytest.approx(information, abs=0.51)
     stopped = table.rules(ratio, z)["ours"](table.streams(p, m0, 1_500, seed=4))

@@ -1,0 +1,65 @@
+"""What the specification promises, word for word."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import certify.certificate
+import certify.mixture
+import certify.ood
+
+PROTO = Path(__file__).parents[2] / "protos/certserve/v1/certserve.proto"
+
+SENTENCES = {
+    "certificate": [
+        "probability at least 1 - alpha over the server's noise key, the smoothed classifier of this bundle gives",
+        "for every grid input within `radius` (norm, caller's units) of the decoded input",
+        "This says nothing of correctness, of the base network's label, or of uncertified answers there",
+    ],
+    "refuted": [
+        "The most probable smoothed class has probability below what the target needs.",
+        "It does not mean that an attack exists.",
+    ],
+    "undecided": ["Neither was shown with these draws."],
+    "bounds": ["of the smoothed probability of `label` at the input, at every number of draws"],
+    "score interval": ["The median lies in [score_lower, score_upper] for every input within `radius`."],
+    "verdict": ["It is not semantic novelty, and not a false-alarm rate."],
+    "p_value": [
+        "If this input is exchangeable with the calibration inputs, p_value <= a has probability at most a, over"
+        " calibration and input together; not under attack, not given this calibration set."
+    ],
+    "mixture": ["`label` within `radius`, whatever the accurate network says"],
+    "alpha": [
+        "for an input chosen before its key is known; alpha is not the share of false ones among issued certificates."
+    ],
+}
+
+
+def words(text):
+    return re.sub(r"\s+", " ", re.sub(r"\n\s*//", " ", text))
+
+
+@pytest.mark.parametrize("claim", SENTENCES)
+def test_every_claim_is_in_the_specification(claim):
+    """acceptance: claims 7.12: section 6, in the comments of the .proto file, which are the reference of the wires.
+
+    That a field is absent where its condition fails is for `test_wire_parity` and `test_instances_json` to see.
+    """
+    specification = words(PROTO.read_text())
+    for sentence in SENTENCES[claim]:
+        assert sentence in specification
+
+
+@pytest.mark.parametrize(
+    ("module", "claims"),
+    [
+        (certify.certificate, ["certificate"]),
+        (certify.ood, ["score interval", "verdict", "p_value"]),
+        (certify.mixture, ["mixture"]),
+    ],
+)
+def test_every_claim_is_at_the_head_of_the_module_that_makes_it(module, claims):
+    assert all(f"**{claim}**" in module.__doc__ for claim in claims)
