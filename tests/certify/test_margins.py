@@ -191,6 +191,13 @@ def test_the_best_form_uses_what_is_known():
     assert margins.best(0.45, 0.44, 0.6) == 0.0
 
 
+@given(st.floats(0.5, 1.0))
+def test_the_needed_margin_is_rounded_up_and_nothing_at_one(weight):
+    w = Fraction(weight)
+    assert Fraction(margins.needed_margin(weight)) > (1 - w) / w or weight == 1
+    assert margins.needed_margin(1.0) == 0.0
+
+
 @pytest.mark.parametrize("weight", [0.5, 0.3])
 def test_half_a_weight_proves_nothing(weight):
     """acceptance: mixture 1.8, w <= 1/2 abstains."""
