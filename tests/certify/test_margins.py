@@ -102,7 +102,7 @@ def test_the_one_sided_form_is_rounded_down(complement, weight):
 @given(st.floats(0.0, 1.0), st.floats(0.1, 10), st.floats(0.501, 1.0))
 def test_the_lipschitz_form_is_rounded_down(margin, sigma, weight):
     m, w, s = mpmath.mpf(margin), mpmath.mpf(weight), mpmath.mpf(sigma)
-    truth = (w * m + w - 1) / (2 * w) * s * mpmath.sqrt(2 * mpmath.pi)
+    truth = (m - (1 - w) / w) / 2 * s * mpmath.sqrt(2 * mpmath.pi)
     r = margins.lipschitz(margin, margins.smoothed_constant(sigma), weight)
     assert max(truth, 0) - 1e-12 * s < r <= max(truth, 0)
 
