@@ -22,7 +22,7 @@ _HALVINGS = 60
 
 def needed_margin(weight: float) -> float:
     """`(1 - w) / w`, rounded up: what the robust part has to lead by."""
-    return math.nextafter((1 - weight) / weight, 1.0) if weight < 1 else 0.0
+    return math.nextafter((1 - weight) / weight, math.inf) if weight < 1 else 0.0
 
 
 def one_sided(complement: float, weight: float) -> float:

@@ -102,7 +102,7 @@ def test_the_one_sided_form_is_rounded_down(complement, weight):
 @given(st.floats(0.0, 1.0), st.floats(0.1, 10), st.floats(0.501, 1.0))
 def test_the_lipschitz_form_is_rounded_down(margin, sigma, weight):
     m, w, s = mpmath.mpf(margin), mpmath.mpf(weight), mpmath.mpf(sigma)
-    truth = (w * m + w - 1) / (2 * w) * s * mpmath.sqrt(2 * mpmath.pi)
+    truth = (m - (1 - w) / w) / 2 * s * mpmath.sqrt(2 * mpmath.pi)
     r = margins.lipschitz(margin, margins.smoothed_constant(sigma), weight)
     assert max(truth, 0) - 1e-12 * s < r <= max(truth, 0)
 
@@ -189,6 +189,13 @@ def test_the_best_form_uses_what_is_known():
     assert margins.best(0.4, 0.4, 0.84) == alone
     assert margins.best(0.6, 0.1, 0.9) > 0.1  # p_A below one half, but far above every other class
     assert margins.best(0.45, 0.44, 0.6) == 0.0
+
+
+@given(st.floats(0.5, 1.0))
+def test_the_needed_margin_is_rounded_up_and_nothing_at_one(weight):
+    w = Fraction(weight)
+    assert Fraction(margins.needed_margin(weight)) > (1 - w) / w or weight == 1
+    assert margins.needed_margin(1.0) == 0.0
 
 
 @pytest.mark.parametrize("weight", [0.5, 0.3])

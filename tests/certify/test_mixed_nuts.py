@@ -39,6 +39,13 @@ def test_the_map_by_hand(transform, classes):
         assert mapped == pytest.approx(by_hand(transform, row), rel=1e-12, abs=1e-14)
 
 
+def test_any_number_of_leading_axes():
+    rows, transform = np.random.default_rng(6).normal(size=(2, 3, 7)), PUBLISHED["ImageNet"]
+    mapped = transform.logits(rows)
+    assert mapped[1, 2] == pytest.approx(transform.logits(rows[1, 2]), rel=1e-12)
+    assert mapped[1] == pytest.approx(transform.logits(rows[1]), rel=1e-12)
+
+
 def test_infinite_logits_stay_numbers_and_scale_and_shift_of_logits_do_not_matter():
     rows = np.array([[np.inf, 0.0, -np.inf, 1.0]])
     assert np.isfinite(PUBLISHED["CIFAR-10"].logits(rows)).all()
@@ -67,7 +74,7 @@ def test_a_top_logit_below_the_shift_does_not():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"scale": 0.0}, {"power": -1.0}, {"shift": math.nan}, {"scale": math.inf}, {"power": math.inf}]
+    "wrong", [{"scale": 0.0}, {"power": 0.0}, {"shift": math.nan}, {"scale": math.inf}, {"power": math.inf}]
 )
 def test_a_map_out_of_its_domain_is_refused(wrong):
     with pytest.raises(ValueError, match="must be positive"):

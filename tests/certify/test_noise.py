@@ -19,9 +19,11 @@ SIGMAS = (0.7, 3.0, 63.75, 255.0)
 KEY = bytes(range(16))
 
 
-@cache
+tails_of = cache(rounded_gaussian_tails)
+
+
 def law_of(sigma):
-    return RoundedGaussian(sigma, rounded_gaussian_tails(sigma))
+    return RoundedGaussian(sigma, tails_of(sigma))
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
