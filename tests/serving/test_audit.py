@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -102,6 +103,24 @@ async def test_a_cut_answer_is_rechecked_and_drawn_again(served, bundle, mode):
     assert (receipt.procedure.stop_reason, receipt.draws < 100_000) == ("cut", True)
     assert mode != "fixed" or (answer.certificate.radius, answer.certificate.status) == (0.0, "undecided")
     assert differing(receipt, bundle, [128, 1, 1, 1]) == []
+
+
+async def test_what_overload_granted_is_in_the_receipt(bundle):
+    runtime = Wrapped(bundle)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=4_000, signer=SIGNER)
+    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    runtime.go.clear()
+    first = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=3_000))
+    await asyncio.sleep(0.1)
+    second = asyncio.ensure_future(receipt_of(gateway, certify="best", max_draws=3_000))
+    await asyncio.sleep(0.1)
+    runtime.go.set()
+    await first
+    answer, receipt = await second
+    engine.close()
+    assert (answer.granted_draws, answer.draws, answer.certificate.status) == (480, 480, "certified")
+    assert (receipt.procedure.max_draws, receipt.procedure.stop_reason) == (480, "max_draws")
+    assert differing(receipt, bundle) == []
 
 
 async def test_lost_draws_are_in_the_receipt_and_may_have_a_result_now(served, bundle):
