@@ -68,7 +68,7 @@ class _Entry:
 class Scheduler:
     """Plans batches of noisy rows, or of `base_rows` base rows, over all jobs that it was given."""
 
-    def __init__(self, base_rows: int = 2) -> None:
+    def __init__(self, base_rows: int = 1) -> None:
         self.base_rows = base_rows
         self._entries: dict[JobId, _Entry] = {}
         self._base: dict[JobId, str] = {}

@@ -39,7 +39,7 @@ class OnnxRuntime:
         self,
         bundle: Bundle,
         provider: str = "cpu",
-        base_rows: int = 2,
+        base_rows: int = 1,
         cache: Path | None = None,
     ) -> None:
         check_one_distribution()

@@ -26,7 +26,8 @@ def test_one_batch_holds_draws_of_three_requests():
 
 
 def test_base_predictions_go_oldest_first_and_share_a_batch_of_one_model():
-    scheduler = of((1, 64, 64))
+    scheduler = Scheduler(base_rows=2)
+    scheduler.add(1, "m/1", 32, 64, 64)
     assert scheduler.plan_base() == BasePlan("m/1", (1,))
     for job, model in [(2, "m/1"), (3, "n/1"), (4, "m/1"), (5, "m/1")]:
         scheduler.add(job, model, 32, 64, 64)
