@@ -6,6 +6,7 @@ A provider that is asked for and absent is refused: ONNX Runtime itself would ru
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import distributions
@@ -25,6 +26,22 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
     "tensorrt": ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "1"}),
 }
+_INSTRUCTIONS = set(
+    [
+        "avx",
+        "avx2",
+        "fma",
+        "avx512f",
+        "avx512_vnni",
+        "avx_vnni",
+        "amx_tile",
+        "amx_int8",
+        "asimddp",
+        "i8mm",
+        "bf16",
+        "sve",
+    ]
+)
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -51,8 +68,8 @@ class OnnxRuntime:
 
     @property
     def description(self) -> str:
-        """ONNX Runtime's version and the provider in use."""
-        return f"onnxruntime {onnxruntime.__version__} {self._provider}"
+        """ONNX Runtime's version, the provider in use and the device: where these are alike, so are all results."""
+        return f"onnxruntime {onnxruntime.__version__} {self._provider}, {_device(self._provider)}"
 
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
@@ -98,6 +115,18 @@ def _session(graph: bytes, provider: str, profile: dict[str, str]) -> onnxruntim
     if session.get_providers()[0] != name:
         raise _absent(name, session.get_providers()[0])
     return session
+
+
+def _device(provider: str) -> str:
+    """The instructions of the processor that decide which kernels run, or the makers' numbers of the accelerators."""
+    if provider != "CPUExecutionProvider":
+        found = [each.device for each in onnxruntime.get_ep_devices() if each.ep_name == provider]
+        return ", ".join(sorted({f"device {each.vendor_id:04x}:{each.device_id:04x}" for each in found})) or "unknown"
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        words = set()
+    return " ".join([platform.machine(), *sorted(words & _INSTRUCTIONS)])
 
 
 def _absent(wanted: str, found: str) -> ProviderError:

@@ -53,6 +53,7 @@ def test_shapes_types_and_the_description(provider, bundle):
     assert (votes.dtype, votes.shape, scores.dtype, scores.shape) == (np.int64, (128,), np.float32, (128,))
     assert (probabilities.dtype, probabilities.shape) == (np.float32, (8, len(bundle.manifest.labels)))
     assert onnxruntime.__version__ in runtime.description
+    assert not runtime.description.endswith(("unknown", ", "))
 
 
 def test_the_lattice_is_never_clipped(tmp_path):
