@@ -26,22 +26,10 @@ PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
     "tensorrt": ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "1"}),
 }
-_INSTRUCTIONS = set(
-    [
-        "avx",
-        "avx2",
-        "fma",
-        "avx512f",
-        "avx512_vnni",
-        "avx_vnni",
-        "amx_tile",
-        "amx_int8",
-        "asimddp",
-        "i8mm",
-        "bf16",
-        "sve",
-    ]
-)
+_INSTRUCTIONS = {
+    *("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "amx_int8"),
+    *("asimddp", "i8mm", "bf16", "sve"),
+}
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
