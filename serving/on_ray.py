@@ -19,7 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,22 +111,31 @@ class _Engines:
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
+        self._choosing = asyncio.Lock()
         self.ready = False
 
     async def predict(self, task: Task) -> Reply[Prediction]:
         """See `Predictor.predict`."""
-        return await self._asked(self._handle.predict, task)
+        return await self._asked(lambda task, seconds: _within(seconds, self._handle.predict.remote(task)), task)
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
-        """See `Engine.count`."""
-        return await self._asked(self._handle.count, task, draws)
+        """See `Engine.count`. Calls at once go to different replicas, as long as there are enough."""
 
-    async def _asked(self, method: DeploymentHandle[Any], task: Task, *arguments: range) -> Reply[Any]:
+        async def send(task: Task, seconds: float) -> Any:
+            async with AsyncExitStack() as held:
+                # One at a time: calls that are routed together do not see each other and mostly take the same replica.
+                async with asyncio.timeout(seconds), self._choosing:
+                    replica = await held.enter_async_context(self._handle.count.choose_replica())
+                return await _within(seconds, self._handle.dispatch(replica, task, draws))
+
+        return await self._asked(send, task)
+
+    async def _asked(self, send: Callable[[Task, float], Awaitable[Any]], task: Task) -> Reply[Any]:
         deadline = time.monotonic() + task.timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
                 # An engine answers within the deadline; the grace is for the way there and back.
-                outcome = await _within(left + 1.0, method.remote(replace(task, timeout_s=left), *arguments))
+                outcome = await send(replace(task, timeout_s=left), left + 1.0)
             except RayTaskError as error:  # a defect of ours: another replica would meet it too
                 raise Internal("an engine failed on this request; the operator's log says more") from error
             except (RayError, RayServeException, TimeoutError):
