@@ -57,7 +57,7 @@ async def _certified(engine: Engine, model: Bundle, images: np.ndarray, mode: st
     async def one(picture: np.ndarray) -> Prediction:
         async with gate:
             reply = await engine.predict(rates.task(model, picture[None], mode, draws, target_radius=model.sigma))
-        return reply.predictions[0]
+        return reply.rows[0]
 
     return await asyncio.gather(*map(one, images))
 

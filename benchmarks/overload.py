@@ -18,7 +18,7 @@ from benchmarks.networks import DEMO, bundle
 from export.bundle import Bundle
 from serving.engine import Engine, Served
 from serving.errors import Overloaded
-from serving.messages import Reply
+from serving.messages import Prediction, Reply
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
@@ -83,8 +83,8 @@ async def _flooded(model: Bundle, engine: Engine, pictures: np.ndarray, rate: fl
 
 async def _decides(model: Bundle, engine: Engine, picture: np.ndarray) -> bool:
     task = rates.task(model, picture[None], "target", MAX_DRAWS, TARGET, DEADLINE_S)
-    reply: Reply = await engine.predict(task)
-    certificate = reply.predictions[0].certificate
+    reply: Reply[Prediction] = await engine.predict(task)
+    certificate = reply.rows[0].certificate
     return certificate is not None and certificate.status != "undecided"
 
 

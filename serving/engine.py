@@ -13,7 +13,8 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from serving import metrics
 from serving.errors import CertserveError, Internal
-from serving.messages import Reply, Task
+from serving.job import Job
+from serving.messages import Prediction, Reply, Share, Task
 from serving.runtimes.noise_kernel import add_draws
 from serving.runtimes.protocol import Runtime
 from serving.scheduler import Scheduler
+from serving.shares import ShareJob
 from serving.signing import Notary, Signer
 from serving.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
 
@@ -45,7 +48,7 @@ class Served:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Reply]
+    future: asyncio.Future[Reply[Any]]
 
     def settle(self, outcome: Outcome) -> None:
         try:
@@ -92,18 +95,25 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    async def predict(self, task: Task) -> Reply:
+    async def predict(self, task: Task) -> Reply[Prediction]:
         """The answer to every row of a task. Raises `CertserveError`; when cancelled, its work leaves the engine."""
-        jobs = self._work.prepare(task)
+        return await self._done(self._work.prepare(task), task.timeout_s)
+
+    async def count(self, task: Task, draws: range) -> Reply[Share]:
+        """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
+        return await self._done(self._work.prepare(task, draws), task.timeout_s)
+
+    async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
+        runtime = self._served[jobs[0].bundle.key].runtime.description
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
         with self._lock:
-            number = self._work.admit(jobs, task.timeout_s, time.monotonic(), self._draws_per_second())
+            number = self._work.admit(jobs, timeout_s, time.monotonic(), self._draws_per_second())
             self._waiting[number] = waiting
             self._wake_base.notify()
             if self._work.scheduler.draws_wait:
                 self._wake.notify_all()
         try:
-            return await waiting.future
+            return replace(await waiting.future, runtime=runtime)
         finally:
             with self._lock:
                 self._waiting.pop(number, None)

@@ -9,14 +9,14 @@ from typing import Protocol
 from serving import metrics
 from serving.config import Limits
 from serving.errors import NotFound
-from serving.messages import Answer, Model, ModelIdentity, PredictRequest, Reply, Task
+from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.resolve import resolve
 
 
 class Predictor(Protocol):
     """Whoever answers tasks: the engine in this process, or its replicas behind Ray."""
 
-    async def predict(self, task: Task) -> Reply:
+    async def predict(self, task: Task) -> Reply[Prediction]:
         """The answer; raises `CertserveError`. When cancelled, the work is given up."""
         ...
 
@@ -66,7 +66,7 @@ class Gateway:
         model = self.model(request.model, request.version)
         task, notes = resolve(request, model, self.limits, self._secret)
         reply = await self._predictor.predict(task)
-        rows = tuple(replace(row, input=note) for row, note in zip(reply.predictions, notes, strict=True))
+        rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))
         answer = Answer(
             model=ModelIdentity(name=task.model, version=task.version, digest=model.digest),
             labels=model.manifest.labels,

@@ -7,6 +7,7 @@ counted. A slice without a result is counted against every claim.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from serving.record import Counted, mixture_weight, receipt
 from serving.signing import Notary
 
 _Anytime = Target | Best | Precision
-_ENOUGH = 256
+ENOUGH = 256
 """Under overload nobody is given fewer draws than these, in which most inputs are decided."""
 
 
@@ -30,7 +31,7 @@ class SliceResult:
     """Votes and scores of the draws of one slice; both None if it was lost."""
 
     rows: int
-    votes: NDArray[np.int64] | None
+    votes: NDArray[np.integer[Any]] | None
     scores: NDArray[np.float32] | None
 
 
@@ -39,6 +40,9 @@ class Job:
 
     With a `notary` its answer carries a signed receipt.
     """
+
+    first = 0
+    """The index of its first draw."""
 
     def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
@@ -57,11 +61,6 @@ class Job:
         self._granted: int | None = None
 
     @property
-    def model(self) -> str:
-        """The key of the bundle that answers."""
-        return self.bundle.key
-
-    @property
     def max_draws(self) -> int:
         """How many draws this job may be given: none but those of the OOD score where `certify` is off."""
         if self._procedure:
@@ -72,7 +71,7 @@ class Job:
     @property
     def least_draws(self) -> int:
         """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
-        return min(self.max_draws, _ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws
+        return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws
 
     def shorten(self, draws: int) -> None:
         """Allow no more than `draws` draws, in whole slices, but `least_draws`; the answer says if that is fewer."""
@@ -128,7 +127,7 @@ class Job:
     def _counts(self) -> Counts:
         return Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
 
-    def prediction(self) -> Prediction:
+    def answer(self) -> Prediction:
         """The answer from what was counted so far: complete, or the best that is proven."""
         if self._base is None:
             raise ValueError("there is no answer before the base prediction")

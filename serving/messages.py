@@ -2,14 +2,14 @@
 
 PredictRequest   wire -> gateway     what a client asked, unresolved
 Task             gateway -> engine   frozen and complete: defaults resolved, keys fixed; this crosses Ray
-Reply            engine -> gateway   one Prediction a row, and what the work cost
+Reply            engine -> gateway   one Prediction a row (or one Share, of a range of draws), and what the work cost
 Prediction       ... -> wire         one row's answer, with its claims
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,12 +133,35 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reply:
-    """The rows of one task, in order, and the seconds they waited and ran."""
+class Share:
+    """What one engine counted of a row's range of draws: from its start on, in index order, as far as it came.
 
-    predictions: tuple[Prediction, ...]
+    `votes` (n,) unsigned integers and `scores` (n,) float32, one a draw; in the slices that begin at the indices `lost`
+    they mean nothing. `base` are the base probabilities, None unless the range begins at 0. `granted` is what overload left
+    of the range, None where it took nothing.
+    """
+
+    votes: NDArray[np.unsignedinteger]
+    scores: NDArray[np.float32]
+    lost: frozenset[int]
+    base: NDArray[np.float32] | None
+    granted: int | None
+
+
+Row = TypeVar("Row", Prediction, Share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reply(Generic[Row]):
+    """The rows of one task, in order, the seconds they waited and ran, and what ran them.
+
+    Draws of two runtimes are never counted together.
+    """
+
+    rows: tuple[Row, ...]
     queue_s: float
     compute_s: float
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,8 +2,9 @@
 
 The only module that imports ray. HTTP comes in by Serve's ingress in HAProxy and throughput mode; gRPC by a grpc.aio
 server of each gateway's own, on a port that the gateways of one host share. A frozen `Task` crosses to an engine and a
-`Reply`, or an error as a value, comes back: Ray would wrap an exception in a text with its traceback. A replica that
-dies loses nothing: draws are keyed, so the task is sent again until its deadline.
+`Reply`, or an error as a value, comes back: Ray would wrap an exception in a text with its traceback. A large certificate is
+dealt out by ranges of draws. A replica that dies loses nothing: draws are keyed, so what it was sent is sent again until its
+deadline.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ from export.bundle import load_repository
 from serving import metrics
 from serving.assembly import build_engine, models
 from serving.config import Settings
+from serving.dealer import Dealer
 from serving.errors import CertserveError, Internal, Unavailable
 from serving.gateway import Gateway
-from serving.messages import Reply, Task
+from serving.messages import Prediction, Reply, Share, Task
 from serving.secret import read_secret, secret_file
 from serving.wire.grpc_server import build_server
 from serving.wire.http_server import build_app
@@ -57,12 +59,13 @@ class EngineReplica:
         metrics.serve(settings.host, settings.metrics_port)
         self._engine = build_engine(load_repository(settings.models), settings)
 
-    async def predict(self, task: Task) -> Reply | CertserveError:
+    async def predict(self, task: Task) -> Reply[Prediction] | CertserveError:
         """The answer, or the refusal as a value."""
-        try:
-            return await self._engine.predict(task)
-        except CertserveError as error:
-            return error
+        return await _as_value(self._engine.predict(task))
+
+    async def count(self, task: Task, draws: range) -> Reply[Share] | CertserveError:
+        """The shares of these draws, or the refusal as a value."""
+        return await _as_value(self._engine.count(task, draws))
 
     async def ready(self) -> bool:
         """Answers once the models are proven: the constructor returns no sooner."""
@@ -90,7 +93,8 @@ class GatewayReplica:
         settings = self._settings
         bundles = await asyncio.to_thread(load_repository, settings.models)
         secret = read_secret(secret_file(settings.noise_secret_file))
-        gateway = Gateway(models(bundles), self._engines, secret, settings.limits, lambda: self._engines.ready)
+        dealer = Dealer(self._engines, {bundle.key: bundle for bundle in bundles}, settings.engines)
+        gateway = Gateway(models(bundles), dealer, secret, settings.limits, lambda: self._engines.ready)
         self._probing = asyncio.create_task(self._engines.probe())
         self._grpc, _ = build_server(gateway, f"{settings.host}:{settings.grpc_port}")
         await self._grpc.start()
@@ -103,19 +107,35 @@ class GatewayReplica:
 
 
 class _Engines:
-    """Sends tasks to engine replicas, and again to another when one dies, until the deadline."""
+    """Sends tasks, or ranges of their draws, to engine replicas, and again to another when one dies, until the deadline."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
+        self._choosing = asyncio.Lock()
         self.ready = False
 
-    async def predict(self, task: Task) -> Reply:
+    async def predict(self, task: Task) -> Reply[Prediction]:
         """See `Predictor.predict`."""
+        return await self._asked(lambda task, seconds: _within(seconds, self._handle.predict.remote(task)), task)
+
+    async def count(self, task: Task, draws: range) -> Reply[Share]:
+        """See `Engine.count`. Calls at once go to different replicas, as long as there are enough."""
+
+        async def send(task: Task, seconds: float) -> Any:
+            async with AsyncExitStack() as held:
+                # One at a time: calls that are routed together do not see each other and mostly take the same replica.
+                async with asyncio.timeout(seconds), self._choosing:
+                    replica = await held.enter_async_context(self._handle.count.choose_replica())
+                return await _within(seconds, self._handle.dispatch(replica, task, draws))
+
+        return await self._asked(send, task)
+
+    async def _asked(self, send: Callable[[Task, float], Awaitable[Any]], task: Task) -> Reply[Any]:
         deadline = time.monotonic() + task.timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
                 # An engine answers within the deadline; the grace is for the way there and back.
-                outcome = await _within(left + 1.0, self._handle.predict.remote(replace(task, timeout_s=left)))
+                outcome = await send(replace(task, timeout_s=left), left + 1.0)
             except RayTaskError as error:  # a defect of ours: another replica would meet it too
                 raise Internal("an engine failed on this request; the operator's log says more") from error
             except (RayError, RayServeException, TimeoutError):
@@ -135,6 +155,13 @@ class _Engines:
             except Exception:
                 self.ready = False
             await asyncio.sleep(_PROBE_S)
+
+
+async def _as_value(answering: Awaitable[Reply[Any]]) -> Reply[Any] | CertserveError:
+    try:
+        return await answering
+    except CertserveError as error:
+        return error
 
 
 async def _within(seconds: float, response: Any) -> Any:

@@ -50,7 +50,7 @@ class _Entry:
     max_draws: int
     least: int
     remaining: int
-    next_start: int = 0
+    next_start: int
     again: list[Slice] = field(default_factory=list)
     in_flight: int = 0
     waited: int = 0
@@ -73,16 +73,28 @@ class Scheduler:
         self._entries: dict[JobId, _Entry] = {}
         self._base: dict[JobId, str] = {}
 
-    def add(self, job: JobId, model: str, batch_rows: int, max_draws: int, expected: int, least: int = 0) -> None:
-        """A new job: one base prediction and up to `max_draws` draws, `expected` by forecast, `least` not to be denied.
+    def add(
+        self,
+        job: JobId,
+        model: str,
+        batch_rows: int,
+        max_draws: int,
+        expected: int,
+        least: int = 0,
+        first: int = 0,
+        base: bool = True,
+    ) -> None:
+        """A new job: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast, `least` not to be
+        denied.
 
         Its model runs `batch_rows` rows at a time, which must be whole slices.
         """
         if batch_rows % SLICE or batch_rows < SLICE:
             raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
-        self._base[job] = model
-        if max_draws:
-            self._entries[job] = _Entry(model, batch_rows, max_draws, least, expected)
+        if base:
+            self._base[job] = model
+        if max_draws > first:
+            self._entries[job] = _Entry(model, batch_rows, max_draws, least, expected, first)
 
     def update(self, job: JobId, expected: int) -> None:
         """A new forecast of the draws that a job still needs."""

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.job import Job, SliceResult
-from serving.messages import Prediction, Reply, Task
+from serving.messages import Prediction, Reply, Share, Task
 from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice
+from serving.shares import ShareJob
 from serving.signing import Notary
 
 RequestId = int
-Outcome = Reply | CertserveError
+Outcome = Reply[Any] | CertserveError
 _log = logging.getLogger("certserve.engine")
 _ATTEMPTS = 2
 _BASE = -1
@@ -50,14 +52,14 @@ class NoisyBatch:
 class _Request:
     deadline: float
     arrived: float
-    answers: list[Prediction | None]
+    answers: list[Prediction | Share | None]
     started: float | None = None
     jobs: set[JobId] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
 class _Live:
-    job: Job
+    job: Job | ShareJob
     request: RequestId
     row: int
     failures: dict[int, int] = field(default_factory=dict)
@@ -89,11 +91,16 @@ class Workload:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def prepare(self, task: Task) -> list[Job]:
-        """The jobs of a task, one a row. Raises `NotFound` or `NotOffered`. It touches nothing that is in flight."""
+    def prepare(self, task: Task, draws: range | None = None) -> Sequence[Job | ShareJob]:
+        """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`.
+
+        It touches nothing that is in flight.
+        """
         bundle = self._bundles.get(f"{task.model}/{task.version}")
         if bundle is None:
             raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
+        if draws is not None:
+            return [ShareJob(bundle, task, row, draws) for row in range(len(task.rows))]
         notary = self._notaries.get(bundle.key) if task.receipt else None
         if task.receipt and notary is None:
             raise NotOffered(
@@ -102,7 +109,7 @@ class Workload:
             )
         return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
 
-    def admit(self, jobs: Sequence[Job], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
+    def admit(self, jobs: Sequence[Job | ShareJob], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
         """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
 
         `draws_per_second` is what the device makes; infinite while that is not known.
@@ -116,11 +123,22 @@ class Workload:
             identity = next(self._numbers)
             self._live[identity] = _Live(job, number, row)
             request.jobs.add(identity)
-            rows = job.bundle.manifest.batch_rows
-            self.scheduler.add(identity, job.model, rows, job.max_draws, job.expected_remaining(), job.least_draws)
+            self._schedule(identity, job)
         return number
 
-    def _make_room(self, jobs: Sequence[Job], timeout_s: float, draws_per_second: float) -> None:
+    def _schedule(self, identity: JobId, job: Job | ShareJob) -> None:
+        self.scheduler.add(
+            identity,
+            job.bundle.key,
+            job.bundle.manifest.batch_rows,
+            job.max_draws,
+            job.expected_remaining(),
+            job.least_draws,
+            first=job.first,
+            base=not job.has_base,
+        )
+
+    def _make_room(self, jobs: Sequence[Job | ShareJob], timeout_s: float, draws_per_second: float) -> None:
         """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside all
         that is owed, so that they fall smoothly. It is refused where even the least that everybody needs is more than
         that; a lone one never is.
@@ -240,7 +258,7 @@ class Workload:
     def _finish(self, identity: JobId, now: float) -> None:
         live = self._live[identity]
         try:
-            answer = live.job.prediction()
+            answer = live.job.answer()
         except Exception:
             _log.exception("an answer could not be composed")
             self._fail(live.request, Internal("an answer could not be composed; the operator's log says more"))
@@ -269,10 +287,10 @@ def _failed(live: _Live, what: int) -> int:
     return live.failures[what]
 
 
-def _reply(request: _Request, now: float) -> Reply:
+def _reply(request: _Request, now: float) -> Reply[Any]:
     started = now if request.started is None else request.started
-    answers = tuple(answer for answer in request.answers if answer is not None)
-    return Reply(predictions=answers, queue_s=started - request.arrived, compute_s=now - started)
+    rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
+    return Reply(rows=rows, queue_s=started - request.arrived, compute_s=now - started)
 
 
 def _stopping() -> Unavailable:

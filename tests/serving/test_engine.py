@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from serving.messages import Model, Options, PredictRequest
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
 from tests.half_space import write_half_space
+from tests.serving.wrapped import Wrapped
 
 SECRET = b"s" * 32
 
@@ -22,38 +21,6 @@ SECRET = b"s" * 32
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"))
-
-
-class Wrapped:
-    """A runtime around the real one that can be held, broken, and that remembers its batches."""
-
-    description = "wrapped"
-
-    def __init__(self, bundle):
-        self._real = OnnxRuntime(bundle)
-        self.go, self.go_base = threading.Event(), threading.Event()
-        self.go.set()
-        self.go_base.set()
-        self.fail_noisy = self.fail_base = 0
-        self.pause = 0.0
-        self.spoil = lambda votes, scores: (votes, scores)
-        self.batches = []
-
-    def base(self, lattice):
-        assert self.go_base.wait(20)
-        if self.fail_base:
-            self.fail_base -= 1
-            raise RuntimeError("device lost")
-        return self._real.base(lattice)
-
-    def noisy(self, lattice):
-        assert self.go.wait(20)
-        time.sleep(self.pause)
-        self.batches.append(lattice)
-        if self.fail_noisy:
-            self.fail_noisy -= 1
-            raise RuntimeError("device lost")
-        return self.spoil(*self._real.noisy(lattice))
 
 
 @pytest.fixture

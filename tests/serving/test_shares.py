@@ -1,0 +1,203 @@
+"""A stream of draws counted in any shares is answered as if it had been counted in one."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certify.procedures import SLICE
+from serving.job import Job, SliceResult
+from serving.messages import PARTS, Reply, Task
+from serving.shares import WORTH, MixedRuntimes, ShareJob, merge, split
+from tests.half_space import write_half_space
+
+BASE = np.array([0.25, 0.75], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"))
+
+
+def task_of(mode="best", max_draws=10_000, **changes):
+    task = Task(
+        model="half-space",
+        version="1",
+        rows=np.array([[150, 1, 2, 3]], dtype=np.int32),
+        keys=(b"k" * 16,),
+        mode=mode,
+        target_radius=8.0,
+        radius_tolerance=4.0 if mode == "precision" else 0.0,
+        max_draws=max_draws,
+        alpha=0.01,
+        timeout_s=1.0,
+        parts=frozenset(PARTS),
+    )
+    return replace(task, **changes)
+
+
+@given(st.integers(1, 200_000), st.integers(1, 40), st.sampled_from(["best", "fixed"]))
+def test_every_draw_is_counted_by_one_engine_in_whole_slices(max_draws, engines, mode):
+    ranges = split(task_of(mode, max_draws), engines)
+    assert list(itertools.chain(*ranges)) == list(range(max_draws))
+    assert all(draws.start % SLICE == 0 for draws in ranges)
+    assert len(ranges) == max(1, min(engines, max_draws // WORTH))
+    assert max(map(len, ranges)) - min(map(len, ranges)) <= 2 * SLICE
+
+
+@pytest.mark.parametrize(
+    "task",
+    [task_of(mode) for mode in ("target", "precision", "off")]
+    + [task_of(receipt=True), task_of(max_draws=2 * WORTH - 1)],
+    ids=["target", "precision", "off", "receipt", "few"],
+)
+def test_what_stops_early_is_signed_or_is_small_stays_whole(task):
+    assert split(task, 8) == (range(task.max_draws),)
+
+
+class Stream:
+    """Votes and scores of every draw: misses are rare or frequent, some scores are no numbers, some slices are lost."""
+
+    def __init__(self, seed, draws, lost):
+        rng = np.random.default_rng(seed)
+        self.draws, self.lost = draws, lost
+        self.votes = (rng.random(draws) > rng.choice([0.0, 0.02, 0.4])).astype(np.int64) + (rng.random(draws) > 0.99)
+        self.scores = rng.normal(160, 8, draws).astype(np.float32)
+        self.scores[rng.random(draws) > 0.999] = np.nan
+
+    def slices(self, draws):
+        for start in range(draws.start, draws.stop, SLICE):
+            stop = min(start + SLICE, self.draws)
+            gone = start // SLICE in self.lost
+            yield (
+                start,
+                SliceResult(
+                    stop - start, None if gone else self.votes[start:stop], None if gone else self.scores[start:stop]
+                ),
+            )
+
+
+def counted_by_one(bundle, task, stream, draws):
+    job = Job(bundle, task, 0)
+    job.receive_base(BASE)
+    for start, result in stream.slices(range(draws)):
+        job.receive(start, result)
+    return job.answer()
+
+
+def counted_in_shares(bundle, task, stream, ranges, stops, shuffled):
+    """Each range by an engine that stops at an index of its own, its slices in any order; replies cross processes."""
+    replies = []
+    for draws, stop in zip(ranges, stops, strict=True):
+        job = ShareJob(bundle, task, 0, draws)
+        if not job.has_base:
+            job.receive_base(BASE)
+        slices = list(stream.slices(range(draws.start, min(draws.stop, stop))))
+        shuffled.shuffle(slices)
+        for start, result in slices:
+            job.receive(start, result)
+        assert job.done == (stop >= draws.stop)
+        replies.append(Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, runtime="r"))
+    return merge(bundle, task, ranges, pickle.loads(pickle.dumps(replies))).rows[0]
+
+
+def ranges_of(draws, cuts):
+    edges = [0, *sorted({cut * SLICE for cut in cuts if cut * SLICE < draws}), draws]
+    return [range(*pair) for pair in itertools.pairwise(edges)]
+
+
+def claims(answer):
+    """All that an answer holds, exactly."""
+    return (
+        *(answer.certificate, answer.ood, answer.mixture, answer.class_index, answer.probabilities.tobytes()),
+        *(answer.draws, answer.lost_draws, answer.granted_draws, answer.alpha, answer.alpha_split, answer.receipt),
+    )
+
+
+streams = st.builds(
+    Stream, st.integers(0, 2**32 - 1), st.integers(1, 900), st.frozensets(st.integers(0, 28), max_size=2)
+)
+cuts = st.lists(st.integers(1, 28), max_size=4)
+modes = st.sampled_from(["best", "fixed", "target", "precision"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(streams, modes, cuts, st.randoms(use_true_random=False))
+def test_any_shares_give_the_answer_of_one_engine(bundle, stream, mode, cuts, shuffled):
+    task, ranges = task_of(mode, stream.draws), ranges_of(stream.draws, cuts)
+    stops = [draws.stop for draws in ranges]
+    whole = counted_by_one(bundle, task, stream, stream.draws)
+    assert claims(counted_in_shares(bundle, task, stream, ranges, stops, shuffled)) == claims(whole)
+
+
+@settings(deadline=None, max_examples=150)
+@given(streams, modes, cuts, st.lists(st.integers(0, 28), min_size=5, max_size=5), st.randoms(use_true_random=False))
+def test_a_gap_ends_what_is_counted(bundle, stream, mode, cuts, stopped, shuffled):
+    task, ranges = task_of(mode, stream.draws), ranges_of(stream.draws, cuts)
+    stops = [max(draws.start, stop * SLICE) for draws, stop in zip(ranges, stopped, strict=False)]
+    gaps = [stop for draws, stop in zip(ranges, stops, strict=True) if stop < draws.stop]
+    prefix = counted_by_one(bundle, task, stream, min(gaps, default=stream.draws))
+    assert claims(counted_in_shares(bundle, task, stream, ranges, stops, shuffled)) == claims(prefix)
+
+
+def test_fixed_claims_nothing_with_a_gap_and_best_concludes_on_the_prefix(bundle):
+    stream, shuffled = Stream(0, 2_000, frozenset()), random.Random(0)
+    stream.votes[:] = 1
+    ranges = [range(0, 992), range(992, 2_000)]
+    for stops, counted, fixed in [((960, 2_000), 960, False), ((992, 992), 992, False), ((992, 2_000), 2_000, True)]:
+        for mode in ("best", "fixed"):
+            answer = counted_in_shares(bundle, task_of(mode, 2_000), stream, ranges, stops, shuffled)
+            assert answer.draws == counted
+            assert (answer.certificate.bound is not None) == (mode == "best" or fixed)
+
+
+@pytest.mark.parametrize("share", [0, 1, 2])
+def test_overload_of_one_engine_leaves_what_it_would_have_left_of_the_whole(bundle, share):
+    stream, task = Stream(3, 3_000, frozenset()), task_of("best", 3_000)
+    ranges = [range(0, 992), range(992, 2_016), range(2_016, 3_000)]
+    jobs = [ShareJob(bundle, task, 0, draws) for draws in ranges]
+    jobs[0].receive_base(BASE)
+    jobs[share].shorten(500)
+    for job in jobs:
+        for start, result in stream.slices(range(job.first, job.max_draws)):
+            job.receive(start, result)
+    replies = [Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, runtime="r") for job in jobs]
+    left = Job(bundle, task, 0)
+    left.receive_base(BASE)
+    left.shorten(ranges[share].start + 480)
+    for start, result in stream.slices(range(3_000)):
+        left.receive(start, result)
+    (answer,) = merge(bundle, task, ranges, replies).rows
+    assert claims(answer) == claims(left.answer())
+    assert answer.draws == answer.granted_draws == ranges[share].start + 480
+
+
+def test_overload_never_shortens_a_number_fixed_beforehand(bundle):
+    job = ShareJob(bundle, task_of("fixed"), 0, range(4_992, 10_000))
+    job.shorten(256)
+    assert (job.least_draws, job.max_draws, job.answer().granted) == (5_008, 10_000, None)
+    best = ShareJob(bundle, task_of("best"), 0, range(4_992, 10_000))
+    best.shorten(-7)
+    assert (best.least_draws, best.max_draws, best.answer().granted) == (256, 4_992 + 256, 256)
+
+
+def test_draws_of_two_runtimes_are_not_counted_together(bundle):
+    task, ranges = task_of("best", 64), [range(0, 32), range(32, 64)]
+    shares = [ShareJob(bundle, task, 0, draws).answer() for draws in ranges]
+    replies = [
+        Reply(rows=(each,), queue_s=0.0, compute_s=0.0, runtime=name) for each, name in zip(shares, "ab", strict=True)
+    ]
+    with pytest.raises(MixedRuntimes, match="by a and by b"):
+        merge(bundle, task, ranges, replies)
+
+
+def test_votes_are_as_small_as_the_classes_allow(bundle):
+    share = ShareJob(bundle, task_of(), 0, range(0, 64)).answer()
+    assert (share.votes.dtype, share.scores.dtype) == (np.uint8, np.float32)
