@@ -15,11 +15,9 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +32,10 @@ from export.bundle import load_repository
 from serving import metrics
 from serving.assembly import build_engine, models
 from serving.config import Settings
-from serving.errors import CertserveError, Internal, Unavailable
+from serving.errors import CertserveError, Internal
 from serving.gateway import Gateway
 from serving.messages import Reply, Task
+from serving.retry import Lost, Resending
 from serving.secret import read_secret, secret_file
 from serving.wire.grpc_server import build_server
 from serving.wire.http_server import build_app
@@ -45,7 +44,6 @@ APPLICATION = "certserve"
 _DRAIN_S = 5.0
 # Ray replaces 127.0.0.1 by the address of the network; Linux has all of 127.0.0.0/8.
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-_RETRY_PAUSE_S = 0.2
 _PROBE_S = 1.0
 _OBJECT_STORE_BYTES = 256 * 2**20
 
@@ -90,7 +88,8 @@ class GatewayReplica:
         settings = self._settings
         bundles = await asyncio.to_thread(load_repository, settings.models)
         secret = read_secret(secret_file(settings.noise_secret_file))
-        gateway = Gateway(models(bundles), self._engines, secret, settings.limits, lambda: self._engines.ready)
+        predictor = Resending(self._engines.send)
+        gateway = Gateway(models(bundles), predictor, secret, settings.limits, lambda: self._engines.ready)
         self._probing = asyncio.create_task(self._engines.probe())
         self._grpc, _ = build_server(gateway, f"{settings.host}:{settings.grpc_port}")
         await self._grpc.start()
@@ -103,49 +102,37 @@ class GatewayReplica:
 
 
 class _Engines:
-    """Sends tasks to engine replicas, and again to another when one dies, until the deadline."""
+    """The engine replicas as Ray reaches them."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
         self.ready = False
 
-    async def predict(self, task: Task) -> Reply:
-        """See `Predictor.predict`."""
-        deadline = time.monotonic() + task.timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                # An engine answers within the deadline; the grace is for the way there and back.
-                outcome = await _within(left + 1.0, self._handle.predict.remote(replace(task, timeout_s=left)))
-            except RayTaskError as error:  # a defect of ours: another replica would meet it too
-                raise Internal("an engine failed on this request; the operator's log says more") from error
-            except (RayError, RayServeException, TimeoutError):
-                outcome = None
-            if isinstance(outcome, Reply):
-                return outcome
-            if isinstance(outcome, CertserveError) and not isinstance(outcome, Unavailable):
-                raise outcome
-            await asyncio.sleep(_RETRY_PAUSE_S)  # the replica died or is stopping: another will answer
-        raise Unavailable("no engine answered before the deadline; try again", retry_after_s=2)
+    async def send(self, task: Task) -> Reply | CertserveError:
+        """See `serving.retry.Send`."""
+        try:
+            outcome: Reply | CertserveError = await _response(self._handle.predict.remote(task))
+        except RayTaskError as error:  # a defect of ours: another replica would meet it too
+            raise Internal("an engine failed on this request; the operator's log says more") from error
+        except (RayError, RayServeException) as error:
+            raise Lost from error
+        return outcome
 
     async def probe(self) -> None:
         """Keep `ready` true to the facts."""
         while True:
             try:
-                self.ready = bool(await _within(5 * _PROBE_S, self._handle.ready.remote()))
+                self.ready = bool(await asyncio.wait_for(_response(self._handle.ready.remote()), 5 * _PROBE_S))
             except Exception:
                 self.ready = False
             await asyncio.sleep(_PROBE_S)
 
 
-async def _within(seconds: float, response: Any) -> Any:
-    """The value of a Serve response; it is cancelled, engine and all, if the caller is or the time is over."""
-
-    async def value() -> Any:
-        return await response
-
+async def _response(response: Any) -> Any:
+    """The value of a Serve response; it is cancelled, engine and all, if whoever waits for it is."""
     try:
-        return await asyncio.wait_for(value(), seconds)
-    except (asyncio.CancelledError, TimeoutError):
+        return await response
+    except asyncio.CancelledError:
         response.cancel()
         raise
 
