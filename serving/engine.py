@@ -3,6 +3,9 @@
 A worker takes a batch from the workload, draws the noise of its slices, runs the graph and hands the results back.
 Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
 outside of it.
+
+A device may fail: its batch is drawn again. Or it may hang: nobody can know that, so nothing is drawn again, but a thread
+that never touches a device keeps the deadlines, and answers come from what was counted. The engine is unhealthy then.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +39,7 @@ _log = logging.getLogger("certserve.engine")
 
 _MEMORY = 0.98  # of earlier batches, in the rate of the device
 _KNOWN_S = 0.05  # of work, before which that rate is not known
+_HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,12 +90,16 @@ class Engine:
         self._waiting: dict[RequestId, _Waiting] = {}
         self._lock = threading.Lock()
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
         self._closed = False
         self._drawn, self._busy = 0.0, 0.0
+        self._at_work: dict[int, float] = {}
+        self._workers = threads
         # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
+        turns = [*[self._turn] * threads, partial(self._turn, base_only=True), self._keep_deadlines]
         self._threads = [
-            threading.Thread(target=self._run, args=(place == threads,), name=f"engine-{place}", daemon=True)
-            for place in range(threads + 1)
+            threading.Thread(target=self._run, args=(turn,), name=f"engine-{place}", daemon=True)
+            for place, turn in enumerate(turns)
         ]
         for thread in self._threads:
             thread.start()
@@ -110,6 +119,8 @@ class Engine:
             number = self._work.admit(jobs, timeout_s, time.monotonic(), self._draws_per_second())
             self._waiting[number] = waiting
             self._wake_base.notify()
+            if time.monotonic() + timeout_s < self._alarm:
+                self._wake_clock.notify()
             if self._work.scheduler.draws_wait:
                 self._wake.notify_all()
         try:
@@ -120,8 +131,10 @@ class Engine:
                 self._work.cancel(number)
 
     def healthy(self) -> bool:
-        """Whether every worker is alive."""
-        return not self._closed and all(thread.is_alive() for thread in self._threads)
+        """Whether every thread is alive, and none is long in one batch."""
+        with self._lock:
+            hung = time.monotonic() - min(self._at_work.values(), default=math.inf) > _HUNG_S
+        return not self._closed and not hung and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
@@ -131,29 +144,33 @@ class Engine:
             self._tell()
             self._wake.notify_all()
             self._wake_base.notify()
+            self._wake_clock.notify()
         for thread in self._threads:
             thread.join(timeout=10)
 
     def _draws_per_second(self) -> float:
         known = self._busy > _KNOWN_S
-        return self._drawn / self._busy * (len(self._threads) - 1) if known else math.inf
+        return self._drawn / self._busy * self._workers if known else math.inf
 
-    def _run(self, base_only: bool) -> None:
+    def _run(self, turn: Callable[[], None]) -> None:
         while not self._closed:
             try:
-                self._turn(base_only)
+                turn()
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
-                _log.exception("a worker of the engine failed; what was in flight is refused")
+                _log.exception("a thread of the engine failed; what was in flight is refused")
                 with self._lock:
                     self._work.abort(Internal("the engine failed; the operator's log says more"))
                     self._tell()
 
-    def _turn(self, base_only: bool) -> None:
+    def _turn(self, base_only: bool = False) -> None:
         batch = self._next(base_only)
         if batch is None:
             return
-        started = time.monotonic()
-        drawn = self._run_base(batch) if isinstance(batch, BaseBatch) else self._run_noisy(batch)
+        started = self._at_work[threading.get_ident()] = time.monotonic()
+        try:
+            drawn = self._run_base(batch) if isinstance(batch, BaseBatch) else self._run_noisy(batch)
+        finally:
+            del self._at_work[threading.get_ident()]
         spent = time.monotonic() - started
         metrics.DEVICE_SECONDS.inc(spent)
         with self._lock:
@@ -172,9 +189,16 @@ class Engine:
                     if base_only and self._work.scheduler.base_waits:
                         self._wake.notify()  # more than one thread can do: whoever has no draws may help
                     return batch
-                deadline = self._work.next_deadline()
-                wake.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                wake.wait()
             return None
+
+    def _keep_deadlines(self) -> None:
+        with self._lock:
+            self._work.expire(time.monotonic())
+            self._tell()
+            self._alarm = self._work.next_deadline()
+            if not self._closed:
+                self._wake_clock.wait(max(0.0, min(self._alarm - time.monotonic(), threading.TIMEOUT_MAX)))
 
     def _tell(self) -> None:
         for number, outcome in self._work.take_outcomes():

@@ -16,11 +16,10 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,10 @@ from serving import metrics
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.dealer import Dealer
-from serving.errors import CertserveError, Internal, Unavailable
+from serving.errors import CertserveError, Internal
 from serving.gateway import Gateway
 from serving.messages import Prediction, Reply, Share, Task
+from serving.retry import Lost, Resending
 from serving.secret import read_secret, secret_file
 from serving.wire.grpc_server import build_server
 from serving.wire.http_server import build_app
@@ -47,7 +47,6 @@ APPLICATION = "certserve"
 _DRAIN_S = 5.0
 # Ray replaces 127.0.0.1 by the address of the network; Linux has all of 127.0.0.0/8.
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-_RETRY_PAUSE_S = 0.2
 _PROBE_S = 1.0
 _OBJECT_STORE_BYTES = 256 * 2**20
 
@@ -107,7 +106,7 @@ class GatewayReplica:
 
 
 class _Engines:
-    """Sends tasks, or ranges of their draws, to engine replicas, and again to another when one dies, until the deadline."""
+    """The engine replicas as Ray reaches them; what one that dies was sent is sent to another."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
@@ -116,42 +115,30 @@ class _Engines:
 
     async def predict(self, task: Task) -> Reply[Prediction]:
         """See `Predictor.predict`."""
-        return await self._asked(lambda task, seconds: _within(seconds, self._handle.predict.remote(task)), task)
+        return await Resending(self._send).predict(task)
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """See `Engine.count`. Calls at once go to different replicas, as long as there are enough."""
+        return await Resending(partial(self._send_share, draws)).predict(task)
 
-        async def send(task: Task, seconds: float) -> Any:
-            async with AsyncExitStack() as held:
-                # One at a time: calls that are routed together do not see each other and mostly take the same replica.
-                async with asyncio.timeout(seconds), self._choosing:
-                    replica = await held.enter_async_context(self._handle.count.choose_replica())
-                return await _within(seconds, self._handle.dispatch(replica, task, draws))
+    async def _send(self, task: Task) -> Reply[Any] | CertserveError:
+        outcome: Reply[Any] | CertserveError = await _outcome(_response(self._handle.predict.remote(task)))
+        return outcome
 
-        return await self._asked(send, task)
-
-    async def _asked(self, send: Callable[[Task, float], Awaitable[Any]], task: Task) -> Reply[Any]:
-        deadline = time.monotonic() + task.timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                # An engine answers within the deadline; the grace is for the way there and back.
-                outcome = await send(replace(task, timeout_s=left), left + 1.0)
-            except RayTaskError as error:  # a defect of ours: another replica would meet it too
-                raise Internal("an engine failed on this request; the operator's log says more") from error
-            except (RayError, RayServeException, TimeoutError):
-                outcome = None
-            if isinstance(outcome, Reply):
-                return outcome
-            if isinstance(outcome, CertserveError) and not isinstance(outcome, Unavailable):
-                raise outcome
-            await asyncio.sleep(_RETRY_PAUSE_S)  # the replica died or is stopping: another will answer
-        raise Unavailable("no engine answered before the deadline; try again", retry_after_s=2)
+    async def _send_share(self, draws: range, task: Task) -> Reply[Any] | CertserveError:
+        async with AsyncExitStack() as held:
+            # One at a time: calls that are routed together do not see each other and mostly take the same replica.
+            async with self._choosing:
+                replica = await _outcome(held.enter_async_context(self._handle.count.choose_replica()))
+            outcome: Reply[Any] | CertserveError
+            outcome = await _outcome(_response(self._handle.dispatch(replica, task, draws)))
+            return outcome
 
     async def probe(self) -> None:
         """Keep `ready` true to the facts."""
         while True:
             try:
-                self.ready = bool(await _within(5 * _PROBE_S, self._handle.ready.remote()))
+                self.ready = bool(await asyncio.wait_for(_response(self._handle.ready.remote()), 5 * _PROBE_S))
             except Exception:
                 self.ready = False
             await asyncio.sleep(_PROBE_S)
@@ -164,15 +151,21 @@ async def _as_value(answering: Awaitable[Reply[Any]]) -> Reply[Any] | CertserveE
         return error
 
 
-async def _within(seconds: float, response: Any) -> Any:
-    """The value of a Serve response; it is cancelled, engine and all, if the caller is or the time is over."""
-
-    async def value() -> Any:
-        return await response
-
+async def _outcome(calling: Awaitable[Any]) -> Any:
+    """What a call of a replica comes to; raises `Lost` where that died or could not be reached."""
     try:
-        return await asyncio.wait_for(value(), seconds)
-    except (asyncio.CancelledError, TimeoutError):
+        return await calling
+    except RayTaskError as error:  # a defect of ours: another replica would meet it too
+        raise Internal("an engine failed on this request; the operator's log says more") from error
+    except (RayError, RayServeException) as error:
+        raise Lost from error
+
+
+async def _response(response: Any) -> Any:
+    """The value of a Serve response; it is cancelled, engine and all, if whoever waits for it is."""
+    try:
+        return await response
+    except asyncio.CancelledError:
         response.cancel()
         raise
 

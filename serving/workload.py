@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,17 +179,17 @@ class Workload:
         taken, self._outcomes = self._outcomes, []
         return taken
 
-    def next_deadline(self) -> float | None:
-        """When `next_batch` has to be called at the latest, if anything is in flight."""
-        return min((request.deadline for request in self._requests.values()), default=None)
+    def next_deadline(self) -> float:
+        """When `expire` has to be called; infinite where nothing is in flight."""
+        return min((request.deadline for request in self._requests.values()), default=math.inf)
 
     def next_batch(self, now: float, base_only: bool = False) -> BaseBatch | NoisyBatch | None:
-        """What to run next; what has expired leaves first, with the best that is proven.
+        """What to run next; what has expired leaves first.
 
         A worker that runs base predictions only keeps them from waiting for a noisy batch to end; the others take them
         where no draws wait.
         """
-        self._expire(now)
+        self.expire(now)
         plan = self.scheduler.plan_base() if base_only else self.scheduler.plan_noisy() or self.scheduler.plan_base()
         if plan is None:
             return None
@@ -201,7 +202,8 @@ class Workload:
         sources = zip(plan.slices, (live.job for live in lives), strict=True)
         return NoisyBatch(plan, tuple((part, job.lattice, job.key) for part, job in sources))
 
-    def _expire(self, now: float) -> None:
+    def expire(self, now: float) -> None:
+        """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
         for number in [number for number, request in self._requests.items() if request.deadline <= now]:
             jobs = list(self._requests[number].jobs)
             if all(self._live[job].job.has_base for job in jobs):

@@ -114,6 +114,23 @@ async def test_a_deadline_before_the_base_pass_is_an_error(served):
     assert [row.class_index for row in (await first).predictions] == [1] * 2
 
 
+async def test_a_device_that_hangs_delays_no_answer_and_is_known(served, monkeypatch):
+    """No thread that touches the device comes back; deadlines are kept, by draws that were counted or by an error."""
+    gateway, engine, runtime = served
+    runtime.go.clear()
+    cut = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1], deadline_ms=400))
+    await asyncio.sleep(0.2)
+    runtime.go_base.clear()
+    late = [asyncio.ensure_future(ask(gateway, [150, 1, 1, row], deadline_ms=200)) for row in range(4)]
+    found = await asyncio.wait_for(asyncio.gather(*late, return_exceptions=True), 10)
+    assert [type(each) for each in found] == [DeadlinePassed] * 4
+    (row,) = (await asyncio.wait_for(cut, 10)).predictions
+    assert (row.draws, row.lost_draws, row.certificate.status) == (0, 0, "undecided")
+    assert engine.healthy()
+    monkeypatch.setattr("serving.engine._HUNG_S", 0.1)
+    assert not engine.healthy()
+
+
 async def test_a_plain_prediction_does_not_wait_for_noisy_batches(served):
     gateway, _, runtime = served
     runtime.go.clear()
