@@ -74,7 +74,7 @@ class Job:
         return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws
 
     def shorten(self, draws: int) -> None:
-        """Allow no more than `draws` draws, in whole slices, but `least_draws`; the answer says if that is fewer."""
+        """Allow no more than `draws` draws, in whole slices, but `least_draws`; an answer that this ends says so."""
         allowed = max(self.least_draws, draws // SLICE * SLICE)
         if isinstance(self._procedure, _Anytime) and allowed < self._procedure.max_draws:
             self._granted = allowed
@@ -146,7 +146,7 @@ class Job:
             alpha_split=self._terms.split,
             draws=self._draws,
             lost_draws=self._lost,
-            granted_draws=self._granted,
+            granted_draws=None if self._granted is None or self._draws < self._granted else self._granted,
             receipt=self._receipt(counted),
         )
 

@@ -115,7 +115,7 @@ class Prediction:
     `certificate` and `mixture` are None where `certify` is off or they were not asked for; `ood` where it was not asked
     for, the model has no such head, or too few draws were made. `alpha_split` is the split in force. `receipt` is the JSON
     document of the signed receipt, where it was asked for. `granted_draws` is what overload left of `max_draws`, None
-    where it took nothing.
+    where that did not end the draws.
     """
 
     class_index: int

@@ -140,11 +140,11 @@ class Workload:
         )
 
     def _make_room(self, jobs: Sequence[Job | ShareJob], timeout_s: float, draws_per_second: float) -> None:
-        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside all
-        that is owed, so that they fall smoothly. It is refused where even the least that everybody needs is more than
-        that; a lone one never is.
+        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside the
+        least that everybody else needs, so that they fall smoothly. It is refused where that does not leave its own least;
+        a lone one never is.
         """
-        if not (pending := self.scheduler.owed):
+        if not self.scheduler.owed:
             return
         least, before = sum(job.least_draws for job in jobs), self.scheduler.owed_at_least
         can = min(float(self._max_pending), draws_per_second * timeout_s)
@@ -155,7 +155,7 @@ class Workload:
                 retry_after_s=min(60.0, max(1.0, (before + least - can) / max(draws_per_second, 1.0))),
             )
         for job in jobs:
-            job.shorten(int(can - pending) // (2 * len(jobs)))
+            job.shorten(int(can - before) // (2 * len(jobs)))
 
     def cancel(self, number: RequestId) -> None:
         """Whoever asked has gone: its work leaves, and it gets no outcome."""

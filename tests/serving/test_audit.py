@@ -118,8 +118,8 @@ async def test_what_overload_granted_is_in_the_receipt(bundle):
     await first
     answer, receipt = await second
     engine.close()
-    assert (answer.granted_draws, answer.draws, answer.certificate.status) == (480, 480, "certified")
-    assert (receipt.procedure.max_draws, receipt.procedure.stop_reason) == (480, "max_draws")
+    assert (answer.granted_draws, answer.draws, answer.certificate.status) == (1_856, 1_856, "certified")
+    assert (receipt.procedure.max_draws, receipt.procedure.stop_reason) == (1_856, "max_draws")
     assert differing(receipt, bundle) == []
 
 

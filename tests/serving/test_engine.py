@@ -242,7 +242,7 @@ async def test_overload_is_refused_with_a_hint(served):
     answers = [(await task).predictions[0] for task in many if not task.done() or not task.exception()]
     granted = [row.granted_draws or 5_000 for row in answers]
     assert granted == sorted(granted, reverse=True)
-    assert granted[:3] == [5_000, 2_496, 1_248]
+    assert granted[:3] == [5_000, 4_864, 4_736]
     assert granted[-1] == 256
     assert [row.draws for row in answers] == granted
 
