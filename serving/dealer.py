@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from export.bundle import Bundle
+from serving.errors import Unavailable
 from serving.messages import Prediction, Reply, Share, Task
 from serving.shares import MixedRuntimes, merge, split
 
@@ -45,16 +47,26 @@ class Dealer:
         replies = await self._counted(task, ranges)
         bundle = self._bundles[f"{task.model}/{task.version}"]
         try:
-            return await asyncio.to_thread(merge, bundle, task, ranges, replies)
+            return await asyncio.to_thread(merge, bundle, task, ranges[: len(replies)], replies)
         except MixedRuntimes as error:
             _log.warning("no certificate is split from now on: %s", error)
             self._number = 1
         return await self._engines.predict(replace(task, timeout_s=deadline - time.monotonic()))
 
     async def _counted(self, task: Task, ranges: tuple[range, ...]) -> list[Reply[Share]]:
+        """What came of the ranges, up to the first that no engine answered in time."""
         try:
             async with asyncio.TaskGroup() as group:
-                counting = [group.create_task(self._engines.count(task, draws)) for draws in ranges]
+                counting = [group.create_task(self._in_time(task, draws)) for draws in ranges]
         except ExceptionGroup as failed:  # the first to fail ends the others, and is the answer
             raise failed.exceptions[0] from None
-        return [each.result() for each in counting]
+        replies = (each.result() for each in counting)
+        return [reply for reply in itertools.takewhile(lambda reply: reply is not None, replies) if reply]
+
+    async def _in_time(self, task: Task, draws: range) -> Reply[Share] | None:
+        try:
+            return await self._engines.count(task, draws)
+        except Unavailable:
+            if draws.start == 0:  # without the base prediction there is no answer
+                raise
+            return None

@@ -10,7 +10,7 @@ import pytest
 from serving.config import Limits
 from serving.dealer import Dealer
 from serving.engine import Engine, Served
-from serving.errors import Overloaded
+from serving.errors import Overloaded, Unavailable
 from serving.gateway import Gateway
 from serving.messages import Model, Options, PredictRequest
 from serving.scheduler import Scheduler
@@ -106,6 +106,21 @@ async def test_a_deadline_in_the_second_range_leaves_the_first(two, bundle):
     assert (fixed.draws, fixed.certificate.status) == (4_992, "undecided")
     alone = await ask(two.engines[0], bundle, ROWS[:1], certify="best", max_draws=4_992)
     assert claims([best]) == claims(alone)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+async def test_a_range_that_no_engine_answers_ends_what_is_counted(two, bundle, gone):
+    async def unreachable(task, draws):
+        raise Unavailable("gone", retry_after_s=2)
+
+    two.engines[gone].count = unreachable
+    asking = ask(Dealer(two, {bundle.key: bundle}, 2), bundle, ROWS[:1], **LARGE[1])
+    if gone == 0:
+        with pytest.raises(Unavailable, match="gone"):
+            await asking
+        return
+    alone = await ask(two.engines[0], bundle, ROWS[:1], certify="best", max_draws=4_992)
+    assert claims(await asking) == claims(alone)
 
 
 async def test_engines_of_two_runtimes_answer_whole_tasks(two, bundle):
