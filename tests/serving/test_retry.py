@@ -97,6 +97,25 @@ def test_a_cancelled_request_is_given_up_at_the_replica():
     assert given_up == [1.0]
 
 
+def test_a_request_cancelled_as_its_replica_stops_is_not_sent_again():
+    sent = []
+
+    async def send(each):
+        sent.append(each)
+        await asyncio.sleep(1.0)
+        return Unavailable("stopping")
+
+    async def main():
+        asking = asyncio.create_task(Resending(send).predict(task()))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_at(1.0, asking.cancel)
+        (found,) = await asyncio.gather(asking, return_exceptions=True)
+        return found, asyncio.get_running_loop().time()
+
+    found, now = run_virtually(main())
+    assert (type(found), now, len(sent)) == (asyncio.CancelledError, 1.0, 1)
+
+
 def test_the_virtual_loop_says_when_nobody_can_go_on():
     async def forever():
         await asyncio.get_running_loop().create_future()
