@@ -48,6 +48,7 @@ class Resending:
 
     async def _once(self, task: Task) -> Reply[Any] | CertserveError | None:
         try:
-            return await asyncio.wait_for(self._send(task), task.timeout_s + GRACE_S)
+            async with asyncio.timeout(task.timeout_s + GRACE_S):  # wait_for may swallow a cancellation and go on
+                return await self._send(task)
         except (Lost, TimeoutError):
             return None

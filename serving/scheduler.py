@@ -61,8 +61,9 @@ class _Entry:
     def wants(self) -> bool:
         return self.available() and (bool(self.again) or self.in_flight * SLICE < self.remaining)
 
-    def priority(self) -> int:
-        return self.remaining - self.waited
+    def priority(self) -> tuple[bool, int]:
+        """What only waits for its results must not choose the model of a batch, or one that hangs starves the others."""
+        return not self.wants(), self.remaining - self.waited
 
 
 class Scheduler:

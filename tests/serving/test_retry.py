@@ -97,6 +97,30 @@ def test_a_cancelled_request_is_given_up_at_the_replica():
     assert given_up == [1.0]
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_request_cancelled_as_its_replica_stops_is_not_sent_again(turns):
+    """Whatever turn of the loop it comes in: `asyncio.wait_for` of Python 3.11 would swallow it in one of them."""
+    sent = []
+
+    async def send(each):
+        sent.append(each)
+        await asyncio.sleep(1.0)
+        return Unavailable("stopping")
+
+    async def main():
+        asking = asyncio.create_task(Resending(send).predict(task()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(1.0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        (found,) = await asyncio.gather(asking, return_exceptions=True)
+        return found, asyncio.get_running_loop().time()
+
+    found, now = run_virtually(main())
+    assert (type(found), now, len(sent)) == (asyncio.CancelledError, 1.0, 1)
+
+
 def test_the_virtual_loop_says_when_nobody_can_go_on():
     async def forever():
         await asyncio.get_running_loop().create_future()

@@ -75,6 +75,18 @@ def test_nothing_starves_under_a_flow_of_shorter_jobs():
     assert job <= 10_000 // 32 + 1
 
 
+def test_a_batch_that_does_not_come_back_starves_no_other_model():
+    """Job 1 has all that it is expected to need in flight; its model has other work, job 3 is of another model."""
+    scheduler = of((1, 10_000, 32))
+    assert [part.job for part in scheduler.plan_noisy().slices] == [1]
+    scheduler.add(3, "n/1", 32, 64, 64)
+    for job in range(4, 100):
+        scheduler.add(job, "m/1", 32, 32, 32)
+        if scheduler.plan_noisy().model == "n/1":
+            break
+    assert job <= 64 // 32 + 4
+
+
 @pytest.mark.parametrize("rows", [0, 16, 100])
 def test_a_batch_must_hold_whole_slices(rows):
     with pytest.raises(ValueError, match="whole slices"):

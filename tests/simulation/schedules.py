@@ -1,207 +1,237 @@
-"""Random schedules of the workload on a virtual clock and a virtual device, with an exact model.
+"""Random schedules of the server on a virtual clock: gateway, sending again, replicas with virtual devices, an exact model.
 
-A schedule is a list of small numbers, so that hypothesis shrinks a failing one. The device is the half-space in numpy on the
-keyed noise; it may be slow, fail, and finish batches in any order. What is checked holds at every step.
+A schedule is a list of small numbers, so that hypothesis shrinks a failing one. Gateway, `Resending`, workload, scheduler
+and procedures are those that are served; clients, network, threads and devices are virtual.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from certify.noise import derive_key
-from certify.procedures import SLICE
-from serving.errors import CertserveError, DeadlinePassed, Internal, Overloaded
-from serving.job import Job, SliceResult
-from serving.messages import PARTS, Reply, Task
-from serving.scheduler import Scheduler
-from serving.workload import BaseBatch, Workload
+from serving.config import Limits
+from serving.errors import CertserveError
+from serving.gateway import Gateway
+from serving.messages import Answer, Model, Options, PredictRequest, Task
+from serving.retry import Resending
+from serving.signing import Notary
 from tests.half_space import CUT
+from tests.simulation.device import Device
+from tests.simulation.invariants import check
+from tests.simulation.replica import Replica
+from tests.virtual_loop import Stuck, run_virtually
 
-BATCH_S = 0.01
+KINDS = ("arrive",) * 30 + ("cancel",) * 4 + ("fail", "slow") * 3 + ("lose", "freeze", "stop", "die")
+ALPHA = 0.05
+BOUNDARY = 18.5
+"""Steps to the half-space whose target is claimed falsely most often in few draws."""
+WIRE_S = 0.002
+RESTART_S = 1.0
+HEALTH_S = 10.0
+"""Until a frozen process is missed."""
+HUNG_S = 60.0
+"""Until an engine is replaced whose batch never comes back."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What happens next: `kind` arrive, run, finish, fail or cancel; `pick` says which one; `pause` in milliseconds."""
+    """What happens after `pause` milliseconds: something of `KINDS`; `pick` says which one, or how much."""
 
     kind: str
     pick: int
     pause: int
 
 
-@dataclass
+@dataclass(eq=False)
+class Asked:
+    """A request, and what came of it."""
+
+    request: PredictRequest
+    arrived: float
+    task: Task | None = None
+    cancelled: bool = False
+    frozen: bool = False
+    answers: list[tuple[float, Answer | CertserveError]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
 class World:
-    """One device's workload, everything that was asked of it, and what came of it."""
+    """A gateway, replicas behind it, everything that was asked of them, and which invariants broke."""
 
-    bundle: object
-    workload: Workload
-    now: float = 0.0
-    running: list = field(default_factory=list)
-    asked: dict = field(default_factory=dict)
-    cancelled: set = field(default_factory=set)
-    outcomes: dict = field(default_factory=dict)
-    refused: list = field(default_factory=list)
+    bundles: list
+    secret: bytes
+    device: Device
+    asked: list[Asked] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    receipts: list = field(default_factory=list)
 
-    def take(self, step: Step) -> None:
-        self.now += step.pause / 1000
-        {
-            "arrive": self.arrive,
-            "run": self.run,
-            "finish": lambda pick: self.finish(pick, fail=False),
-            "fail": lambda pick: self.finish(pick, fail=True),
-            "cancel": self.cancel,
-        }[step.kind](step.pick)
-        self.collect()
+    def breaks(self, name: str, what: str) -> None:
+        self.broken.setdefault(name, what)
 
-    def arrive(self, pick: int) -> None:
-        task = task_number(self.bundle, pick)
-        draws = (
-            range(pick // 7 % 2 * SLICE, task.max_draws) if pick % 7 == 0 and task.mode in ("best", "fixed") else None
-        )
+    async def run(self, steps, replicas: int) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._current: dict[asyncio.Task, Asked] = {}
+        self._turn = 0
+        self._replicas = [self._start() for _ in range(replicas)]
+        models = [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in self.bundles]
+        self._sending = Resending(self._send)
+        self._gateway = Gateway(models, self, self.secret, Limits(max_draws=1_000))
+        for step in steps:
+            await asyncio.sleep(step.pause / 1_000)
+            getattr(self, f"_{step.kind}")(step.pick)
+        await asyncio.gather(*self._current, return_exceptions=True)
+        await asyncio.sleep(0)
+        if any(replica.left_over() for replica in self._replicas):
+            self.breaks("answered_once", "something is in flight that nobody waits for")
+
+    async def predict(self, task: Task):
+        """The gateway's predictor: it notes the task that a request became."""
+        self._current[asyncio.current_task()].task = task
+        return await self._sending.predict(task)
+
+    async def _send(self, task: Task):
+        await asyncio.sleep(WIRE_S)
+        self._turn += 1
+        replica = self._replicas[self._turn % len(self._replicas)]
+        self._current_asked(task).frozen |= replica.frozen
+        outcome = await replica.predict(task)
+        await asyncio.sleep(WIRE_S)
+        return outcome
+
+    def _current_asked(self, task: Task) -> Asked:
+        return next(asked for asked in reversed(self.asked) if asked.task and asked.task.keys is task.keys)
+
+    async def _client(self, asked: Asked) -> None:
         try:
-            jobs = self.workload.prepare(task, draws)
-            number = self.workload.admit(jobs, task.timeout_s, self.now, 1_000.0)
-        except Overloaded as error:
-            self.refused.append(error.retry_after_s)
-            return
-        self.asked[number] = (task, draws)
+            answer = await self._gateway.predict(asked.request)
+        except CertserveError as error:
+            answer = error
+        asked.answers.append((self._clock(), answer))
 
-    def run(self, pick: int) -> None:
-        if (
-            len(self.running) < 2
-            and (batch := self.workload.next_batch(self.now, base_only=bool(pick % 2))) is not None
-        ):
-            self.running.append(batch)
+    def _start(self) -> Replica:
+        notaries = {bundle.key: Notary(signer=_Clerk(self.receipts), runtime="virtual") for bundle in self.bundles}
+        return Replica(self.bundles, self.device, notaries, self.breaks, self._hung)
 
-    def finish(self, pick: int, fail: bool) -> None:
-        if not self.running:
-            return
-        batch = self.running.pop(pick % len(self.running))
-        self.now += BATCH_S
-        if isinstance(batch, BaseBatch):
-            found = None if fail else np.stack([base(lattice) for lattice in batch.lattices])
-            self.workload.deliver_base(batch, found, self.now)
-        else:
-            found = None if fail else device(self.bundle, batch)
-            self.workload.deliver_noisy(batch, found, self.now)
+    def _hung(self, replica: Replica) -> None:
+        asyncio.get_running_loop().call_later(HUNG_S, self._replace, replica)
 
-    def cancel(self, pick: int) -> None:
-        waiting = [number for number in self.asked if number not in self.outcomes and number not in self.cancelled]
+    def _arrive(self, pick: int) -> None:
+        asked = Asked(request_number(pick), self._clock())
+        self.asked.append(asked)
+        self._current[asyncio.ensure_future(self._client(asked))] = asked
+
+    def _cancel(self, pick: int) -> None:
+        waiting = [(task, asked) for task, asked in self._current.items() if not task.done()]
         if waiting:
-            number = waiting[pick % len(waiting)]
-            self.cancelled.add(number)
-            self.workload.cancel(number)
+            task, asked = waiting[pick % len(waiting)]
+            asked.cancelled = True
+            task.cancel()
 
-    def collect(self) -> None:
-        for number, outcome in self.workload.take_outcomes():
-            assert number in self.asked, "an answer to nobody"
-            assert number not in self.outcomes, "answered twice"
-            assert number not in self.cancelled, "answered after it was cancelled"
-            self.outcomes[number] = outcome
-            self.check(number, outcome)
+    def _replica(self, pick: int) -> Replica:
+        return self._replicas[pick % len(self._replicas)]
 
-    def check(self, number: int, outcome) -> None:
-        task, draws = self.asked[number]
-        if isinstance(outcome, CertserveError):
-            assert isinstance(outcome, (DeadlinePassed, Internal))
-            return
-        assert isinstance(outcome, Reply)
-        assert len(outcome.rows) == len(task.rows)
-        if draws is not None:
-            for row, share in enumerate(outcome.rows):
-                check_share(self.bundle, task, row, draws, share)
-            return
-        for row, prediction in enumerate(outcome.rows):
-            if prediction.lost_draws == 0:
-                assert essence(prediction) == essence(alone(self.bundle, task, row, prediction.draws))
+    def _fail(self, pick: int) -> None:
+        self._replica(pick).fates.extend([("fail", 1)] * (1 + pick // 8 % 3))
 
-    def drain(self) -> None:
-        """Let everything finish: nothing may be left over, and nothing waits longer than its deadline and a batch."""
-        for turn in range(10_000):
-            if not len(self.workload) and not self.running:
-                return
-            self.run(turn)
-            self.finish(0, fail=False)
-            self.now += 0.001
-            self.collect()
-        raise AssertionError("the workload never came to an end")
+    def _slow(self, pick: int) -> None:
+        self._replica(pick).fates.extend([("slow", 1 + pick % 50)] * 3)
 
+    def _lose(self, pick: int) -> None:
+        self._replica(pick).fates.append(("lose", 1))
 
-def task_number(bundle, pick: int) -> Task:
-    """One of some hundred requests: modes, rows near the half-space's boundary, deadlines short and long."""
-    modes = ("target", "best", "precision", "fixed", "off")
-    mode = modes[pick % 5]
-    first = CUT + (pick // 5) % 60 - 30
-    rows = np.array([[first, pick % 7, row, 0] for row in range(1 + pick % 3)], dtype=np.int32)
-    draws = (64, 200, 1_000)[pick // 8 % 3]
-    digest = bytes.fromhex(bundle.digest.removeprefix("sha256:"))
-    fixed = draws if mode == "fixed" else None
-    return Task(
-        model="half-space",
-        version="1",
-        rows=rows,
-        keys=tuple(derive_key(b"k" * 32, digest, row, fixed) for row in rows),
-        mode=mode,
-        target_radius=8.0,
-        radius_tolerance=8.0 if mode == "precision" else 0.0,
-        max_draws=draws,
-        alpha=0.01,
-        timeout_s=(0.05, 0.5, 60.0)[pick // 16 % 3],
-        parts=frozenset(PARTS),
-    )
+    def _freeze(self, pick: int) -> None:
+        """The process answers nothing any more, until its health check is missed."""
+        replica = self._replica(pick)
+        replica.frozen = True
+        for asked in self.asked:
+            asked.frozen |= not asked.answers
+        asyncio.get_running_loop().call_later(HEALTH_S, self._replace, replica)
+
+    def _stop(self, pick: int) -> None:
+        replica = self._replica(pick)
+        if replica.serving:
+            replica.stop()
+            self._again_later(replica)
+
+    def _die(self, pick: int) -> None:
+        self._replace(self._replica(pick))
+
+    def _replace(self, replica: Replica) -> None:
+        if replica.serving:
+            replica.kill()
+            self._again_later(replica)
+
+    def _again_later(self, replica: Replica) -> None:
+        place = self._replicas.index(replica)
+        asyncio.get_running_loop().call_later(RESTART_S, self._restart, place)
+
+    def _restart(self, place: int) -> None:
+        self._replicas[place] = self._start()
 
 
-def base(lattice: np.ndarray) -> np.ndarray:
-    share = 1 / (1 + np.exp(0.05 * (CUT - float(lattice[0]))))
-    return np.array([1 - share, share], dtype=np.float32)
+@dataclass(frozen=True)
+class _Clerk:
+    """Signs nothing: keeps each receipt, which says exactly what was counted, and gives its number for it."""
+
+    kept: list
+
+    def sign(self, receipt):
+        self.kept.append(receipt)
+        return self
+
+    def to_text(self) -> str:
+        return str(len(self.kept) - 1)
 
 
-def device(bundle, batch):
-    """Votes and scores of a batch by the exact model."""
-    columns = []
-    for part, lattice, key in batch.sources:
-        noise = bundle.noise.sample(key, part.start, part.start + part.rows, lattice.size)
-        columns.append(noise[:, 0].astype(np.int64) + lattice[0])
-    first = np.concatenate(columns)
-    return (first > CUT).astype(np.int64), first.astype(np.float32)
+def simulate(bundles, steps, secret: bytes = b"s" * 32, replicas: int = 2) -> World:
+    """The world after a schedule, every request answered, and the invariants that broke on the way."""
+    world = World(bundles, secret, Device(bundles[0]))
+    try:
+        run_virtually(world.run(steps, replicas))
+    except Stuck:
+        world.breaks("answered_once", "somebody waits for an answer that cannot come")
+    check(world)
+    return world
 
 
-def alone(bundle, task: Task, row: int, draws: int):
-    """The answer to one row from its first `draws` draws, counted in order with nothing else in the world."""
-    job = Job(bundle, task, row)
-    job.receive_base(base(task.rows[row]))
-    for start in range(0, draws, SLICE):
-        rows = min(SLICE, draws - start)
-        job.receive(start, SliceResult(rows, *exact(bundle, task, row, start, start + rows)))
-    return job.answer()
+def seeded(bundles, seed: int) -> World:
+    """A schedule of 5 to 14 steps over one to three replicas, under a secret of its own."""
+    chance = random.Random(seed)
+    steps = [
+        Step(chance.choice(KINDS), chance.randrange(4_096), chance.choice((0, 0, 1, 10, 50)))
+        for _ in range(chance.randrange(5, 15))
+    ]
+    return simulate(bundles, steps, seed.to_bytes(32, "big"), 1 + seed % 3)
 
 
-def check_share(bundle, task: Task, row: int, draws: range, share) -> None:
-    """A prefix of its range in whole slices, each as the exact model draws it or marked as lost."""
-    counted = len(share.votes)
-    votes, scores = exact(bundle, task, row, draws.start, draws.stop)
-    kept = np.array([index - index % SLICE not in share.lost for index in draws[:counted]], dtype=bool)
-    np.testing.assert_array_equal(share.votes[kept], votes[:counted][kept])
-    np.testing.assert_array_equal(share.scores[kept], scores[:counted][kept])
-    assert counted % SLICE == 0 or counted == len(draws)
-    assert share.granted is None or (task.mode == "best" and counted <= share.granted < len(draws))
-    assert (share.base is None) == (draws.start > 0)
+def request_number(pick: int) -> PredictRequest:
+    """One of some thousand requests: half of them at the boundary of their target, the others in every mode."""
+    if pick % 2:
+        first, model = CUT + 0.5 + BOUNDARY * (1 if pick % 4 == 1 else -1), "class-alone"
+        options = Options(certify="target", target_radius=BOUNDARY + 1e-6, max_draws=64)
+    else:
+        first, model = CUT + pick // 2 % 60 - 30, "half-space"
+        options = _options(pick)
+    rows = np.array([[first, pick % 256, pick // 256, row] for row in range(1 + pick % 3 // 2)], dtype=np.float64)
+    snapped = pick % 16 == 2
+    deadline_ms = (50, 500, 5_000)[pick // 16 % 3]
+    asked = replace(options, alpha=ALPHA, deadline_ms=deadline_ms, receipt=options.outputs is None, snap=snapped)
+    return PredictRequest(model=model, version=None, inputs=rows + (0.25 if snapped else 0.0), options=asked)
 
 
-def exact(bundle, task: Task, row: int, start: int, stop: int):
-    """Votes and scores of the draws `[start, stop)` by the exact model."""
-    noise = bundle.noise.sample(task.keys[row], start, stop, task.rows[row].size)[:, 0]
-    first = noise.astype(np.int64) + task.rows[row][0]
-    return (first > CUT).astype(np.int64), first.astype(np.float32)
-
-
-def essence(prediction):
-    """All that an answer claims."""
-    return (prediction.certificate, prediction.ood, prediction.mixture, prediction.draws, prediction.class_index)
-
-
-def fresh(bundle) -> World:
-    workload = Workload({bundle.key: bundle}, Scheduler(base_rows=2), max_pending_draws=6_000)
-    return World(bundle, workload)
+def _options(pick: int) -> Options:
+    draws = (64, 200, 640)[pick // 8 % 3]
+    match pick // 2 % 6:
+        case 0:
+            return Options(certify="fixed", draws=1_000)
+        case 1:
+            return Options(certify="precision", radius_tolerance=20.0, max_draws=96)
+        case 2:
+            return Options(certify="off", outputs=("probabilities",))
+        case 3 | 4:
+            return Options(certify="best", max_draws=draws)
+        case _:
+            return Options(certify="target", target_radius=8.0, max_draws=draws)

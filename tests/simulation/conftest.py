@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+
+from certify import anytime
+from export.bundle import load_repository
+from tests.half_space import write_half_space
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    write_half_space(models)
+    write_half_space(models, "class-alone", class_alone=True)
+    return models
+
+
+@pytest.fixture(scope="package")
+def bundles(folder):
+    return bundles_of(folder)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _remembered():
+    with pytest.MonkeyPatch.context() as patch:
+        remember_bounds(patch.setattr)
+        yield
+
+
+def remember_bounds(put=setattr):
+    """Bounds are pure functions of a few numbers, most of which come again in a simulation: each is computed once."""
+    for name in ("chosen_exceeds", "chosen_lower_complement", "upper"):
+        put(anytime, name, lru_cache(maxsize=2**18)(getattr(anytime, name)))
+
+
+def bundles_of(folder):
+    """The half-space, and the same without a score, whose alpha is the class's alone."""
+    return sorted(load_repository(folder), key=lambda bundle: bundle.key, reverse=True)

@@ -1,0 +1,90 @@
+"""A virtual device that runs the half-space exactly, and what is true of its inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certify.procedures import SLICE
+from serving.job import Job, SliceResult
+from tests.half_space import CUT, THRESHOLD, probability_above, true_radius
+
+MAX_DRAWS = 1_024
+
+
+class Device:
+    """Draws of a key are made once, by the definition of the noise, and remembered."""
+
+    def __init__(self, bundle) -> None:
+        self._noise = bundle.noise
+        self._streams: dict[bytes, np.ndarray] = {}
+
+    def column(self, key: bytes, lattice: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """The first coordinate of `X + Z`, which is all that the half-space looks at."""
+        if key not in self._streams:
+            self._streams[key] = self._noise.sample(key, 0, MAX_DRAWS, lattice.size)[:, 0].astype(np.int64)
+        return self._streams[key][start:stop] + int(lattice[0])
+
+    def noisy(self, batch) -> tuple[np.ndarray, np.ndarray]:
+        """Votes and scores of a batch."""
+        parts = [self.column(key, lattice, s.start, s.start + s.rows) for s, lattice, key in batch.sources]
+        first = np.concatenate(parts)
+        return (first > CUT).astype(np.int64), first.astype(np.float32)
+
+    def votes(self, key: bytes, lattice: np.ndarray, draws: int) -> tuple[int, int]:
+        """How the first draws fall, counted once and without any of the server's code."""
+        above = int(np.sum(self.column(key, lattice, 0, draws) > CUT))
+        return draws - above, above
+
+    def alone(self, bundle, task, row: int, draws: int):
+        """The answer to one row from its first draws, counted in order with nothing else in the world."""
+        job = Job(bundle, task, row)
+        job.receive_base(base(task.rows[row]))
+        for start in range(0, draws, SLICE):
+            first = self.column(task.keys[row], task.rows[row], start, min(start + SLICE, draws))
+            job.receive(start, SliceResult(len(first), (first > CUT).astype(np.int64), first.astype(np.float32)))
+        return job.answer()
+
+
+def base(lattice: np.ndarray) -> np.ndarray:
+    """The base network's probabilities."""
+    share = 1 / (1 + np.exp(0.05 * (CUT - float(lattice[0]))))
+    return np.array([1 - share, share], dtype=np.float32)
+
+
+def essence(prediction):
+    """All that an answer claims."""
+    return (prediction.certificate, prediction.ood, prediction.mixture, prediction.draws, prediction.class_index)
+
+
+def some_claim_is_false(lattice: np.ndarray, prediction) -> bool:
+    """Of the class, its radius and its bounds, the refutation, and the bounds and the verdict of the score."""
+    return _certificate_is_false(lattice, prediction.certificate) or _score_is_false(int(lattice[0]), prediction.ood)
+
+
+def _certificate_is_false(lattice: np.ndarray, found) -> bool:
+    if found is None:
+        return False
+    label, radius = true_radius(lattice)
+    above = probability_above(lattice)
+    shares = (1 - above, above)
+    false = found.status == "refuted" and radius >= found.target_radius
+    if found.class_index is not None:
+        false |= found.class_index != label or found.radius > radius
+        false |= found.p_a_lower > shares[found.class_index] or found.p_b_upper < shares[1 - found.class_index]
+    if found.status == "certified" and found.radius_tolerance:
+        false |= radius > found.radius + found.radius_tolerance
+    return bool(false)
+
+
+def _score_is_false(first: int, found) -> bool:
+    """The median of the score under noise is the first coordinate itself, moved by at most the radius."""
+    if found is None or found.certified is None:
+        return False
+    claimed = found.certified
+    low, high = first - claimed.radius, first + claimed.radius
+    return (
+        (claimed.score_lower is not None and claimed.score_lower > low + 0.5)
+        or (claimed.score_upper is not None and claimed.score_upper < high - 0.5)
+        or (claimed.verdict == "in_distribution" and high - 0.5 > THRESHOLD)
+        or (claimed.verdict == "out_of_distribution" and low + 0.5 <= THRESHOLD)
+    )

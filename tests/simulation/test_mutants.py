@@ -1,0 +1,114 @@
+"""Each invariant of the simulation can fail: a server with one defect breaks it, by name, within some hundred schedules."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from certify import anytime, procedures
+from serving import job, retry, workload
+from serving.scheduler import _Entry
+from tests.simulation.schedules import Step, seeded, simulate
+from tests.simulation.test_schedules import counted, holds
+
+SEEDS = range(300)
+
+
+def breaks(bundles, name):
+    return any(name in seeded(bundles, seed).broken for seed in SEEDS)
+
+
+class CountsTwice(job.Job):
+    def receive(self, start, result):
+        super().receive(start, result)
+        super().receive(self._draws, result)
+
+
+class KeyOfTheReplica(job.Job):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.key = id(self).to_bytes(len(self.key), "big")
+
+
+class SkipsWhatIsLost(job.Job):
+    """A lost draw leaves no trace, where it has to count against every claim."""
+
+    def _count(self, result):
+        super()._count(result)
+        self._lost = 0
+
+
+@pytest.mark.parametrize(
+    ("mutant", "name"),
+    [
+        (CountsTwice, "counted_once"),
+        (CountsTwice, "pure"),
+        (KeyOfTheReplica, "counted_once"),
+        (KeyOfTheReplica, "pure"),
+        (SkipsWhatIsLost, "counted_once"),
+    ],
+)
+def test_a_job_with_a_defect_is_found(bundles, monkeypatch, mutant, name):
+    monkeypatch.setattr(workload, "Job", mutant)
+    assert breaks(bundles, name)
+
+
+def test_a_fixed_certificate_of_fewer_draws_is_found(bundles, monkeypatch):
+    honest = procedures.Fixed.conclude
+    monkeypatch.setattr(
+        procedures.Fixed,
+        "conclude",
+        lambda self, counts: (
+            honest(replace(self, max_draws=counts.draws), counts) if counts.draws else honest(self, counts)
+        ),
+    )
+    assert breaks(bundles, "fixed_cut_abstains")
+
+
+def test_a_deadline_that_the_engine_ignores_is_found(bundles, monkeypatch):
+    monkeypatch.setattr(workload.Workload, "expire", lambda self, now: None)
+    monkeypatch.setattr(workload.Workload, "next_deadline", lambda self: float("inf"))
+    assert breaks(bundles, "in_time")
+
+
+def test_a_pause_past_the_deadline_is_found(bundles, monkeypatch):
+    monkeypatch.setattr(retry, "min", lambda pause, left: pause, raising=False)
+    assert breaks(bundles, "in_time")
+
+
+def test_work_that_a_replica_does_not_give_up_is_found(bundles, monkeypatch):
+    honest = retry.Resending.__init__
+    monkeypatch.setattr(
+        retry.Resending,
+        "__init__",
+        lambda self, send: honest(self, lambda task: asyncio.shield(asyncio.ensure_future(send(task)))),
+    )
+    assert breaks(bundles, "answered_once")
+
+
+def test_an_outcome_that_is_told_twice_is_found(bundles, monkeypatch):
+    honest = workload.Workload.take_outcomes
+    monkeypatch.setattr(workload.Workload, "take_outcomes", lambda self: 2 * honest(self))
+    assert breaks(bundles, "answered_once")
+
+
+def test_work_that_stays_after_a_cancellation_is_found(bundles, monkeypatch):
+    honest = workload.Workload.cancel
+    monkeypatch.setattr(workload.Workload, "cancel", lambda self, number: honest(self, number) if number % 3 else None)
+    assert breaks(bundles, "answered_once")
+
+
+def test_a_queue_without_age_starves_the_long(bundles, monkeypatch):
+    """A long job, and a flow of short ones as fast as the device is."""
+    steps = [Step("arrive", 132, 0), *[Step("arrive", pick, 2) for pick in range(33, 4_000, 96)] * 3]
+    assert simulate(bundles, steps, replicas=1).broken == {}
+    monkeypatch.setattr(_Entry, "priority", lambda self: (not self.wants(), self.remaining))
+    assert "nothing_starves" in simulate(bundles, steps, replicas=1).broken
+
+
+def test_a_share_of_votes_taken_for_a_bound_exceeds_alpha(bundles, monkeypatch):
+    monkeypatch.setattr(anytime, "chosen_exceeds", lambda draws, hits, m, *_, **__: hits > m * draws)
+    with pytest.raises(AssertionError, match="more false answers than alpha allows"):
+        holds(*counted(bundles, SEEDS))
