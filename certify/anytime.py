@@ -47,7 +47,7 @@ def exceeds(draws: int, hits: int, m: float, alpha: float) -> bool:
 
 def least_hits(draws: int, m: float, alpha: float) -> int | None:
     """The least number of hits that proves `p > m` at plain level `alpha`; None if even `draws` hits do not."""
-    if alpha <= 0 or m >= 1 or not exceeds(draws, draws, m, alpha):
+    if alpha <= 0 or not exceeds(draws, draws, m, alpha):
         return None
     return first_true(0, draws, lambda hits: exceeds(draws, hits, m, alpha))
 

@@ -21,7 +21,7 @@ def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBou
 def bound_of(terms: Terms, counts: Counts, complement: float) -> LowerBound | None:
     """The leader's bound where it certifies a class; `complement` bears the charge and is pushed up once more."""
     level = terms.alpha * terms.split.of_class
-    upward = min(1.0, math.nextafter(complement, math.inf))
+    upward = math.nextafter(complement, math.inf)
     return certifying(LowerBound(class_index=counts.leader(), complement=upward, draws=counts.draws, alpha=level))
 
 

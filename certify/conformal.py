@@ -111,7 +111,7 @@ def discoveries(p_values: NDArray[np.float64], level: float) -> NDArray[np.bool_
         raise ValueError(f"level must lie strictly between 0 and 1; got {level}")
     size = p_values.size
     ordered = np.sort(p_values)
-    within = np.flatnonzero(ordered <= level * np.arange(1, size + 1) / size) if size else np.array([], dtype=int)
+    within = np.flatnonzero(ordered <= level * np.arange(1, size + 1) / size)
     largest = ordered[within[-1]] if within.size else -math.inf
     flagged: NDArray[np.bool_] = p_values <= largest
     return flagged
@@ -133,8 +133,8 @@ def one_noise_level(far: float, *, radius: float, sigma: float, charge: float = 
             "far must lie strictly between 0 and 1, radius and charge not be negative, sigma be positive;"
             f" got {far}, {radius}, {charge} and {sigma}"
         )
-    ratio = math.nextafter(radius / sigma, math.inf) if radius else 0.0
-    quantile = quantile_below(math.nextafter(far - charge, -math.inf)) if charge else quantile_below(far)
+    ratio = math.nextafter(radius / sigma, math.inf)
+    quantile = quantile_below(math.nextafter(far - charge, -math.inf))
     level = probability_below(math.nextafter(quantile - ratio, -math.inf)) - charge
     if level <= 0:
         raise ValueError(f"no level is left for a false-alarm rate of {far:g} within {radius:g} at sigma {sigma:g}")

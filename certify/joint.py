@@ -46,7 +46,7 @@ def certify_joint(counts: Counts, terms: Terms) -> LowerBound | None:
         return None
     leader = counts.leader()
     complement = anytime.chosen_lower_complement(counts.draws, counts.votes[leader], level) + terms.charge
-    upward = min(1.0, math.nextafter(complement, math.inf))
+    upward = math.nextafter(complement, math.inf)
     return certifying(LowerBound(class_index=leader, complement=upward, draws=counts.draws, alpha=level))
 
 
@@ -62,5 +62,5 @@ def implied(of_class: LowerBound | None, at_most: int, terms: Terms) -> LowerBou
     outside = anytime.chosen_lower_complement(of_class.draws, at_most, level) + terms.charge
     both = math.nextafter(of_class.complement + math.nextafter(outside, math.inf), math.inf)
     levels = of_class.alpha + level
-    bound = LowerBound(class_index=of_class.class_index, complement=min(1.0, both), draws=of_class.draws, alpha=levels)
+    bound = LowerBound(class_index=of_class.class_index, complement=both, draws=of_class.draws, alpha=levels)
     return certifying(bound)

@@ -187,7 +187,7 @@ def fixed_interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> 
 def fixed_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """`k_hi` of `fixed_interval`; None where both bounds are trivial."""
     level = terms.alpha * terms.split.of_interval / 2
-    return bounds.least_hits(draws, math.nextafter(1 - terms.needed(radius), -1.0), level)
+    return bounds.least_hits(draws, 1 - terms.needed(radius), level)  # exact: it needs one half at least
 
 
 def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certify import anytime, bounds
+from certify import anytime, bounds, quantiles
 from certify.conformal import alarm_rank
 
 
@@ -82,7 +82,7 @@ class RobustAlarm:
         """L' from the scores of the first draws, NaN for a lost one, and a rank of `fixed_rank` or `anytime_rank`."""
         if rank is None:
             return -math.inf
-        return float(np.partition(np.where(np.isnan(scores), -np.inf, scores), rank - 1)[rank - 1])
+        return quantiles.ranked(np.where(np.isnan(scores), -np.inf, scores), rank)
 
     def raised(self, calibration: NDArray[np.float64], lower_bound: float) -> bool:
         """Whether the p-value of L' is at most `far`; `calibration` are sorted medians of `score_draws` draws each."""

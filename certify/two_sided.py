@@ -72,4 +72,4 @@ def _rival(counts: Counts) -> int:
 
 
 def _charged(probability: float, terms: Terms) -> float:
-    return min(1.0, math.nextafter(probability + terms.charge, math.inf))
+    return math.nextafter(probability + terms.charge, math.inf)

@@ -186,3 +186,8 @@ def test_least_hits_by_definition(draws, m, alpha):
     found = anytime.least_hits(draws, m, alpha)
     proving = [k for k in range(draws + 1) if alpha > 0 and m < 1 and anytime.exceeds(draws, k, m, alpha)]
     assert found == (proving[0] if proving else None)
+
+
+def test_a_single_hit_may_be_enough():
+    assert anytime.least_hits(2, 1e-9, 0.001) == 1
+    assert anytime.least_hits(1_000, 1.0, 0.001) is None

@@ -141,3 +141,7 @@ def test_a_bound_that_proves_nothing_is_one():
     assert bounds.clopper_pearson_complement(1, 1, 1e-300) == 1.0
     assert bounds.bisect_complement(0.3, lambda q: False) == 1.0
     assert bounds.bisect_complement(0.3, lambda q: q >= 0.7) == pytest.approx(0.7, rel=1e-12)
+
+
+def test_no_probability_is_above_one():
+    assert bounds.probability_above(10.0) == 1.0

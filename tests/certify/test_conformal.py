@@ -92,6 +92,7 @@ def test_alarm_levels_outside_the_open_interval_are_refused(far):
         alarm_rank(1000, far)
     with pytest.raises(ValueError, match="0 calibration scores"):
         alarm_rank(0, 0.5)
+    assert alarm_rank(1, 0.5) == 1
 
 
 def test_repeated_rows_need_noise_keyed_by_row():
@@ -198,8 +199,9 @@ def test_discoveries_by_definition(fortieths, level):
 def test_one_input_is_flagged_where_its_p_value_is():
     assert discoveries(np.array([0.05]), 0.05).tolist() == [True]
     assert discoveries(np.array([math.nextafter(0.05, 1)]), 0.05).tolist() == [False]
-    with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
-        discoveries(np.array([0.5]), 1.0)
+    for level in (0.0, 1.0):
+        with pytest.raises(ValueError, match="level must lie strictly between 0 and 1"):
+            discoveries(np.array([0.5]), level)
 
 
 def false_discoveries(flag, *, runs: int, ties: bool, level: float = 0.2) -> tuple[float, float]:
@@ -321,15 +323,27 @@ def test_the_one_noise_level_is_rounded_down(far, ratio, sigma, charge):
     assert level >= exact * (1 - 1e-11) - 1e-14
 
 
+def test_what_the_charge_leaves_of_a_level_near_one_is_rounded_down():
+    """There the quantile moves by far more than the last places that its argument loses."""
+    rng = np.random.default_rng(8)
+    with mpmath.workdps(50):
+        for far, charge in zip(1 - rng.uniform(1e-9, 1e-7, 40), rng.uniform(1e-12, 1e-9, 40), strict=True):
+            quantile = mpmath.sqrt(2) * mpmath.erfinv(2 * (mpmath.mpf(far) - mpmath.mpf(charge)) - 1)
+            exact = mpmath.ncdf(quantile - 5) - mpmath.mpf(charge)
+            assert one_noise_level(float(far), radius=5.0, sigma=1.0, charge=float(charge)) <= exact
+
+
 @pytest.mark.parametrize(
     "change", [{"far": 0.0}, {"far": 1.0}, {"radius": -1.0}, {"sigma": 0.0}, {"charge": -1.0}, {"far": math.nan}]
 )
 def test_meaningless_one_noise_tests_are_refused(change):
-    with pytest.raises(ValueError, match="far must lie strictly between"):
+    with pytest.raises(ValueError, match="^far must lie strictly between"):
         one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, "charge": 0.0, **change})
 
 
-@pytest.mark.parametrize("change", [{"charge": 0.05}, {"charge": 0.06}, {"charge": 1e-3, "radius": 2.0}])
+@pytest.mark.parametrize(
+    "change", [{"charge": 0.05}, {"charge": 0.06}, {"charge": 1e-3, "radius": 2.0}, {"radius": 99.0}]
+)
 def test_a_level_that_nothing_is_left_of_is_refused(change):
     with pytest.raises(ValueError, match="no level is left"):
         one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, **change})

@@ -73,10 +73,19 @@ def test_the_digest_sees_every_change():
 
 @pytest.mark.parametrize("scores", [np.empty(0), np.array([[1.0]]), np.array([np.nan])])
 def test_calibration_scores_that_are_none_are_refused(scores):
-    with pytest.raises(ValueError, match="without NaN"):
+    with pytest.raises(
+        ValueError, match="^expected one vector of calibration scores without NaN; score a NaN as .inf$"
+    ):
         fitted().calibrated(scores, fitted().digest)
 
 
 def test_an_unknown_score_is_refused():
     with pytest.raises(ValueError, match="one of md, rmd, marginal"):
         fitted(kind="energy")
+
+
+def test_unit_features_do_not_see_length():
+    scores = scored(fitted(normalised=True))
+    np.testing.assert_allclose(scored(fitted(normalised=True), 7 * QUERIES), scores, rtol=1e-9)
+    assert not np.allclose(scored(fitted(), 7 * QUERIES), scored(fitted()))
+    assert fitted(normalised=True).scorer().fitted.normalised is True

@@ -115,7 +115,9 @@ def test_the_alarm_is_raised_at_one_over_its_level():
     assert ETA + LEVEL <= ALARM.false_alarms < ETA + LEVEL + 1e-12
 
 
-@pytest.mark.parametrize("change", [{"eta": 0.0}, {"eta": 1.0}, {"alarm_level": 0.0}, {"alarm_level": math.nan}])
+@pytest.mark.parametrize(
+    "change", [{"eta": 0.0}, {"eta": 1.0}, {"alarm_level": 0.0}, {"alarm_level": 1.0}, {"alarm_level": math.nan}]
+)
 def test_levels_outside_the_open_interval_are_refused(change):
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         DriftAlarm(**{"calibration_size": 100, "far": 0.05, "eta": 0.01, "alarm_level": 0.01, **change})
@@ -229,3 +231,13 @@ def test_median_delay_when_the_rate_of_flags_rises():
     crossed = flag_counts(np.full(runs, 0.15), requests, rng) >= boundary(ALARM.flag_rate_bound, LEVEL, requests)
     assert crossed.any(axis=1).all()
     assert np.median(crossed.argmax(axis=1) + 1) == pytest.approx(118, rel=0.15)
+
+
+def test_evidence_that_reaches_its_limit_by_rounding_alone_raises_nothing():
+    bound, limits = ALARM.flag_rate_bound, []
+    for flagged in range(20, 60):
+        found = log_evidence(Flags(200, flagged), bound)
+        at_limit = DriftAlarm(calibration_size=SIZE, far=FAR, eta=ETA, alarm_level=math.exp(-found * (1 - 2e-16)))
+        above = DriftAlarm(calibration_size=SIZE, far=FAR, eta=ETA, alarm_level=math.exp(-found) * (1 + 1e-10))
+        limits.append((at_limit.raised(Flags(200, flagged)), above.raised(Flags(200, flagged))))
+    assert set(limits) == {(False, True)}

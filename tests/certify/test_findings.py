@@ -91,3 +91,19 @@ def test_lost_draws_take_their_part():
     receipt = made("best", hits=150, lost=40, scores=scores)
     assert receipt.claims.certificate.p_b_upper > 190 / 320
     assert all(each.agrees for each in recheck(receipt))
+
+
+def test_a_certificate_without_a_mixture_proves_none():
+    receipt = altered(altered(made(), "claims.mixture", None), "robust_weight", None)
+    assert all(each.agrees for each in recheck(receipt))
+
+
+def test_votes_that_no_procedure_has_judged_prove_no_mixture():
+    """The very claim that the counts would prove with a procedure: with "off" no share of alpha was declared for it."""
+    receipt = altered(made("off"), "robust_weight", 0.9)
+    (found,) = [
+        each
+        for each in recheck(altered(receipt, "claims.mixture", made("best").claims.mixture))
+        if each.field.startswith("claims.mixture")
+    ]
+    assert (found.found, found.agrees) == (None, False)

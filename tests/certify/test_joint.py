@@ -24,6 +24,7 @@ def test_joint_votes_by_hand():
     votes = np.array([0, 1, 2, 3, 0, 3, 1])
     scores = np.array([1.0, 2.0, 2.1, 1.0, math.nan, math.inf, -1.0])
     assert joint_counts(votes, scores, 2.0, 3) == Counts(draws=7, votes=(1, 2, 0, 2), lost=1)
+    assert joint_counts(votes[:1], scores[:1], 2.0, 3) == Counts(draws=1, votes=(1, 0, 0, 0))  # labels never seen count
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.integers(0, 20))
@@ -41,7 +42,7 @@ def test_the_joint_bound_is_that_of_its_share(first, second, out, lost):
 
 def test_out_is_certified_like_a_class():
     bound = certify_joint(Counts(draws=1_000, votes=(3, 0, 0, 997)), TERMS)
-    assert bound.class_index == 3
+    assert (bound.class_index, bound.draws) == (3, 1_000)
     assert bound.radius(0.25) > 0.25
 
 
@@ -72,6 +73,7 @@ def test_the_free_joint_bound_is_the_sum_less_one_rounded_up():
     assert of_class.complement + inside <= bound.complement <= of_class.complement + inside + 1e-15
     assert bound.radius(0.25) < min(of_class.radius(0.25), 0.25 * 3)
     assert bound.alpha == pytest.approx(0.0005)
+    assert (bound.class_index, bound.draws) == (0, 1_000)
     assert implied(of_class, 500, TERMS) is None
     assert implied(None, 980, TERMS) is None
     assert implied(of_class, 980, terms(split=AlphaSplit(of_class=0.8, of_upper=0.2))) is None
@@ -143,3 +145,9 @@ def test_class_and_joint_claims_share_alpha():
 def test_class_and_joint_claims_share_alpha_long():
     """ood.md 5, claims.md 7.1: as above, 1e5 runs."""
     check_false_claims(100_000, 1_000)
+
+
+def test_more_doubt_than_certainty_has_leaves_nothing():
+    whole = AlphaSplit(of_class=0.5, of_upper=0.0, of_threshold=0.25, of_joint=0.25)
+    assert certify_joint(Counts(draws=1_000, votes=(900, 0, 0, 100)), terms(split=whole, charge=0.999)) is None
+    assert implied(class_bound((990, 5, 5)), 10, TERMS) is None

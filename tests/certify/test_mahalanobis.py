@@ -113,7 +113,9 @@ def test_batches_add_up():
 
 def test_moments_about_different_shifts_do_not_merge():
     features, labels = sample()
-    with pytest.raises(ValueError, match="same shift"):
+    with pytest.raises(
+        ValueError, match="^only moments about the same shift can be merged; give one shift to every worker$"
+    ):
         moments(features, labels) + moments(features, labels, np.zeros(SIZE))
 
 
@@ -189,8 +191,28 @@ def test_refusals():
     features, labels = sample()
     with pytest.raises(ValueError, match=r"classes \[2\]"):
         fit(moments(features[labels != 2], labels[labels != 2]), normalised=False)
+    few = np.append(np.flatnonzero(labels > 2), np.flatnonzero(labels == 1)[0])  # a single one will do
+    with pytest.raises(ValueError, match=r"classes \[0, 2\]"):
+        fit(moments(features[few], labels[few]), normalised=False)
     with pytest.raises(ValueError, match="one of md, rmd, marginal, got 'mahalanobis'"):
         fit(moments(features, labels), normalised=False).scores(features, "mahalanobis")
     features[3, 3] = np.nan
-    with pytest.raises(ValueError, match="not all finite"):
+    with pytest.raises(ValueError, match="^the features to fit are not all finite; check the network and its inputs$"):
         moments(features, labels, np.zeros(SIZE))
+
+
+def test_features_of_one_channel_are_shrunk_to_their_variance_without_a_warning():
+    with np.errstate(divide="raise", invalid="raise"):
+        fitted = fit(
+            Moments.empty(np.zeros(1), 1).add(np.array([[1.0], [2.0], [6.0]]), np.zeros(3, int)), normalised=False
+        )
+    assert fitted.shrinkage == 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [np.inf, 1e200])
+def test_what_is_not_finite_is_nothing_to_warn_of(bad, kind):
+    features, labels = sample()
+    fitted = fit(moments(features, labels), normalised=False)
+    with np.errstate(invalid="raise", over="raise"):
+        assert fitted.scores(np.full((1, SIZE), bad), kind)[0] == np.inf

@@ -202,3 +202,10 @@ def test_the_needed_margin_is_rounded_up_and_nothing_at_one(weight):
 def test_half_a_weight_proves_nothing(weight):
     """acceptance: mixture 1.8, w <= 1/2 abstains."""
     assert margins.best(1e-12, 1e-12, weight) == 0.0
+
+
+def test_the_lipschitz_form_is_rounded_down_where_nothing_else_was_rounded():
+    rng = np.random.default_rng(4)
+    for margin, constant in rng.uniform(0.5, 1.0, (2_000, 2)):
+        truth = Fraction(margin) / (2 * Fraction(constant))
+        assert truth * (1 - Fraction(1, 2**49)) < Fraction(margins.lipschitz(margin, constant, 1.0)) <= truth

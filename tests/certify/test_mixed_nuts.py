@@ -173,3 +173,7 @@ def test_what_cannot_be_fitted_says_why():
         fit(clean, attacked, (attacked.argmax(axis=1) + 1) % 10, **GRID, share=0.9)
     with pytest.raises(ValueError, match="^no map of the grid keeps"):
         fit(clean, attacked, labels, scales=(1.0,), powers=(1.0,), shifts=(-9.0,), share=0.9)
+
+
+def test_a_logit_that_the_shift_makes_nothing_stays_nothing():
+    assert MixedNuts(scale=1.0, shift=0.0, power=2.0).logits(np.array([[-1.0, 0.0, 1.0]]))[0, 1] == 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import binom
 
+from certify import bounds
 from certify.certificate import AlphaSplit, Counts
+from certify.conclusions import most_probable_above
 from certify.procedures import SLICE, Precision
 from tests.certify.test_procedures import counts, terms
 
@@ -121,3 +125,14 @@ def test_the_enclosure_is_false_in_at_most_the_shares_of_alpha(p):
         false += certificate.radius > truth or (known and truth > certificate.radius + 0.6)
         false += certificate.class_index == 1 and p > 0.5
     assert false <= binom.isf(1e-6, runs, 0.1)
+
+
+def test_the_uncertainty_is_rounded_up():
+    """In exact fractions, of a sigma that may be larger by its last place, which was rounded away."""
+    rng = np.random.default_rng(9)
+    for sigma in (*rng.uniform(0.5, 1.0, 50), *rng.uniform(1.0, 1.1, 50)):
+        procedure = Precision(terms(sigma=float(sigma), split=EACH), 10**6, 0.5)
+        seen = counts(60, 40, 0)  # no class is certified, so the largest radius alone is what is uncertain
+        most = bounds.quantile_above(most_probable_above(procedure.terms, seen))
+        largest = Fraction(most) * Fraction(math.nextafter(float(sigma), math.inf))
+        assert largest <= Fraction(procedure._uncertainty(seen)) < largest * (1 + Fraction(1, 2**49))

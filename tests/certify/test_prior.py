@@ -184,3 +184,22 @@ def test_the_interface_knows_no_request_and_no_draw():
     import inspect
 
     assert list(inspect.signature(PriorTable.of).parameters) == ["self", "margin", "score"]
+
+
+def test_an_atom_may_have_no_weight():
+    sparse, plain = Prior(atoms=(0.0, 0.5), weights=(0.0, 1.0)), Prior(atoms=(0.5,), weights=(1.0,))
+    with np.errstate(divide="raise"):
+        assert prior.log_evidence(sparse, 50, 45, 0.4) == prior.log_evidence(plain, 50, 45, 0.4)
+
+
+@pytest.mark.parametrize(("hits", "complement"), [(50, 0.5), (10, 0.5), (100, 0.0), (100, 1.0)])
+def test_what_could_not_exceed_one_is_no_evidence(hits, complement):
+    assert prior.log_evidence(TERRIBLE["half a measure"], 100, hits, complement) == -math.inf
+
+
+def test_the_guard_is_added_to_what_the_evidence_has_to_reach():
+    guess, complement = TERRIBLE["nearly sure"], 0.1
+    evidence = math.log1p(-complement) + prior.log_evidence(guess, 1_000, 990, complement)
+    for more, proven in ((0.0, False), (-0.5, False), (-1.5, True)):
+        alpha = math.exp(-evidence - more * anytime.GUARD)
+        assert prior.chosen_exceeds(guess, 1_000, 990, alpha, complement) is proven

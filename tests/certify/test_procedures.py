@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import entropy
 
-from certify import anytime, bounds
+from certify import anytime, bounds, conclusions
 from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
 from certify.procedures import SLICE, Best, Fixed, Precision, Target
 
@@ -240,8 +240,6 @@ def test_the_ratio_that_a_radius_needs_is_rounded_to_its_side(radius, sigma):
 
 def test_contradicting_bounds_abstain(monkeypatch):
     """Counts that lie below every bound cannot arise; the bounds are made to contradict each other here."""
-    from certify import conclusions
-
     monkeypatch.setattr(conclusions, "most_probable_above", lambda terms, counts: 0.3)
     certificate = Best(terms(), 10_000).conclude(counts(1_000, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.p_b_upper) == ("undecided", None, 1.0)
@@ -295,3 +293,12 @@ def test_a_certificate_without_a_bound_has_no_radius():
     )
     assert (certificate.radius, certificate.class_index, certificate.p_a_lower) == (0.0, None, None)
     assert math.isfinite(certificate.sigma)
+
+
+def test_what_the_target_s_test_has_proven_counts_where_the_inverted_bound_falls_short(monkeypatch):
+    right, seen = anytime.chosen_lower_complement, counts(2_000, 0, 0)
+    needed = TARGET.terms.needed(0.25)
+    monkeypatch.setattr(anytime, "chosen_lower_complement", lambda *args: right(*args) + 0.2)
+    assert TARGET.conclude(seen).bound.complement == pytest.approx(1 - needed, abs=1e-12)
+    assert conclusions.anytime_bound(TARGET.terms, seen, 0.9).complement == pytest.approx(0.1, abs=1e-12)
+    assert conclusions.anytime_bound(TARGET.terms, seen).complement > 0.2

@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from certify.anytime import least_hits
-from certify.quantiles import lower, not_above, not_below, upper
+from certify.quantiles import lower, not_above, not_below, ranked, upper
 
 FALSE_ALARM = 1e-6
 LOOKS = [*range(20, 321, 20)]
@@ -115,3 +115,11 @@ def test_what_cannot_be_proven_has_no_rank():
     assert (not_below(values, None), not_above(values, None)) == (-math.inf, math.inf)
     assert (not_below(values, 2), not_above(values, 2)) == (1.0, 1.0)
     assert (not_below(values, 3), not_above(values, 3)) == (0.0, 2.0)
+
+
+def test_every_rank_of_every_order_of_the_values():
+    rng = np.random.default_rng(5)
+    for size in (*[17] * 300, *[64] * 100, 1_000):
+        values = rng.permutation(size).astype(float)
+        for rank in rng.integers(1, size + 1, 20).tolist():
+            assert ranked(values, rank) == rank - 1

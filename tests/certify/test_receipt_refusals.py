@@ -93,6 +93,7 @@ def test_the_message_names_the_field_and_what_was_expected(path, value, message)
         ("scores.calibration_at_least", 0),
         ("scores.highest", 160.0),
         ("scores.rank", 320),
+        ("scores.rank", 1),
     ],
 )
 def test_the_edge_is_inside(path, value):
@@ -113,7 +114,8 @@ def test_order_statistics_at_the_threshold_agree_with_their_counts(middle, lost)
 @pytest.mark.parametrize("lost", [0, 30])
 def test_every_side_of_every_rank_is_told_from_the_counts(lost):
     """For each number of scores at most the threshold, the sides of both order statistics are those of a sorted list."""
-    for below in range(0, 321 - lost, 10):
+    at_rank = 321 - made().scores.rank - lost
+    for below in (*range(0, 321 - lost, 10), at_rank - 1, at_rank):
         scores = np.concatenate([np.full(lost, np.nan), np.full(below, 160.0), np.full(320 - lost - below, 161.0)])
         receipt = made("best", draws=320, hits=270, lost=lost, scores=scores)
         for name in ("lowest", "highest"):
@@ -130,3 +132,24 @@ def test_an_unknown_version_is_named_up_to_a_length(schema):
         str(refused.value)
         == f"schema: {text} is not a version that is known here, which is 'certserve-receipt/1' or 'certserve-receipt/2'"
     )
+
+
+def test_the_message_about_a_tolerance_and_its_version():
+    receipt = made("precision")
+    for path, value, message in (
+        ("schema", "certserve-receipt/1", "schema: expected 'certserve-receipt/2'"),
+        (
+            "procedure.radius_tolerance",
+            0.0,
+            "procedure.radius_tolerance: expected more than 0 if precision, else none",
+        ),
+    ):
+        with pytest.raises(ReceiptError) as refused:
+            altered(receipt, path, value)
+        assert str(refused.value) == message
+
+
+def test_a_grid_without_a_finite_width_is_refused():
+    wide = altered(full(), "input.low", -1e308)
+    with pytest.raises(ReceiptError, match=r"^input: expected a grid$"):
+        altered(wide, "input.high", 1e308)

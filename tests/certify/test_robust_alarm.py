@@ -86,7 +86,9 @@ def test_levels_outside_the_open_interval_are_refused(change):
 
 @pytest.mark.parametrize("change", [{"radius": -0.1}, {"sigma": 0.0}, {"score_draws": 0}, {"charge": -1.0}])
 def test_meaningless_settings_are_refused(change):
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(
+        ValueError, match="^radius and charge must not be negative, sigma be positive and score_draws at least 1; got"
+    ):
         alarm(**change)
 
 

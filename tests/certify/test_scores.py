@@ -26,19 +26,21 @@ def logits(features):
     return features @ WEIGHT.T + BIAS
 
 
-SCORERS = fitted_scorers(*sample(0), WEIGHT, BIAS)
-NAMES = sorted(SCORERS)
 LOGIT_SCORES = ("energy", "max softmax", "max logit", "gen")
+NAMES = [*LOGIT_SCORES, "knn", "vim", *(kind + mark for kind in KINDS for mark in ("", "++"))]
+
+
+def scorers():
+    return fitted_scorers(*sample(0), WEIGHT, BIAS)
 
 
 def scored(name, features):
-    return SCORERS[name].scores(features, logits(features))
+    return scorers()[name].scores(features, logits(features))
 
 
 def test_the_table_names_every_score():
     """ood.md 11: MD, MD++, KNN, ViM selectable, Energy or GEN beside them."""
-    distances = {kind + mark for kind in KINDS for mark in ("", "++")}
-    assert set(NAMES) == {*LOGIT_SCORES, "knn", "vim"} | distances
+    assert set(scorers()) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,8 +64,11 @@ def test_what_is_not_a_number_is_farthest_out(name, bad):
     """claims.md 3.8: a NaN score is +inf; never an ordinary one."""
     features = sample(2)[0][:3]
     features[1, 2] = bad
+    scorer = scorers()[name]
     with np.errstate(invalid="ignore"):
-        scores = scored(name, features)
+        rows = logits(features)
+    with np.errstate(invalid="raise", over="raise"):  # what it expects is nothing to warn of
+        scores = scorer.scores(features, rows)
     assert scores[1] == math.inf
     assert np.isfinite(scores[[0, 2]]).all()
 
@@ -72,19 +77,20 @@ def test_logits_without_order_are_farthest_out_and_a_masked_class_is_not():
     features = np.zeros((4, SIZE))
     rows = np.array([[1.0, 2, 3, 4], [math.inf, 2, 3, 4], [-math.inf] * 4, [-math.inf, 2, 3, 4]])
     for name in LOGIT_SCORES:
-        assert np.isposinf(SCORERS[name].scores(features, rows)).tolist() == [False, True, True, False]
+        assert np.isposinf(scorers()[name].scores(features, rows)).tolist() == [False, True, True, False]
 
 
 @given(st.lists(st.floats(-30, 30), min_size=CLASSES, max_size=CLASSES), st.floats(-5, 5))
 def test_logit_scores_by_their_formulas(row, shift):
     l = np.array(row)  # noqa: E741
     p = np.exp(l - l.max()) / np.exp(l - l.max()).sum()
-    found = {name: SCORERS[name].scores(np.zeros((1, SIZE)), l[None])[0] for name in LOGIT_SCORES}
+    table = scorers()
+    found = {name: table[name].scores(np.zeros((1, SIZE)), l[None])[0] for name in LOGIT_SCORES}
     assert found["energy"] == pytest.approx(-math.log(np.exp(l).sum()), abs=1e-12)
     assert found["max softmax"] == pytest.approx(-p.max())
     assert found["max logit"] == -l.max()
     assert found["gen"] == pytest.approx(np.sum(p**0.1 * (1 - p) ** 0.1), abs=1e-6)
-    moved = SCORERS["energy"].scores(np.zeros((1, SIZE)), l[None] + shift)[0]
+    moved = table["energy"].scores(np.zeros((1, SIZE)), l[None] + shift)[0]
     assert moved == pytest.approx(found["energy"] - shift, abs=1e-12)
 
 
@@ -105,6 +111,7 @@ def test_banks_concatenate_and_small_ones_are_refused():
     np.testing.assert_array_equal(np.concatenate(halves), NearestNeighbours.of(features).bank)
     with pytest.raises(ValueError, match="a bank of 49 features has no 50-th nearest"):
         NearestNeighbours.of(features[:49])
+    assert len(NearestNeighbours.of(features[:50]).bank) == 50
 
 
 def test_the_virtual_logit_by_its_definition():
@@ -134,3 +141,23 @@ def test_distances_are_those_of_the_fit(kind):
     for rows, mark in ((features, ""), (unit(features), "++")):
         fitted = fit(Moments.empty(rows.mean(axis=0), CLASSES).add(rows, labels), normalised=bool(mark))
         np.testing.assert_array_equal(scored(kind + mark, queries), fitted.scores(queries, kind))
+
+
+def test_the_50th_nearest_whatever_the_order_of_the_bank():
+    generator = np.random.default_rng(6)
+    for size in range(50, 90):
+        bank = generator.standard_normal((size, SIZE))
+        queries = generator.standard_normal((40, SIZE))
+        lengths = np.sort(np.linalg.norm(unit(queries)[:, None] - unit(bank), axis=2), axis=1)
+        found = NearestNeighbours.of(bank).scores(queries, np.empty((40, 0)))
+        np.testing.assert_allclose(found, lengths[:, NEIGHBOURS - 1], rtol=1e-9)
+
+
+def test_features_too_large_to_square_are_farthest_out_without_a_warning():
+    features = np.array([[1e200] * SIZE, [1.0] * SIZE])
+    table = scorers()
+    for name in ("knn", "vim"):
+        with np.errstate(over="raise", invalid="raise"):
+            scores = table[name].scores(features, np.zeros((2, CLASSES)))
+        assert np.isfinite(scores[1])
+        assert name == "knn" or scores[0] == math.inf

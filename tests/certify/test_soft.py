@@ -88,7 +88,9 @@ def test_a_lost_or_infinite_row_votes_for_nothing():
 @pytest.mark.parametrize("votes", [[[-0.1, 1.0]], [[0.7, 0.6]], [[0.5] * 20]])
 def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes):
     """acceptance: smoothing 12.5: multi-label refused."""
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(
+        ValueError, match="^soft votes must be probabilities of classes that exclude each other: at least 0, of sum 1$"
+    ):
         soft.exclusive(np.array(votes))
 
 
@@ -235,3 +237,19 @@ def test_confidence_holds_for_a_linear_network_at_the_edge_of_the_ball(slope):
         assert claimed <= mean(0.25 - radius) + 1e-9
         if slope > 100:  # next to a half-space, where the bound is tight
             assert claimed == pytest.approx(mean(0.25 - radius), abs=2e-3)
+
+
+def test_ten_million_draws_are_the_most():
+    counts = np.zeros(257, dtype=np.int64)
+    counts[256] = anytime.MAX_DRAWS
+    assert 0 < soft.lower_complement(counts, 0.001) < 1e-5
+    counts[256] += 1
+    with pytest.raises(ValueError, match="got 10000001"):
+        soft.lower_complement(counts, 0.001)
+
+
+def test_a_bet_that_a_single_vote_of_zero_loses_is_nothing_to_warn_of():
+    counts = np.zeros(257, dtype=np.int64)
+    counts[[0, 256]] = 1, 50
+    with np.errstate(divide="raise"):
+        assert math.isfinite(soft.log_evidence(counts, 0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -81,3 +82,24 @@ def test_the_sum_over_thresholds_is_rounded_down():
         complement = anytime.chosen_lower_complement(draws, hit, 0.001 / (3 * at_once))
         total += (step - below) * float(ndtr(float(-exact.normal_quantile(mpmath.mpf(complement))) - 0.4))
     assert total * (1 - 1e-9) < found < total * (1 + 1e-12)
+
+
+def test_every_threshold_needs_its_count():
+    for hits in ([5], [5, 4, 3]):
+        with pytest.raises(ValueError, match="zip"):
+            soft.threshold_confidence(TERMS, 10, hits, (0.5, 1.0), 0.001, 0.0)
+
+
+def test_the_sum_of_the_products_is_rounded_down_at_each_step():
+    """The proven confidences are taken as they are; of one threshold to a thousand, no sum is above the exact one."""
+    rng, draws = np.random.default_rng(3), 1_000
+    for count in (*[1] * 20, 2, 3, 200, 1_000):
+        thresholds = np.sort(rng.uniform(0.01, 1.0, count)).tolist()
+        hits = np.sort(rng.integers(900, draws, count))[::-1].tolist()
+        found = soft.threshold_confidence(TERMS, draws, hits, thresholds, 0.05, 0.1)
+        total = Fraction(0)
+        for threshold, below, hit in zip(thresholds, [0.0, *thresholds], hits, strict=False):
+            share = 0.05 / (count * (soft.UNIT // math.ceil(threshold * soft.UNIT)))
+            proven = soft.confidence(TERMS, anytime.chosen_lower_complement(draws, hit, share), 0.1)
+            total += (Fraction(threshold) - Fraction(below)) * Fraction(proven)
+        assert total * (1 - Fraction(1, 10**10)) < Fraction(found) <= total

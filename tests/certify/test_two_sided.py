@@ -201,3 +201,13 @@ def test_a_class_below_one_half_can_be_certified():
     assert bound.complement > 0.5
     assert bound.radius(1.0) > 0.4
     assert certifying(anytime_bound(terms(), spread(0.6, 0.1, 10_000))).radius(1.0) < 0.25
+
+
+@pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])
+def test_the_bound_names_its_class_and_draws(bound):
+    found = bound(terms(), Counts(draws=1_000, votes=(50, 900, 50)))
+    assert (found.class_index, found.draws) == (1, 1_000)
+
+
+def test_a_charge_beyond_certainty_leaves_nothing():
+    assert at_any_time(terms(charge=0.999), Counts(draws=1_000, votes=(900, 100))) is None
