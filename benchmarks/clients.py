@@ -37,14 +37,22 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def over_http(url: str, path: str, content_type: str = "image/png", **query: object) -> Send:
-    """A connection of its own, kept open; answers the body of a 200 and raises on anything else."""
+    """A connection of its own, kept open; answers the body of a 200 and raises on anything else.
+
+    One that the server has closed in a long pause is opened anew.
+    """
     place = urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
     target, headers = f"{path}?{urlencode(query)}", {"Content-Type": content_type}
 
     def send(body: bytes) -> bytes:
-        connection.request("POST", target, body, headers)
-        response = connection.getresponse()
+        try:
+            connection.request("POST", target, body, headers)
+            response = connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):
+            connection.close()
+            connection.request("POST", target, body, headers)
+            response = connection.getresponse()
         answer = response.read()
         if response.status != 200:
             raise RuntimeError(f"{response.status}: {answer[:300]!r}")
