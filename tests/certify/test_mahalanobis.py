@@ -216,3 +216,8 @@ def test_what_is_not_finite_is_nothing_to_warn_of(bad, kind):
     fitted = fit(moments(features, labels), normalised=False)
     with np.errstate(invalid="raise", over="raise"):
         assert fitted.scores(np.full((1, SIZE), bad), kind)[0] == np.inf
+
+
+def test_a_nearly_round_covariance_is_shrunk_to_a_round_one_and_no_further():
+    features = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.01], [0.0, -1.01]])
+    assert fit(Moments.empty(np.zeros(2), 1).add(features, np.zeros(4, int)), normalised=False).shrinkage == 1.0

@@ -171,3 +171,8 @@ def test_the_mutant_that_bounds_the_smoothed_median_alone_fails():
     mutant = Forgetful(**{name: getattr(rule, name) for name in rule.__dataclass_fields__})
     assert np.mean(medians) < 0.6  # the median rule flags such inputs by right
     assert mutant.raised(calibration, mutant.lower_bound(scores, mutant.anytime_rank(draws)))  # this one flags them all
+
+
+def test_it_is_raised_above_the_score_of_its_rank_and_not_at_it():
+    calibration = np.arange(99.0)  # rank 95 is 94
+    assert [alarm().raised(calibration, bound) for bound in (93.5, 94.0, 94.5)] == [False, False, True]

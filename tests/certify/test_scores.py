@@ -143,16 +143,6 @@ def test_distances_are_those_of_the_fit(kind):
         np.testing.assert_array_equal(scored(kind + mark, queries), fitted.scores(queries, kind))
 
 
-def test_the_50th_nearest_whatever_the_order_of_the_bank():
-    generator = np.random.default_rng(6)
-    for size in range(50, 90):
-        bank = generator.standard_normal((size, SIZE))
-        queries = generator.standard_normal((40, SIZE))
-        lengths = np.sort(np.linalg.norm(unit(queries)[:, None] - unit(bank), axis=2), axis=1)
-        found = NearestNeighbours.of(bank).scores(queries, np.empty((40, 0)))
-        np.testing.assert_allclose(found, lengths[:, NEIGHBOURS - 1], rtol=1e-9)
-
-
 def test_features_too_large_to_square_are_farthest_out_without_a_warning():
     features = np.array([[1e200] * SIZE, [1.0] * SIZE])
     table = scorers()
