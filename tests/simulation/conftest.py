@@ -22,11 +22,10 @@ def bundles(folder):
     return bundles_of(folder)
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _remembered():
-    with pytest.MonkeyPatch.context() as patch:
-        remember_bounds(patch.setattr)
-        yield
+@pytest.fixture(autouse=True)
+def _remembered(monkeypatch):
+    """Anew for each test: what a mutant has computed is not for the next one."""
+    remember_bounds(monkeypatch.setattr)
 
 
 def remember_bounds(put=setattr):

@@ -8,7 +8,7 @@ from certify.procedures import SLICE
 from serving.job import Job, SliceResult
 from tests.half_space import CUT, THRESHOLD, probability_above, true_radius
 
-MAX_DRAWS = 1_024
+FEW, MAX_DRAWS = 128, 1_024
 
 
 class Device:
@@ -20,8 +20,9 @@ class Device:
 
     def column(self, key: bytes, lattice: np.ndarray, start: int, stop: int) -> np.ndarray:
         """The first coordinate of `X + Z`, which is all that the half-space looks at."""
-        if key not in self._streams:
-            self._streams[key] = self._noise.sample(key, 0, MAX_DRAWS, lattice.size)[:, 0].astype(np.int64)
+        if key not in self._streams or self._streams[key].size < stop:
+            made = FEW if stop <= FEW else MAX_DRAWS
+            self._streams[key] = self._noise.sample(key, 0, made, lattice.size)[:, 0].astype(np.int64)
         return self._streams[key][start:stop] + int(lattice[0])
 
     def noisy(self, batch) -> tuple[np.ndarray, np.ndarray]:

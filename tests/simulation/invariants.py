@@ -1,6 +1,6 @@
 """What must hold of every answer of a simulated server, each by its name.
 
-The two that are seen while it runs are named where they are seen: `answered_once` and `nothing_starves`.
+Those that are seen while it runs are named where they are seen: `answered_once`, `nothing_starves`, `nothing_raises`.
 """
 
 from __future__ import annotations

@@ -65,6 +65,9 @@ class Replica:
         self._wake, self._admitted = asyncio.Event(), asyncio.Event()
         self._turns = [asyncio.ensure_future(turn) for turn in (*map(self._work, WORKERS), self._keep_deadlines())]
 
+        for turn in self._turns:
+            turn.add_done_callback(self._over)
+
     async def predict(self, task):
         """The answer, or the refusal as a value. Raises `Lost` when the replica dies."""
         if self.dead:
@@ -110,6 +113,10 @@ class Replica:
         self.serving = False
         for turn in self._turns:
             turn.cancel()
+
+    def _over(self, turn: asyncio.Task) -> None:
+        if not turn.cancelled():
+            self._broken("nothing_raises", repr(turn.exception()))
 
     async def _work(self, base_only: bool) -> None:
         for turn in itertools.count():

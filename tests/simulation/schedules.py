@@ -198,11 +198,11 @@ def simulate(bundles, steps, secret: bytes = b"s" * 32, replicas: int = 2) -> Wo
 
 
 def seeded(bundles, seed: int) -> World:
-    """A schedule of 5 to 14 steps over one to three replicas, under a secret of its own."""
+    """A schedule of 4 to 10 steps over one to three replicas, under a secret of its own."""
     chance = random.Random(seed)
     steps = [
         Step(chance.choice(KINDS), chance.randrange(4_096), chance.choice((0, 0, 1, 10, 50)))
-        for _ in range(chance.randrange(5, 15))
+        for _ in range(chance.randrange(4, 11))
     ]
     return simulate(bundles, steps, seed.to_bytes(32, "big"), 1 + seed % 3)
 

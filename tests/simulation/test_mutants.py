@@ -95,9 +95,8 @@ def test_an_outcome_that_is_told_twice_is_found(bundles, monkeypatch):
 
 
 def test_work_that_stays_after_a_cancellation_is_found(bundles, monkeypatch):
-    honest = workload.Workload.cancel
-    monkeypatch.setattr(workload.Workload, "cancel", lambda self, number: honest(self, number) if number % 3 else None)
-    assert breaks(bundles, "answered_once")
+    monkeypatch.setattr(workload.Workload, "cancel", lambda self, number: self._requests.pop(number, None))
+    assert breaks(bundles, "nothing_raises")
 
 
 def test_a_queue_without_age_starves_the_long(bundles, monkeypatch):
