@@ -49,7 +49,7 @@ def over_http(url: str, path: str, content_type: str = "image/png", **query: obj
         try:
             connection.request("POST", target, body, headers)
             response = connection.getresponse()
-        except (ConnectionError, http.client.RemoteDisconnected):
+        except ConnectionError:
             connection.close()
             connection.request("POST", target, body, headers)
             response = connection.getresponse()

@@ -56,6 +56,10 @@ class Terms:
     charge: float
     classes: int
 
+    def charged(self, upper: float) -> float:
+        """An upper bound of a probability under the exact law from one under the noise as drawn, rounded up."""
+        return math.nextafter(upper + self.charge, math.inf)
+
     def needed(self, radius: float, sign: int = 1) -> float:
         """`Phi(radius / sigma)` moved by the charge to the safe side: up to prove (`sign` 1), down to refute (-1)."""
         ratio = radius / self.sigma

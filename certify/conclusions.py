@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from certify import anytime
 from certify.certificate import Certificate, Counts, LowerBound, Status, Terms, certifying
 
@@ -15,14 +13,13 @@ def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBou
     hits = counts.votes[counts.leader()]
     level = terms.alpha * terms.split.of_class
     complement = min(anytime.chosen_lower_complement(counts.draws, hits, level), 1 - proven)
-    return bound_of(terms, counts, complement + terms.charge)
+    return bound_of(terms, counts, complement)
 
 
 def bound_of(terms: Terms, counts: Counts, complement: float) -> LowerBound | None:
-    """The leader's bound where it certifies a class; `complement` bears the charge and is pushed up once more."""
-    level = terms.alpha * terms.split.of_class
-    upward = math.nextafter(complement, math.inf)
-    return certifying(LowerBound(class_index=counts.leader(), complement=upward, draws=counts.draws, alpha=level))
+    """The leader's bound where it certifies a class; `complement` is of the noise as drawn, without the charge."""
+    level, charged = terms.alpha * terms.split.of_class, terms.charged(complement)
+    return certifying(LowerBound(class_index=counts.leader(), complement=charged, draws=counts.draws, alpha=level))
 
 
 def certificate_of(
@@ -59,4 +56,4 @@ def most_probable_above(terms: Terms, counts: Counts) -> float:
     if level <= 0 or not counts.draws:
         return 1.0
     highest = anytime.upper(counts.draws, min(counts.draws, max(counts.votes) + counts.lost), level)
-    return min(1.0, math.nextafter(highest + terms.charge, math.inf))
+    return min(1.0, terms.charged(highest))

@@ -45,9 +45,8 @@ def certify_joint(counts: Counts, terms: Terms) -> LowerBound | None:
     if level <= 0 or not counts.draws:
         return None
     leader = counts.leader()
-    complement = anytime.chosen_lower_complement(counts.draws, counts.votes[leader], level) + terms.charge
-    upward = math.nextafter(complement, math.inf)
-    return certifying(LowerBound(class_index=leader, complement=upward, draws=counts.draws, alpha=level))
+    complement = terms.charged(anytime.chosen_lower_complement(counts.draws, counts.votes[leader], level))
+    return certifying(LowerBound(class_index=leader, complement=complement, draws=counts.draws, alpha=level))
 
 
 def implied(of_class: LowerBound | None, at_most: int, terms: Terms) -> LowerBound | None:
@@ -59,8 +58,8 @@ def implied(of_class: LowerBound | None, at_most: int, terms: Terms) -> LowerBou
     level = terms.alpha * terms.split.of_threshold
     if of_class is None or level <= 0:
         return None
-    outside = anytime.chosen_lower_complement(of_class.draws, at_most, level) + terms.charge
-    both = math.nextafter(of_class.complement + math.nextafter(outside, math.inf), math.inf)
+    outside = terms.charged(anytime.chosen_lower_complement(of_class.draws, at_most, level))
+    both = math.nextafter(of_class.complement + outside, math.inf)
     levels = of_class.alpha + level
     bound = LowerBound(class_index=of_class.class_index, complement=both, draws=of_class.draws, alpha=levels)
     return certifying(bound)

@@ -182,7 +182,7 @@ class Fixed:
             hits = counts.votes[counts.leader()]
             level = self.terms.alpha * self.terms.split.of_class
             complement = bounds.clopper_pearson_chosen_complement(counts.draws, hits, level)
-            bound = bound_of(self.terms, counts, complement + self.terms.charge)
+            bound = bound_of(self.terms, counts, complement)
         return certificate_of(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
 
     def expected_remaining(self, counts: Counts) -> int:

@@ -93,9 +93,8 @@ def lower_complement(counts: NDArray[np.int64], level: float) -> float:
 
 def confidence(terms: Terms, complement: float, radius: float) -> float:
     """`Phi(Phi^-1(L) - radius/sigma)`, rounded down: below `E v` at every input within `radius` if `L` is below it here."""
-    charged = math.nextafter(complement + terms.charge, math.inf)
     ratio = math.nextafter(radius / terms.sigma, math.inf)
-    quantile = bounds.quantile_of_complement_below(charged)
+    quantile = bounds.quantile_of_complement_below(terms.charged(complement))
     return bounds.probability_below(math.nextafter(quantile - ratio, -math.inf))
 
 

@@ -59,8 +59,8 @@ def _bound(terms: Terms, counts: Counts, lower_complement: _OfHits, upper: _OfHi
     others = 1.0
     if terms.split.of_upper > 0:  # the upper bound rises with the hits, so the rival's is the largest
         others = upper(draws, _rival(counts), terms.alpha * terms.split.of_upper / 2)
-    p_b = _charged(min(others, complement), terms)
-    bound = TwoSidedBound(class_index=leader, complement=_charged(complement, terms), p_b=p_b, draws=draws)
+    p_b = terms.charged(min(others, complement))
+    bound = TwoSidedBound(class_index=leader, complement=terms.charged(complement), p_b=p_b, draws=draws)
     return bound if bound.radius(1.0) > 0 else None
 
 
@@ -69,7 +69,3 @@ def _rival(counts: Counts) -> int:
     others = [votes for c, votes in enumerate(counts.votes) if c != counts.leader()]
     none = counts.draws - sum(counts.votes) - counts.lost
     return max(none, *others) + counts.lost
-
-
-def _charged(probability: float, terms: Terms) -> float:
-    return math.nextafter(probability + terms.charge, math.inf)

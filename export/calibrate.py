@@ -16,7 +16,7 @@ from certify.conformal import pac_threshold
 from certify.noise import RoundedGaussian
 from export.batches import NoisyRun
 from export.bundle import Golden
-from export.passes import BATCH, BaseRun, draw_rows, noisy_lattice, row_key
+from export.passes import BaseRun, draw_rows, noisy_lattice, row_key
 
 SCORE_DRAWS: Final = 32
 _NEIGHBOURS = 32
@@ -78,7 +78,7 @@ def golden_outputs(
     candidates = np.concatenate(
         [noisy_lattice(image, noise, row_key("golden", row), 0, 1) for row, image in enumerate(images)]
     )
-    votes, _ = _batched(noisy, candidates)
+    votes, _ = noisy(candidates)
     steady = np.array([_steady(candidates[row], votes[row], noise, noisy, row) for row in range(len(candidates))])
     turn = np.array([int(np.sum(steady[:row] & (votes[:row] == votes[row]))) for row in range(len(votes))])
     chosen = [int(row) for row in np.lexsort((votes, turn)) if steady[row]][:rows]
@@ -95,8 +95,3 @@ def _steady(lattice: NDArray[np.int32], vote: np.int64, noise: RoundedGaussian, 
     moves = noise.sample(row_key("neighbours", row), 0, _NEIGHBOURS, lattice.size).astype(np.int32) // _STEPS_DOWN
     votes, scores = run(lattice[None] + moves.reshape(_NEIGHBOURS, *lattice.shape))
     return bool(np.all(votes == vote) and np.all(np.isfinite(scores)))
-
-
-def _batched(run: NoisyRun, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    parts = [run(lattice[start : start + BATCH]) for start in range(0, len(lattice), BATCH)]
-    return np.concatenate([vote for vote, _ in parts]), np.concatenate([score for _, score in parts])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -60,8 +59,12 @@ class Dealer:
                 counting = [group.create_task(self._in_time(task, draws)) for draws in ranges]
         except ExceptionGroup as failed:  # the first to fail ends the others, and is the answer
             raise failed.exceptions[0] from None
-        replies = (each.result() for each in counting)
-        return [reply for reply in itertools.takewhile(lambda reply: reply is not None, replies) if reply]
+        replies: list[Reply[Share]] = []
+        for each in counting:
+            if (reply := each.result()) is None:
+                break
+            replies.append(reply)
+        return replies
 
     async def _in_time(self, task: Task, draws: range) -> Reply[Share] | None:
         try:

@@ -110,10 +110,11 @@ class Engine:
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
-        return await self._done(self._work.prepare(task, draws), task.timeout_s)
+        jobs = self._work.prepare(task, draws)
+        runtime = self._served[jobs[0].bundle.key].runtime.description
+        return replace(await self._done(jobs, task.timeout_s), runtime=runtime)
 
     async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
-        runtime = self._served[jobs[0].bundle.key].runtime.description
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
         with self._lock:
             number = self._work.admit(jobs, timeout_s, time.monotonic(), self._draws_per_second())
@@ -124,7 +125,7 @@ class Engine:
             if self._work.scheduler.draws_wait:
                 self._wake.notify_all()
         try:
-            return replace(await waiting.future, runtime=runtime)
+            return await waiting.future
         finally:
             with self._lock:
                 self._waiting.pop(number, None)

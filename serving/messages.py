@@ -153,9 +153,9 @@ Row = TypeVar("Row", Prediction, Share)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reply(Generic[Row]):
-    """The rows of one task, in order, the seconds they waited and ran, and what ran them.
+    """The rows of one task, in order, and the seconds they waited and ran.
 
-    Draws of two runtimes are never counted together.
+    Shares say which runtime counted them: draws of two are never counted together.
     """
 
     rows: tuple[Row, ...]

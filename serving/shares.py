@@ -120,7 +120,6 @@ def merge(bundle: Bundle, task: Task, ranges: Sequence[range], replies: Sequence
         rows=tuple(_whole(Job(bundle, task, row), ranges, shares) for row, shares in enumerate(rows)),
         queue_s=max(reply.queue_s for reply in replies),
         compute_s=max(reply.compute_s for reply in replies),
-        runtime=replies[0].runtime,
     )
 
 

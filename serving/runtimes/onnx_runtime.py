@@ -52,12 +52,13 @@ class OnnxRuntime:
         one = bundle.noisy == bundle.base
         fixed = tensorrt_settings(bundle, bundle.manifest.batch_rows, cache)
         self._noisy = self._base if one else _session(bundle.noisy, provider, fixed)
-        self._provider = self._noisy.get_providers()[0]
+        used = self._noisy.get_providers()[0]
+        self._description = f"onnxruntime {onnxruntime.__version__} {used}, {_device(used)}"
 
     @property
     def description(self) -> str:
-        """ONNX Runtime's version, the provider in use and the device: where these are alike, so are all results."""
-        return f"onnxruntime {onnxruntime.__version__} {self._provider}, {_device(self._provider)}"
+        """ONNX Runtime's version, the provider in use and what is known of the device that may change a result."""
+        return self._description
 
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
