@@ -13,7 +13,7 @@ serve: $(VENV)/.serve
 test: $(VENV)/.test
 	$(BIN)/pytest -m 'not slow' $(ARGS)
 
-# The long forms of the simulations, 1e5 runs and more each.
+# The long forms of the simulations: 1e5 schedules of the server, and 1e5 runs and more of each claim.
 simulate: $(VENV)/.test
 	$(BIN)/pytest -m slow $(ARGS)
 
@@ -33,7 +33,7 @@ cover: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Do the tests of certify notice a change of it? Half an hour on two cores; ARGS='certify.bounds*' is one module.
+# Do the tests of certify notice a change of it? Most of an hour on two cores; ARGS='certify.bounds*' is one module.
 mutate: $(VENV)/.mutate
 	rm -rf mutants
 	$(BIN)/mutmut run $(ARGS)
