@@ -191,3 +191,30 @@ def test_least_hits_by_definition(draws, m, alpha):
 def test_a_single_hit_may_be_enough():
     assert anytime.least_hits(2, 1e-9, 0.001) == 1
     assert anytime.least_hits(1_000, 1.0, 0.001) is None
+
+
+def proven_at(alpha):
+    return anytime.exceeds(1_000, 990, 0.9, alpha)
+
+
+def chosen_at(alpha):
+    return anytime.chosen_exceeds(1_000, 990, 0.9, alpha)
+
+
+@pytest.mark.parametrize(
+    ("proven", "evidence"),
+    [
+        (proven_at, anytime.log_evidence(1_000, 990, 0.9)),
+        (chosen_at, anytime.log_evidence(1_000, 990, 0.9) + math.log(0.9)),
+    ],
+)
+def test_the_guard_is_added_to_what_the_evidence_has_to_reach(proven, evidence):
+    for more, holds in ((0.0, False), (-0.5, False), (-1.5, True)):
+        assert proven(math.exp(-evidence - more * anytime.GUARD)) is holds
+
+
+def test_the_upper_bound_is_proven_with_the_guard():
+    """The guard moves `U` by `GUARD / |d log E / d q|`, far more than the search leaves open."""
+    bound = anytime.upper(1_000, 600, 1e-3)
+    needed = -math.log(1e-3)
+    assert needed + anytime.GUARD <= anytime.log_evidence(1_000, 400, 1 - bound, bound) < needed + 2 * anytime.GUARD

@@ -145,3 +145,7 @@ def test_a_bound_that_proves_nothing_is_one():
 
 def test_no_probability_is_above_one():
     assert bounds.probability_above(10.0) == 1.0
+
+
+def test_any_hit_proves_more_than_a_probability_of_zero():
+    assert bounds.least_hits(10, 1.0, 0.01) == 1

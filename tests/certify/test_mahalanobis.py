@@ -221,3 +221,14 @@ def test_what_is_not_finite_is_nothing_to_warn_of(bad, kind):
 def test_a_nearly_round_covariance_is_shrunk_to_a_round_one_and_no_further():
     features = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.01], [0.0, -1.01]])
     assert fit(Moments.empty(np.zeros(2), 1).add(features, np.zeros(4, int)), normalised=False).shrinkage == 1.0
+
+
+def test_the_shrinkage_is_that_of_the_oracle_approximation():
+    """Chen, Wiesel, Eldar and Hero (2010), equation 23, with the degrees of freedom that are left beside the class means."""
+    features = np.concatenate([np.diag([30.0, 2.0, 1.0]), -np.diag([30.0, 2.0, 1.0])])
+    fitted = fit(Moments.empty(np.zeros(3), 1).add(features, np.zeros(6, int)), normalised=False)
+    variances = np.array([900.0, 4.0, 1.0]) / 3
+    squared, trace = np.sum(variances**2), np.sum(variances)
+    expected = ((1 - 2 / 3) * squared + trace**2) / ((5 + 1 - 2 / 3) * (squared - trace**2 / 3))
+    assert expected < 1
+    assert fitted.shrinkage == pytest.approx(expected, rel=1e-12)
