@@ -6,10 +6,7 @@ import re
 from pathlib import Path
 
 ITEMS = {("smoothing", 12): 15, ("claims", 7): 12}
-OPEN = {
-    "smoothing 12.14": "only Gaussian noise and l2 are offered",
-    "smoothing 12.15": "the released logs of Cohen et al. are not in the repository",
-}
+OPEN = {"smoothing 12.14": "only Gaussian noise and l2 are offered"}
 
 
 def named():
