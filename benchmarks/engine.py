@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-import numpy as np
-
 from benchmarks import rates
 from benchmarks.measure import Row, in_turns, main, ratio
 from benchmarks.networks import NAMES, bundle, pictures
 from export.bundle import Bundle
 from serving.engine import Engine, Served
 from serving.job import Job, SliceResult
-from serving.runtimes.noise_kernel import add_draws
+from serving.runtimes.noise_kernel import Draws, add_draws
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
 
@@ -100,15 +98,14 @@ def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
     drawn = iter(range(0, 100_000, 32))
 
     def noise() -> None:
-        for start in range(0, rows, 32):
-            add_draws(model.noise, key, start, lattice.reshape(-1), flat[start : start + 32])
+        parts = [Draws(key, start, 32, lattice.reshape(-1)) for start in range(0, rows, 32)]
+        add_draws(model.noise, parts, flat)
 
     def count() -> None:
         for part in parts:
             job.receive(next(drawn), part)
 
     steps = {
-        "a buffer of zeros": lambda: np.zeros((rows, size), np.int32),
         "noise": noise,
         "model": lambda: runtime.noisy(batch),
         "counting": count,

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.measure import Row, in_turns, main
 from certify.noise import RoundedGaussian
 from export.noise_table import rounded_gaussian_tails
-from serving.runtimes.noise_kernel import add_draws
+from serving.runtimes.noise_kernel import Draws, add_draws
 
 ROWS, COORDINATES, SIGMA_STEPS = 32, 784, 63.75
 KEY = bytes(range(16))
@@ -20,7 +20,7 @@ def rows() -> list[Row]:
     lattice, out = np.zeros(COORDINATES, np.int32), np.empty((ROWS, COORDINATES), np.int32)
     words = np.frombuffer(KEY, "<u8")
     sides = {
-        "kernel": lambda start: add_draws(law, KEY, start, lattice, out),
+        "kernel": lambda start: add_draws(law, [Draws(KEY, start, ROWS, lattice)], out),
         "reference": lambda start: np.add(law.sample(KEY, start, start + ROWS, COORDINATES), lattice, out=out),
         "words": lambda start: np.random.Philox(key=words, counter=[start, 0, 0, 0]).random_raw(out.size // 4),
     }

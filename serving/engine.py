@@ -28,7 +28,7 @@ from serving import metrics
 from serving.errors import CertserveError, Internal
 from serving.job import Job
 from serving.messages import Prediction, Reply, Share, Task
-from serving.runtimes.noise_kernel import add_draws
+from serving.runtimes.noise_kernel import Draws, add_draws
 from serving.runtimes.protocol import Runtime
 from serving.scheduler import Scheduler
 from serving.shares import ShareJob
@@ -39,6 +39,7 @@ _log = logging.getLogger("certserve.engine")
 
 _MEMORY = 0.98  # of earlier batches, in the rate of the device
 _KNOWN_S = 0.05  # of work, before which that rate is not known
+_TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 
@@ -93,6 +94,8 @@ class Engine:
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
         self._closed = False
         self._drawn, self._busy = 0.0, 0.0
+        self._kept = threading.local()
+        self._batch_s: dict[str, float] = {}
         self._at_work: dict[int, float] = {}
         self._workers = threads
         # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
@@ -169,22 +172,19 @@ class Engine:
             return
         started = self._at_work[threading.get_ident()] = time.monotonic()
         try:
-            drawn = self._run_base(batch) if isinstance(batch, BaseBatch) else self._run_noisy(batch)
+            if isinstance(batch, BaseBatch):
+                self._run_base(batch)
+            else:
+                self._run_noisy(batch, started)
         finally:
-            del self._at_work[threading.get_ident()]
-        spent = time.monotonic() - started
-        metrics.DEVICE_SECONDS.inc(spent)
-        with self._lock:
-            self._tell()
-            if drawn:
-                self._drawn = _MEMORY * self._drawn + drawn
-                self._busy = _MEMORY * self._busy + spent
+            metrics.DEVICE_SECONDS.inc(time.monotonic() - self._at_work.pop(threading.get_ident()))
 
     def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
+        """What to run next, if need be after a wait; before it, whoever's answer is complete is told."""
         wake = self._wake_base if base_only else self._wake
         with self._lock:
             while not self._closed:
-                batch = self._work.next_batch(time.monotonic(), base_only)
+                batch = self._work.next_batch(time.monotonic(), base_only, self._together)
                 self._tell()
                 if batch is not None:
                     if base_only and self._work.scheduler.base_waits:
@@ -192,6 +192,13 @@ class Engine:
                     return batch
                 wake.wait()
             return None
+
+    def _together(self, model: str, wanted: int) -> int:
+        """As many batches as fit into a turn, where there are as many for every worker: their models come back to back, and
+        Python's own work, slow after each for want of what the model drove from the caches, comes once.
+        """
+        fit = int(_TURN_S / self._batch_s.get(model, math.inf))
+        return max(1, min(_MOST_BATCHES, fit, wanted // self._workers))
 
     def _keep_deadlines(self) -> None:
         with self._lock:
@@ -207,7 +214,7 @@ class Engine:
                 waiting.settle(outcome)
         metrics.PENDING.set(self._work.scheduler.owed)
 
-    def _run_base(self, batch: BaseBatch) -> int:
+    def _run_base(self, batch: BaseBatch) -> None:
         served = self._served[batch.plan.model]
         rows = np.zeros((self._work.scheduler.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
         rows[: len(batch.lattices)] = batch.lattices
@@ -218,32 +225,45 @@ class Engine:
             _log.exception("a batch of base predictions failed")
         with self._lock:
             self._work.deliver_base(batch, probabilities, time.monotonic())
-        return 0
 
-    def _run_noisy(self, batch: NoisyBatch) -> int:
+    def _run_noisy(self, batch: NoisyBatch, started: float) -> None:
         served = self._served[batch.plan.model]
         results: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
         try:
-            rows = self._noisy_rows(served.bundle, batch)
-            results = _votes(*served.runtime.noisy(rows), len(rows), served.bundle)
+            results = self._results(served, batch)
         except Exception:
             _log.exception("a batch of noisy passes failed")
+        drawn, now = sum(part.rows for part in batch.plan.slices), time.monotonic()
         with self._lock:
-            self._work.deliver_noisy(batch, results, time.monotonic())
-        drawn = sum(part.rows for part in batch.plan.slices)
+            self._work.deliver_noisy(batch, results, now)
+            self._drawn = _MEMORY * self._drawn + drawn
+            self._busy = _MEMORY * self._busy + now - started
+            self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
         metrics.DRAWS.inc(drawn)
-        metrics.BATCH_ROWS.inc(batch.plan.rows)
-        return drawn
+        metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
+
+    def _results(self, served: Served, batch: NoisyBatch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, size = self._noisy_rows(served.bundle, batch), batch.plan.rows
+        found = [served.runtime.noisy(rows[first : first + size]) for first in range(0, len(rows), size)]
+        return _votes([each[0] for each in found], [each[1] for each in found], size, served.bundle)
 
     def _noisy_rows(self, bundle: Bundle, batch: NoisyBatch) -> NDArray[np.int32]:
-        """`X + Z` of every slice in a batch of fixed shape; rows left over stay zero."""
+        """`X + Z` of every slice in batches of fixed shape, in this thread's own rows; those left over are zero."""
         spec = bundle.manifest.input
-        rows = np.zeros((batch.plan.rows, spec.size), dtype=np.int32)
-        place = 0
-        for part, lattice, key in batch.sources:
-            add_draws(bundle.noise, key, part.start, lattice.reshape(-1), rows[place : place + part.rows])
-            place += part.rows
+        rows = self._rows(batch.plan.rows * batch.plan.batches, spec.size)
+        parts = [Draws(key, part.start, part.rows, lattice.reshape(-1)) for part, lattice, key in batch.sources]
+        filled = sum(part.rows for part in parts)
+        add_draws(bundle.noise, parts, rows[:filled])
+        rows[filled:] = 0
         return rows.reshape(-1, *spec.shape)
+
+    def _rows(self, rows: int, size: int) -> NDArray[np.int32]:
+        """Kept from batch to batch, since fresh memory has to be mapped page by page."""
+        name = f"{rows}x{size}"
+        if not hasattr(self._kept, name):
+            setattr(self._kept, name, np.empty((rows, size), dtype=np.int32))
+        found: NDArray[np.int32] = getattr(self._kept, name)
+        return found
 
 
 def _notaries(served: Sequence[Served], signer: Signer | None) -> dict[str, Notary]:
@@ -259,14 +279,16 @@ def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDA
 
 
 def _votes(
-    votes: NDArray[np.int64], scores: NDArray[np.float32], rows: int, bundle: Bundle
+    votes: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.float32]], rows: int, bundle: Bundle
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """What a runtime returned, if it is a vote and a score for every row: absent ones would count as misses."""
     none = len(bundle.manifest.labels)
-    if votes.shape != (rows,) or scores.shape != (rows,) or votes.dtype.kind not in "iu":
-        raise ValueError(
-            f"{bundle.key}: the noisy graph gave {votes.dtype} {votes.shape}, {scores.shape} for {rows} rows"
-        )
-    if votes.min() < 0 or votes.max() > none:
-        raise ValueError(f"{bundle.key}: votes must lie in 0 to {none}; got {votes.min()} to {votes.max()}")
-    return votes, scores
+    for each, score in zip(votes, scores, strict=True):
+        if each.shape != (rows,) or score.shape != (rows,) or each.dtype.kind not in "iu":
+            raise ValueError(
+                f"{bundle.key}: the noisy graph gave {each.dtype} {each.shape}, {score.shape} for {rows} rows"
+            )
+    every = np.concatenate(votes)
+    if every.min() < 0 or every.max() > none:
+        raise ValueError(f"{bundle.key}: votes must lie in 0 to {none}; got {every.min()} to {every.max()}")
+    return every, np.concatenate(scores)

@@ -28,7 +28,7 @@ ENOUGH = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SliceResult:
-    """Votes and scores of the draws of one slice; both None if it was lost."""
+    """Votes and scores of the draws of one slice, no score NaN; both None if it was lost."""
 
     rows: int
     votes: NDArray[np.integer[Any]] | None
@@ -55,8 +55,9 @@ class Job:
         self._base: NDArray[np.float32] | None = None
         self._waiting: dict[int, SliceResult] = {}
         self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
-        self._scores: list[NDArray[np.float64]] = []
+        self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
         self._draws = self._lost = 0
+        self._known: Counts | None = None
         self._certificate: Certificate | None = None
         self._granted: int | None = None
 
@@ -118,14 +119,15 @@ class Job:
         assert result.votes is None or len(result.votes) == result.rows
         if result.votes is None or result.scores is None:
             self._lost += result.rows
-            self._scores.append(np.full(result.rows, np.nan))
+            self._scores.append(np.full(result.rows, np.nan, dtype=np.float32))
         else:
             self._votes += np.bincount(result.votes, minlength=self._votes.size)
-            # NaN marks a lost draw from here on; one that the graph put out is a value, the largest.
-            self._scores.append(np.where(np.isnan(result.scores), np.inf, result.scores).astype(np.float64))
+            self._scores.append(result.scores)
 
     def _counts(self) -> Counts:
-        return Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
+        if self._known is None or self._known.draws != self._draws:
+            self._known = Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
+        return self._known
 
     def answer(self) -> Prediction:
         """The answer from what was counted so far: complete, or the best that is proven."""
@@ -170,7 +172,8 @@ class Job:
     def _score_counts(self) -> ScoreCounts | None:
         if self.bundle.detector is None or "ood" not in self._parts:
             return None
-        return tally(np.concatenate([np.zeros(0), *self._scores]), self._terms, self.bundle.detector)
+        scores = np.concatenate([np.zeros(0), *self._scores])
+        return tally(scores, self._terms, self.bundle.detector)
 
     def _receipt(self, counted: Counted) -> str | None:
         if self._notary is None:

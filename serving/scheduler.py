@@ -2,19 +2,26 @@
 
 The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
 model fixes. Noisy slices go in the order of their jobs' expected remaining draws, less the rows that others have been given
-since a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; places left
-over are filled with slices beyond that, which cost nothing and may turn out to be needed.
+since a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; rows left over
+are filled with draws beyond that, which cost nothing and may turn out to be needed: rows too few for a slice with the last
+draws of jobs whose number is no multiple of it.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from certify.procedures import SLICE
 
 JobId = int
+Together = Callable[[str, int], int]
+"""How many batches of a model go together where so many full ones are wanted: at least one, and no more than those."""
+
+
+def one_at_a_time(model: str, wanted: int) -> int:
+    """Every batch by itself."""
+    return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +43,47 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class NoisyPlan:
-    """One batch of `rows` noisy passes: slices in row order, what they leave of it is padding."""
+    """Noisy passes in `batches` of `rows` rows: slices in row order, what they leave of them is padding."""
 
     model: str
     rows: int
     slices: tuple[Slice, ...]
+    batches: int = 1
 
 
 @dataclass(slots=True)
 class _Entry:
     model: str
     batch_rows: int
-    max_draws: int
+    whole: int
     least: int
     remaining: int
     next_start: int
+    tail: Slice | None
     again: list[Slice] = field(default_factory=list)
     in_flight: int = 0
     waited: int = 0
 
     def available(self) -> bool:
-        return bool(self.again) or self.next_start < self.max_draws
+        return bool(self.again or self.tail) or self.next_start < self.whole
 
     def wants(self) -> bool:
-        return self.available() and (bool(self.again) or self.in_flight * SLICE < self.remaining)
+        return self.available() and (bool(self.again) or self.wanted() > 0)
+
+    def wanted(self) -> int:
+        return self.remaining - self.in_flight * SLICE
+
+    def take(self, job: JobId, room: int) -> Slice | None:
+        """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
+        if self.again and self.again[0].rows <= room:
+            return self.again.pop(0)
+        if self.next_start < self.whole and room >= SLICE:
+            self.next_start += SLICE
+            return Slice(job, self.next_start - SLICE, SLICE)
+        if self.tail and self.tail.rows <= room:
+            tail, self.tail = self.tail, None
+            return tail
+        return None
 
     def priority(self) -> tuple[bool, int]:
         """What only waits for its results must not choose the model of a batch, or one that hangs starves the others."""
@@ -95,7 +119,9 @@ class Scheduler:
         if base:
             self._base[job] = model
         if max_draws > first:
-            self._entries[job] = _Entry(model, batch_rows, max_draws, least, expected, first)
+            whole = max_draws - (max_draws - first) % SLICE
+            tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
+            self._entries[job] = _Entry(model, batch_rows, whole, least, expected, first, tail)
 
     def update(self, job: JobId, expected: int) -> None:
         """A new forecast of the draws that a job still needs."""
@@ -156,8 +182,8 @@ class Scheduler:
             del self._base[job]
         return BasePlan(model, tuple(jobs))
 
-    def plan_noisy(self) -> NoisyPlan | None:
-        """The next noisy passes, all of one model; None if none waits."""
+    def plan_noisy(self, together: Together = one_at_a_time) -> NoisyPlan | None:
+        """The next noisy passes, all of one model, in as many batches as are to go together; None if none waits."""
         order = sorted(
             (j for j, e in self._entries.items() if e.available()), key=lambda j: self._entries[j].priority()
         )
@@ -165,27 +191,30 @@ class Scheduler:
             return None
         model, rows = self._entries[order[0]].model, self._entries[order[0]].batch_rows
         order = [job for job in order if self._entries[job].model == model]
-        slices = tuple(itertools.islice(self._take(order), rows // SLICE))
-        self._age({part.job for part in slices}, rows)
-        return NoisyPlan(model, rows, slices)
+        wanted = sum(max(0, self._entries[job].wanted()) for job in order)
+        failed = any(self._entries[job].again for job in order)  # so that not all of them fail together again
+        batches = 1 if failed else together(model, wanted // rows)
+        slices = tuple(self._fill(order, rows * batches))
+        self._age({part.job for part in slices}, rows * batches)
+        return NoisyPlan(model, rows, slices, batches)
 
-    def _take(self, order: list[JobId]) -> Iterator[Slice]:
+    def _fill(self, order: list[JobId], room: int) -> Iterator[Slice]:
         for job in order:
-            while self._entries[job].wants():
-                yield self._next(job)
-        while any(self._entries[job].available() for job in order):
+            while self._entries[job].wants() and (part := self._next(job, room)):
+                room -= part.rows
+                yield part
+        fitted = True
+        while room and fitted:
+            fitted = False
             for job in order:
-                if self._entries[job].available():
-                    yield self._next(job)
+                if part := self._next(job, room):
+                    room, fitted = room - part.rows, True
+                    yield part
 
-    def _next(self, job: JobId) -> Slice:
-        entry = self._entries[job]
-        entry.in_flight += 1
-        if entry.again:
-            return entry.again.pop(0)
-        start = entry.next_start
-        entry.next_start += min(SLICE, entry.max_draws - start)
-        return Slice(job, start, entry.next_start - start)
+    def _next(self, job: JobId, room: int) -> Slice | None:
+        part = self._entries[job].take(job, room)
+        self._entries[job].in_flight += part is not None
+        return part
 
     def _age(self, served: set[JobId], rows: int) -> None:
         for job, entry in self._entries.items():

@@ -22,7 +22,7 @@ from export.bundle import Bundle
 from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.job import Job, SliceResult
 from serving.messages import Prediction, Reply, Share, Task
-from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice
+from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice, Together, one_at_a_time
 from serving.shares import ShareJob
 from serving.signing import Notary
 
@@ -183,14 +183,17 @@ class Workload:
         """When `expire` has to be called; infinite where nothing is in flight."""
         return min((request.deadline for request in self._requests.values()), default=math.inf)
 
-    def next_batch(self, now: float, base_only: bool = False) -> BaseBatch | NoisyBatch | None:
+    def next_batch(
+        self, now: float, base_only: bool = False, together: Together = one_at_a_time
+    ) -> BaseBatch | NoisyBatch | None:
         """What to run next; what has expired leaves first.
 
         A worker that runs base predictions only keeps them from waiting for a noisy batch to end; the others take them
-        where no draws wait.
+        where no draws wait. `together` says how many noisy ones go at once.
         """
         self.expire(now)
-        plan = self.scheduler.plan_base() if base_only else self.scheduler.plan_noisy() or self.scheduler.plan_base()
+        plan: BasePlan | NoisyPlan | None = None if base_only else self.scheduler.plan_noisy(together)
+        plan = plan or self.scheduler.plan_base()
         if plan is None:
             return None
         lives = [self._live[job] for job in _jobs(plan)]
@@ -232,9 +235,13 @@ class Workload:
     ) -> None:
         """Votes and scores (rows,) of a noisy batch, or None if it came to nothing.
 
-        A slice that came to nothing is drawn again under the same indices, once; then it counts against every claim.
+        A slice that came to nothing is drawn again under the same indices, once; then it counts against every claim. A
+        score that is not a number is the largest there is.
         """
-        place = 0
+        if results is not None:
+            scores = results[1]
+            results = results[0], np.where(np.isnan(scores), np.float32(np.inf), scores)
+        place, counted = 0, dict[JobId, None]()
         for part in batch.plan.slices:
             rows = slice(place, place + part.rows)
             place += part.rows
@@ -244,9 +251,12 @@ class Workload:
                 self.scheduler.again(part)
                 continue
             self.scheduler.settle(part)
-            votes, scores = (None, None) if results is None else (results[0][rows], results[1][rows])
-            live.job.receive(part.start, SliceResult(part.rows, votes, scores))
-            self._look(part.job, now)
+            found = (None, None) if results is None else (results[0][rows], results[1][rows])
+            live.job.receive(part.start, SliceResult(part.rows, *found))
+            counted[part.job] = None
+        for identity in counted:
+            if identity in self._live:  # a job that fails takes the others of its request with it
+                self._look(identity, now)
 
     def _look(self, identity: JobId, now: float) -> None:
         job = self._live[identity].job

@@ -15,7 +15,8 @@ can, each process compiles anew, which takes seconds. Without numba the referenc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -53,19 +54,48 @@ class _Tables(NamedTuple):
     edges: NDArray[np.uint64]
 
 
-def add_draws(law: RoundedGaussian, key: bytes, start: int, lattice: NDArray[np.int32], out: NDArray[np.int32]) -> None:
-    """`out[r] = lattice + Z` for the draws `start + r` of the stream of `key`: lattice (d,), out (rows, d) and whole."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """The draws `[start, start + rows)` of the stream of `key` (16 bytes) around `lattice`, int32 (d,)."""
+
+    key: bytes
+    start: int
+    rows: int
+    lattice: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_BYTES or not (self.rows > 0 and 0 <= self.start < _LAST_START):
+            raise ValueError(
+                f"expected a key of {KEY_BYTES} bytes, rows to draw and 0 <= start < {_LAST_START};"
+                f" got {len(self.key)} bytes, {self.rows} rows, {self.start}"
+            )
+
+
+def add_draws(law: RoundedGaussian, parts: Sequence[Draws], out: NDArray[np.int32]) -> None:
+    """`out[r] = lattice + Z` for the draws of all `parts`, one after another: out (rows, d), as many rows as they have.
+
+    One call for a whole batch, since each compiled one gives up Python's lock and has to win it back.
+    """
     rows, coordinates = out.shape
-    if len(key) != KEY_BYTES or lattice.shape != (coordinates,) or not out.flags.c_contiguous:
-        raise ValueError(f"expected a key of {KEY_BYTES} bytes, a lattice ({coordinates},) and contiguous rows")
-    if not (rows and 0 <= start < _LAST_START):
-        raise ValueError(f"expected rows to fill and 0 <= start < {_LAST_START}; got {rows} rows, {start}")
+    if not out.flags.c_contiguous or any(part.lattice.shape != (coordinates,) for part in parts):
+        raise ValueError(f"expected contiguous rows and lattices ({coordinates},)")
+    if not parts or rows != sum(part.rows for part in parts):
+        raise ValueError(f"expected as many rows to fill as there are draws, and some; got {rows} rows")
     if njit is None:
-        np.add(law.sample(key, start, start + rows, coordinates), lattice, out=out)
+        _add_by_numpy(law, parts, out)
         return
-    words = np.frombuffer(key, dtype="<u8")
-    # A copy of the lattice, since Ray's arrays are read-only, for which numba would compile all of it again.
-    _add(words[0], words[1], np.uint64(start), lattice.astype(np.int32), *_tables(law), out)
+    keys = np.frombuffer(b"".join(part.key for part in parts), dtype="<u8").reshape(-1, 2)
+    # Arrays of our own, since those of Ray are read-only, for which numba would compile all of it again.
+    places = np.array([(part.start, part.rows) for part in parts], dtype=np.uint64)
+    _add_all(keys, places, np.stack([part.lattice for part in parts]), *_tables(law), out)
+
+
+def _add_by_numpy(law: RoundedGaussian, parts: Sequence[Draws], out: NDArray[np.int32]) -> None:
+    place = 0
+    for part in parts:
+        drawn = law.sample(part.key, part.start, part.start + part.rows, part.lattice.size)
+        np.add(drawn, part.lattice, out=out[place : place + part.rows])
+        place += part.rows
 
 
 def prove(law: RoundedGaussian, coordinates: int) -> None:
@@ -73,7 +103,7 @@ def prove(law: RoundedGaussian, coordinates: int) -> None:
     key, start, rows = bytes(range(KEY_BYTES)), 2**33 + 5, 32
     lattice = np.arange(coordinates, dtype=np.int32)
     found = np.empty((rows, coordinates), dtype=np.int32)
-    add_draws(law, key, start, lattice, found)
+    add_draws(law, [Draws(key, start, rows, lattice)], found)
     if not np.array_equal(found, law.sample(key, start, start + rows, coordinates) + lattice):
         raise RuntimeError(
             "the compiled noise differs from certify.noise on this machine; remove numba to serve without"
@@ -199,3 +229,21 @@ def _add(
     padded = -(-count // LANES) * LANES
     places[count:padded] = places[0]  # the same place twice does no harm
     _refine(places[:padded], prefixes, start, first, second, lattice, above, edges, out)
+
+
+@_compiled
+def _add_all(
+    keys: NDArray[np.uint64],
+    places: NDArray[np.uint64],
+    lattices: NDArray[np.int32],
+    values: NDArray[np.int16],
+    above: NDArray[np.int64],
+    edges: NDArray[np.uint64],
+    out: NDArray[np.int32],
+) -> None:
+    """`places` (parts, 2) holds the first draw of each part and how many there are."""
+    done = np.int64(0)
+    for part in range(len(keys)):
+        stop = done + np.int64(places[part, 1])
+        _add(keys[part, 0], keys[part, 1], places[part, 0], lattices[part], values, above, edges, out[done:stop])
+        done = stop

@@ -30,7 +30,7 @@ def kernel(request, monkeypatch):
 
 def drawn(law, key, start, rows, lattice):
     out = np.full((rows, lattice.size), -99, dtype=np.int32)
-    noise_kernel.add_draws(law, key, start, lattice, out)
+    noise_kernel.add_draws(law, [noise_kernel.Draws(key, start, rows, lattice)], out)
     return out
 
 
@@ -76,7 +76,7 @@ def test_a_read_only_lattice_and_a_part_of_a_batch(kernel):
     lattice = np.arange(20, dtype=np.int32)
     lattice.flags.writeable = False
     batch = np.zeros((10, 20), dtype=np.int32)
-    kernel.add_draws(LAWS[3.0], KEY, 5, lattice, batch[2:6])
+    kernel.add_draws(LAWS[3.0], [kernel.Draws(KEY, 5, 4, lattice)], batch[2:6])
     assert np.array_equal(batch[2:6], LAWS[3.0].sample(KEY, 5, 9, 20) + lattice)
     assert not batch[:2].any()
     assert not batch[6:].any()
@@ -87,13 +87,33 @@ def test_a_read_only_lattice_and_a_part_of_a_batch(kernel):
     [(b"short", 0, 4, 1), (KEY, -1, 4, 1), (KEY, 2**40, 4, 1), (KEY, 0, 5, 1), (KEY, 0, 4, 0)],
 )
 def test_what_cannot_be_drawn_is_refused(kernel, key, start, size, rows):
+    def draw():
+        parts = [kernel.Draws(key, start, rows, np.zeros(size, np.int32))]
+        kernel.add_draws(LAWS[3.0], parts, np.zeros((rows, 4), np.int32))
+
     with pytest.raises(ValueError, match="expected"):
-        kernel.add_draws(LAWS[3.0], key, start, np.zeros(size, np.int32), np.zeros((rows, 4), np.int32))
+        draw()
+
+
+def test_a_batch_that_is_not_filled_is_refused(kernel):
+    parts = [kernel.Draws(KEY, 0, 2, np.zeros(4, np.int32))] * 2
+    with pytest.raises(ValueError, match="as many rows to fill as there are draws"):
+        kernel.add_draws(LAWS[3.0], parts, np.zeros((5, 4), np.int32))
+    with pytest.raises(ValueError, match="as many rows to fill as there are draws"):
+        kernel.add_draws(LAWS[3.0], [], np.zeros((0, 4), np.int32))
+
+
+def test_draws_of_several_streams_stand_one_after_another(kernel):
+    parts = [kernel.Draws(bytes([place] * 16), 7 * place, place, np.full(20, place, np.int32)) for place in (3, 1, 40)]
+    out = np.zeros((44, 20), dtype=np.int32)
+    kernel.add_draws(LAWS[3.0], parts, out)
+    expected = [LAWS[3.0].sample(p.key, p.start, p.start + p.rows, 20) + p.lattice for p in parts]
+    assert np.array_equal(out, np.concatenate(expected))
 
 
 def test_a_kernel_that_differs_is_found(kernel, monkeypatch):
     kernel.prove(LAWS[63.75], 50)
-    monkeypatch.setattr(kernel, "add_draws", lambda law, key, start, lattice, out: out.fill(0))
+    monkeypatch.setattr(kernel, "add_draws", lambda law, parts, out: out.fill(0))
     with pytest.raises(RuntimeError, match="differs from"):
         kernel.prove(LAWS[63.75], 50)
 

@@ -87,6 +87,47 @@ def test_a_batch_that_does_not_come_back_starves_no_other_model():
     assert job <= 64 // 32 + 4
 
 
+def test_rows_too_few_for_a_slice_hold_the_last_draws_of_other_jobs():
+    scheduler = of((1, 8, 8), (2, 40, 40), (3, 1_000, 1_000), (4, 640, 640))
+    assert scheduler.plan_noisy().slices == (Slice(1, 0, 8), Slice(2, 32, 8), Slice(3, 992, 8))
+    assert scheduler.plan_noisy().slices == (Slice(2, 0, 32),)
+
+
+def test_lost_last_draws_come_again_where_they_fit():
+    scheduler = of((1, 40, 40), (2, 8, 8))
+    plan = scheduler.plan_noisy()
+    assert plan.slices == (Slice(2, 0, 8), Slice(1, 32, 8))
+    for part in plan.slices:
+        scheduler.again(part)
+    assert scheduler.plan_noisy().slices == plan.slices
+    assert scheduler.plan_noisy().slices == (Slice(1, 0, 32),)
+
+
+def test_batches_go_together_as_far_as_they_are_wanted():
+    asked = []
+
+    def together(model, wanted):
+        asked.append((model, wanted))
+        return max(1, min(3, wanted))
+
+    scheduler = of((1, 10_000, 300), rows=64)
+    plan = scheduler.plan_noisy(together)
+    assert (plan.rows, plan.batches, len(plan.slices)) == (64, 3, 6)
+    plan = scheduler.plan_noisy(together)
+    assert (plan.rows, plan.batches, len(plan.slices)) == (64, 1, 2)
+    assert asked == [("m/1", 4), ("m/1", 1)]
+
+
+def test_what_failed_together_is_tried_again_batch_by_batch():
+    scheduler = of((1, 10_000, 300), rows=64)
+    plan = scheduler.plan_noisy(lambda model, wanted: wanted)
+    for part in plan.slices:
+        scheduler.again(part)
+    retried = [scheduler.plan_noisy(lambda model, wanted: max(1, wanted)) for _ in range(plan.batches)]
+    assert [each.batches for each in retried] == [1] * 4
+    assert sum((each.slices for each in retried), ()) == plan.slices
+
+
 @pytest.mark.parametrize("rows", [0, 16, 100])
 def test_a_batch_must_hold_whole_slices(rows):
     with pytest.raises(ValueError, match="whole slices"):

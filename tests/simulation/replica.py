@@ -15,7 +15,7 @@ import numpy as np
 
 from serving.errors import CertserveError
 from serving.retry import Lost
-from serving.scheduler import Scheduler
+from serving.scheduler import Scheduler, one_at_a_time
 from serving.workload import BaseBatch, Workload
 from tests.simulation.device import base
 
@@ -23,6 +23,11 @@ BATCH_S = 0.01
 DRAWS_PER_SECOND = 12_800.0
 WORKERS = (False, False, True)
 """Whether each takes base predictions only."""
+
+
+def two_at_most(model, wanted):
+    """Batches that go together."""
+    return max(1, min(2, wanted))
 
 
 class WatchedScheduler(Scheduler):
@@ -33,15 +38,15 @@ class WatchedScheduler(Scheduler):
         self._starved = starved
         self._passed: dict[int, tuple[int, int]] = {}
 
-    def plan_noisy(self):
+    def plan_noisy(self, together=one_at_a_time):
         waiting = {job for job, entry in self._entries.items() if entry.wants()}
-        plan = super().plan_noisy()
+        plan = super().plan_noisy(together)
         served = {part.job for part in plan.slices} if plan else set()
         passed = {job: self._passed.get(job, (0, 0)) for job in waiting - served}
         self._passed = {job: (n + 1, max(most, len(self._entries))) for job, (n, most) in passed.items()}
         for job, (times, most) in self._passed.items():
             # After as many batches as it has draws to make, whoever came later stands behind it; the others go first once.
-            if times > self._entries[job].max_draws // plan.rows + 1 + most:
+            if times > self._entries[job].whole // plan.rows + 1 + most:
                 self._starved(f"job {job} was passed over {times} times among {most}")
         return plan
 
@@ -49,7 +54,7 @@ class WatchedScheduler(Scheduler):
 class Replica:
     """Serves `bundles`; tells `broken` (a name, what happened) where an invariant fails, and `hung` of a lost batch."""
 
-    def __init__(self, bundles, device, notaries, broken, hung) -> None:
+    def __init__(self, bundles, device, notaries, broken, hung, together) -> None:
         self.workload = Workload(
             {bundle.key: bundle for bundle in bundles},
             WatchedScheduler(lambda what: broken("nothing_starves", what)),
@@ -58,7 +63,7 @@ class Replica:
         )
         self.serving, self.dead, self.frozen = True, False, False
         self.fates: deque[tuple[str, int]] = deque()
-        self._device, self._broken, self._hung = device, broken, hung
+        self._device, self._broken, self._hung, self._together = device, broken, hung, together
         self._clock = asyncio.get_running_loop().time
         self._waiting: dict[int, asyncio.Future] = {}
         self._ended: set[int] = set()
@@ -120,7 +125,7 @@ class Replica:
 
     async def _work(self, base_only: bool) -> None:
         for turn in itertools.count():
-            batch = self.workload.next_batch(self._clock(), base_only)
+            batch = self.workload.next_batch(self._clock(), base_only, self._together)
             self._tell()
             if batch is None:
                 await self._wake.wait()
@@ -129,7 +134,8 @@ class Replica:
             if fate == "lose":
                 self._hung(self)
                 await asyncio.get_running_loop().create_future()
-            await asyncio.sleep(BATCH_S * times * (1 + turn % 3 / 4))  # the workers do not keep step
+            batches = 1 if isinstance(batch, BaseBatch) else batch.plan.batches
+            await asyncio.sleep(BATCH_S * batches * times * (1 + turn % 3 / 4))  # the workers do not keep step
             self._deliver(batch, failed=fate == "fail")
             self._tell()
 

@@ -17,11 +17,12 @@ from serving.errors import CertserveError
 from serving.gateway import Gateway
 from serving.messages import Answer, Model, Options, PredictRequest, Task
 from serving.retry import Resending
+from serving.scheduler import one_at_a_time
 from serving.signing import Notary
 from tests.half_space import CUT
 from tests.simulation.device import Device
 from tests.simulation.invariants import check
-from tests.simulation.replica import Replica
+from tests.simulation.replica import Replica, two_at_most
 from tests.virtual_loop import Stuck, run_virtually
 
 KINDS = ("arrive",) * 30 + ("cancel",) * 4 + ("fail", "slow") * 3 + ("lose", "freeze", "stop", "die")
@@ -75,6 +76,7 @@ class World:
         self._clock = asyncio.get_running_loop().time
         self._current: dict[asyncio.Task, Asked] = {}
         self._turn = 0
+        self._together = two_at_most if replicas > 1 else one_at_a_time
         self._replicas = [self._start() for _ in range(replicas)]
         models = [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in self.bundles]
         self._sending = Resending(self._send)
@@ -113,7 +115,7 @@ class World:
 
     def _start(self) -> Replica:
         notaries = {bundle.key: Notary(signer=_Clerk(self.receipts), runtime="virtual") for bundle in self.bundles}
-        return Replica(self.bundles, self.device, notaries, self.breaks, self._hung)
+        return Replica(self.bundles, self.device, notaries, self.breaks, self._hung, self._together)
 
     def _hung(self, replica: Replica) -> None:
         asyncio.get_running_loop().call_later(HUNG_S, self._replace, replica)
