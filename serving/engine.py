@@ -238,7 +238,8 @@ class Engine:
             self._work.deliver_noisy(batch, results, now)
             self._drawn = _MEMORY * self._drawn + drawn
             self._busy = _MEMORY * self._busy + now - started
-            self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
+            if results is not None:
+                self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
 
