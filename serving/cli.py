@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import shlex
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 
 from certify.receipt import ReceiptError
 from export.bundle import BundleError
-from serving import audit, signing
+from serving import audit, log, signing
 from serving.config import Limits, SettingError, Settings
 from serving.errors import CertserveError
 from serving.secret import VARIABLE, SecretError, key_id, read_secret, read_signing_key, secret_file, signing_key_file
@@ -31,7 +30,7 @@ from serving.signing import Signer
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong is said in one line, with exit code 1, as is a proven counterexample."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    log.start()
     try:
         return options.run(options) or 0
     except (BundleError, ReceiptError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:

@@ -31,7 +31,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from export.bundle import load_repository
-from serving import metrics
+from serving import log, metrics
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.dealer import Dealer
@@ -55,6 +55,7 @@ class EngineReplica:
     """One engine on one device."""
 
     def __init__(self, settings: Settings) -> None:
+        log.start()
         metrics.serve(settings.host, settings.metrics_port)
         self._engine = build_engine(load_repository(settings.models), settings)
 
@@ -84,6 +85,7 @@ class GatewayReplica:
     """The wires of one gateway: the HTTP application that Serve runs, and a gRPC server of its own."""
 
     def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
+        log.start()
         self._settings = settings
         self._engines = _Engines(engine)
         metrics.serve(settings.host, settings.metrics_port)
@@ -195,6 +197,7 @@ def _deployment(kind: Any, name: str, settings: Settings, replicas: int, actor: 
         max_ongoing_requests=10_000,  # admission is the engine's, by owed draws
         health_check_period_s=5,
         graceful_shutdown_timeout_s=settings.limits.max_deadline_ms / 1000 + _DRAIN_S,
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
     )(kind)
     return deployment
 
@@ -232,7 +235,7 @@ def _start_ray(settings: Settings, scratch: Path) -> None:
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(scratch),
         logging_level=logging.ERROR,
-        log_to_driver=False,
+        log_to_driver=True,
         num_cpus=max(settings.engines, os.cpu_count() or 1),
     )
     quiet = {"log_level": "ERROR", "enable_access_log": False}

@@ -14,6 +14,11 @@ FAST = {
     # HAProxy with throughput mode answers ten to twenty times as many requests as the default proxy.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # A task or a share may be larger than the 4 MiB that Serve lets pass between replicas; what may come in is limited
+    # at the wires.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
+    # Without it Serve takes what a replica prints for INFO, and breaks tracebacks.
+    "RAY_SERVE_LOG_TO_STDERR": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # How long a replica that is to stop goes on answering while HAProxy learns of it.

@@ -33,6 +33,7 @@ class Address:
     grpc: str
     metrics: str = ""
     process: int = 0
+    log: Path = Path()
 
 
 def free_ports(count: int) -> list[int]:
@@ -77,9 +78,13 @@ def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SEC
         family: set[psutil.Process] = set()
         try:
             address = Address(
-                f"http://127.0.0.1:{http}", f"127.0.0.1:{grpc}", f"http://127.0.0.1:{metrics}/metrics", server.pid
+                f"http://127.0.0.1:{http}",
+                f"127.0.0.1:{grpc}",
+                f"http://127.0.0.1:{metrics}/metrics",
+                process=server.pid,
+                log=log,
             )
-            _wait_until_ready(server, address, log)
+            _wait_until_ready(server, address)
             yield address
         finally:
             family |= set(psutil.Process(server.pid).children(recursive=True)) if server.poll() is None else set()
@@ -88,8 +93,8 @@ def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SEC
         assert not left, f"left behind: {left}"
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, log: Path, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, seconds: float = 90) -> None:
+    deadline, log = time.monotonic() + seconds, address.log
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise AssertionError(f"the server ended with {server.returncode}:\n{log.read_text()}")

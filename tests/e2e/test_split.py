@@ -59,10 +59,11 @@ async def test_both_engines_draw(two):
 
 
 async def test_an_engine_that_is_killed_meanwhile_changes_nothing(two, local):
-    alone = await ask(local, ROWS * 4, **LARGEST)
+    """20 rows: each engine's share is 5 MB, more than Ray Serve lets pass between replicas by default."""
+    alone = await ask(local, ROWS * 10, **LARGEST)
     engines = replicas(two, "engine")
     idle = [sum(engine.cpu_times()[:2]) for engine in engines]
-    asking = asyncio.ensure_future(ask(two, ROWS * 4, **LARGEST))
+    asking = asyncio.ensure_future(ask(two, ROWS * 10, **LARGEST))
     while min(sum(engine.cpu_times()[:2]) - start for engine, start in zip(engines, idle, strict=True)) < 0.05:
         assert not asking.done(), "answered before both engines were at work"
         await asyncio.sleep(0.02)
@@ -70,3 +71,18 @@ async def test_an_engine_that_is_killed_meanwhile_changes_nothing(two, local):
     assert not asking.done()
     assert await asking == alone
     await settled(two, "engine", engines[0].pid)
+
+
+async def test_what_goes_wrong_in_a_replica_is_told_in_the_log(models, monkeypatch):
+    monkeypatch.setenv("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", "20000")
+    with command_line(models, "--engines", "2", "--threads", "1", local=False) as address:
+        await ask(address)
+        with pytest.raises(AssertionError, match="its log says more"):
+            await ask(address, **LARGEST)
+        for _ in range(50):
+            if "RESOURCE_EXHAUSTED" in (log := address.log.read_text()):
+                break
+            await asyncio.sleep(0.1)
+    assert "certserve.http ERROR a request failed" in log
+    assert "Traceback" in log
+    assert "GET /v2/health/ready" not in log
