@@ -11,8 +11,11 @@ that never touches a device keeps the deadlines, and answers come from what was 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +43,7 @@ _log = logging.getLogger("certserve.engine")
 _MEMORY = 0.98  # of earlier batches, in the rate of the device
 _KNOWN_S = 0.05  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
+_NICENESS = 15  # of threads that draw, over those that read requests, predict without noise and answer
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 
@@ -98,10 +102,10 @@ class Engine:
         self._batch_s: dict[str, float] = {}
         self._at_work: dict[int, float] = {}
         self._workers = threads
-        # One thread more, for base predictions alone: the system lets it in beside threads that are long at work.
+        # One thread more, for base predictions alone: the system lets it in beside threads that give way.
         turns = [*[self._turn] * threads, partial(self._turn, base_only=True), self._keep_deadlines]
         self._threads = [
-            threading.Thread(target=self._run, args=(turn,), name=f"engine-{place}", daemon=True)
+            threading.Thread(target=self._run, args=(turn, place < threads), name=f"engine-{place}", daemon=True)
             for place, turn in enumerate(turns)
         ]
         for thread in self._threads:
@@ -156,7 +160,9 @@ class Engine:
         known = self._busy > _KNOWN_S
         return self._drawn / self._busy * self._workers if known else math.inf
 
-    def _run(self, turn: Callable[[], None]) -> None:
+    def _run(self, turn: Callable[[], None], draws: bool) -> None:
+        if draws:
+            _give_way()
         while not self._closed:
             try:
                 turn()
@@ -265,6 +271,14 @@ class Engine:
             setattr(self._kept, name, np.empty((rows, size), dtype=np.int32))
         found: NDArray[np.int32] = getattr(self._kept, name)
         return found
+
+
+def _give_way() -> None:
+    """Let the other threads of the server in whenever they have something to do, which is never long."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a sandbox may not allow it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 def _notaries(served: Sequence[Served], signer: Signer | None) -> dict[str, Notary]:
