@@ -101,10 +101,12 @@ class Target:
         return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level)
 
     def expected_remaining(self, counts: Counts) -> int:
-        """Draws until the evidence is expected to decide, from the leader's share so far."""
-        needed = min(self.terms.needed(self.target_radius), 1 - 1e-9)
-        share = (max(counts.votes) + 0.5) / (counts.draws + 1) if counts.draws else needed
-        rate = _divergence(share, needed) if counts.draws else 0.05
+        """Draws until the evidence is expected to decide, from the leader's share so far; without a miss as few as can
+        decide, which are enough for most inputs.
+        """
+        needed, hits = min(self.terms.needed(self.target_radius), 1 - 1e-9), max(counts.votes)
+        share = (hits + 0.5) / (counts.draws + 1)
+        rate = _divergence(share, needed) if hits < counts.draws else -math.log(needed)
         wanted = (math.log(counts.draws + 2) - math.log(self.terms.alpha)) / max(rate, 1e-9)
         return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
 

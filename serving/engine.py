@@ -42,7 +42,7 @@ _log = logging.getLogger("certserve.engine")
 
 _MEMORY = 0.98  # of earlier batches, in the rate of the device
 _KNOWN_S = 0.05  # of work, before which that rate is not known
-_TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
+_TURN_S, _MOST_BATCHES = 0.01, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 15  # of threads that draw, over those that read requests, predict without noise and answer
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
@@ -193,11 +193,16 @@ class Engine:
                 batch = self._work.next_batch(time.monotonic(), base_only, self._together)
                 self._tell()
                 if batch is not None:
-                    if base_only and self._work.scheduler.base_waits:
-                        self._wake.notify()  # more than one thread can do: whoever has no draws may help
+                    self._wake_next(base_only)
                     return batch
                 wake.wait()
             return None
+
+    def _wake_next(self, base_only: bool) -> None:
+        """Where there is more than one thread can do, another may help: with predictions, too, if it has no draws."""
+        scheduler = self._work.scheduler
+        if scheduler.base_waits if base_only else scheduler.draws_wait:
+            self._wake.notify()
 
     def _together(self, model: str, wanted: int) -> int:
         """As many batches as fit into a turn, where there are as many for every worker: their models come back to back, and

@@ -97,10 +97,11 @@ class Job:
         return self.has_base and not self.drawing
 
     def expected_remaining(self) -> int:
-        """A forecast of the draws still needed."""
+        """A forecast of the draws still needed, beside those that wait for others before them."""
         if not self.drawing:
             return 0
-        return self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
+        left = self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
+        return max(0, left - sum(result.rows for result in self._waiting.values()))
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -68,7 +68,7 @@ class _Entry:
         return bool(self.again or self.tail) or self.next_start < self.whole
 
     def wants(self) -> bool:
-        return self.available() and (bool(self.again) or self.wanted() > 0)
+        return self.available() and (bool(self.again) or not self.in_flight or self.wanted() > 0)
 
     def wanted(self) -> int:
         return self.remaining - self.in_flight * SLICE
@@ -169,8 +169,8 @@ class Scheduler:
 
     @property
     def draws_wait(self) -> bool:
-        """Whether noisy passes could be planned."""
-        return any(entry.available() for entry in self._entries.values())
+        """Whether noisy passes are wanted."""
+        return any(entry.wants() for entry in self._entries.values())
 
     def plan_base(self) -> BasePlan | None:
         """The next base predictions, oldest first, all of one model; None if none waits."""
@@ -183,11 +183,13 @@ class Scheduler:
         return BasePlan(model, tuple(jobs))
 
     def plan_noisy(self, together: Together = one_at_a_time) -> NoisyPlan | None:
-        """The next noisy passes, all of one model, in as many batches as are to go together; None if none waits."""
+        """The next noisy passes, all of one model, in as many batches as are to go together; None if none is wanted: what
+        is under way is expected to decide, and who comes next should not find the device at work in vain.
+        """
         order = sorted(
             (j for j, e in self._entries.items() if e.available()), key=lambda j: self._entries[j].priority()
         )
-        if not order:
+        if not order or not self._entries[order[0]].wants():
             return None
         model, rows = self._entries[order[0]].model, self._entries[order[0]].batch_rows
         order = [job for job in order if self._entries[job].model == model]

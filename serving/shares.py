@@ -76,8 +76,8 @@ class ShareJob:
         return self.has_base and not self.drawing
 
     def expected_remaining(self) -> int:
-        """All that is left of the range."""
-        return self.max_draws - self._next
+        """All that is left of the range: see `Job.expected_remaining`."""
+        return self.max_draws - self._next - sum(result.rows for result in self._waiting.values())
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,7 +17,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._now = 0.0
+        self._set(0.0)
         self._selector = self
 
     def time(self) -> float:
@@ -26,8 +27,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if timeout is None:
             raise Stuck("nothing is ready and no timer is set")
         if timeout > 0:
-            self._now = self._scheduled[0].when()  # to the last bit: now plus the time until then may be just before it
+            self._set(self._scheduled[0].when())  # to the last bit: now plus the time until then may be just before it
         return []
+
+    def _set(self, now: float) -> None:
+        self._now = now
+        # No timer fires a hair before its time: whoever then looks at the clock would set it again, for ever.
+        self._clock_resolution = math.ulp(now)
 
     def _process_events(self, events: list[object]) -> None:
         """There are none."""

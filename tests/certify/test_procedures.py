@@ -155,7 +155,7 @@ def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
         assert status == ("certified" if certified else "refuted" if below else "undecided")
 
 
-@pytest.mark.parametrize("seen", [(32, 0, 0), (28, 4, 0), (500, 100, 0), (1_000, 150, 50)])
+@pytest.mark.parametrize("seen", [(31, 1, 0), (28, 4, 0), (500, 100, 0), (1_000, 150, 50)])
 def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
     total = sum(seen)
     share, needed = (seen[0] + 0.5) / (total + 1), TARGET.terms.needed(0.25)
@@ -163,8 +163,10 @@ def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
     assert TARGET.expected_remaining(counts(*seen)) == int(min(10_000 - total, max(SLICE, wanted - total)))
 
 
-def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
-    assert TARGET.expected_remaining(counts(0, 0, 0)) == int((math.log(2) - math.log(0.001)) / 0.05)
+@pytest.mark.parametrize("hits", [0, 32, 64])
+def test_without_a_miss_as_few_draws_are_expected_as_can_decide(hits):
+    wanted = (math.log(hits + 2) - math.log(0.001)) / -math.log(TARGET.terms.needed(0.25))
+    assert TARGET.expected_remaining(counts(hits, 0, 0)) == int(max(SLICE, wanted - hits))
     assert Target(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
 
 

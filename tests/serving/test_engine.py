@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -288,3 +289,24 @@ def test_two_workers_give_the_answers_of_one(bundle):
         return [essence(answer.predictions[0]) for answer in found]
 
     assert asyncio.run(answers(1)) == asyncio.run(answers(2))
+
+
+async def test_a_worker_that_had_nothing_to_do_helps_once_more_draws_are_wanted(bundle):
+    """One batch is expected to decide, so the second worker rests; the boundary is near, so that many more follow."""
+    runtime, at_work, most = Wrapped(bundle), [], []
+
+    def draw(votes, scores):
+        at_work.append(None)
+        most.append(len(at_work))
+        time.sleep(0.005)
+        at_work.pop()
+        return votes, scores
+
+    runtime.spoil = draw
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 2, 10**7)
+    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    answer = await ask(gateway, [130, 1, 2, 3], certify="target", target_radius=1.0, max_draws=4_000)
+    await asyncio.to_thread(engine.close)
+    assert answer.predictions[0].draws > 8 * bundle.manifest.batch_rows
+    assert most[0] == 1
+    assert max(most) == 2

@@ -128,6 +128,25 @@ def test_what_failed_together_is_tried_again_batch_by_batch():
     assert sum((each.slices for each in retried), ()) == plan.slices
 
 
+def test_nothing_is_planned_where_what_is_under_way_is_expected_to_decide():
+    scheduler = of((1, 10_000, 40), rows=32)
+    first, second = scheduler.plan_noisy(), scheduler.plan_noisy()
+    assert (first.slices, second.slices) == ((Slice(1, 0, 32),), (Slice(1, 32, 32),))
+    assert not scheduler.draws_wait
+    assert scheduler.plan_noisy() is None
+    scheduler.settle(first.slices[0])
+    scheduler.update(1, 33)
+    assert scheduler.draws_wait
+    assert scheduler.plan_noisy().slices == (Slice(1, 64, 32),)
+
+
+def test_a_job_of_which_nothing_is_under_way_wants_draws_whatever_is_forecast():
+    scheduler = of((1, 10_000, 0), rows=32)
+    assert scheduler.draws_wait
+    assert scheduler.plan_noisy().slices == (Slice(1, 0, 32),)
+    assert scheduler.plan_noisy() is None
+
+
 @pytest.mark.parametrize("rows", [0, 16, 100])
 def test_a_batch_must_hold_whole_slices(rows):
     with pytest.raises(ValueError, match="whole slices"):

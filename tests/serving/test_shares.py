@@ -62,6 +62,16 @@ def test_what_stops_early_is_signed_or_is_small_stays_whole(task):
     assert split(task, 8) == (range(task.max_draws),)
 
 
+@pytest.mark.parametrize("mode", ["best", "target", "share"])
+def test_draws_that_wait_for_others_before_them_are_not_expected_again(bundle, mode):
+    task = task_of("best" if mode == "share" else mode, 640, target_radius=16.0, alpha=0.001)
+    job = ShareJob(bundle, task, 0, range(640)) if mode == "share" else Job(bundle, task, 0)
+    expected = job.expected_remaining()
+    assert expected == (640 if mode != "target" else 43)
+    job.receive(SLICE, SliceResult(SLICE, np.ones(SLICE, dtype=np.int64), np.ones(SLICE, dtype=np.float32)))
+    assert job.expected_remaining() == expected - SLICE
+
+
 class Stream:
     """Votes and scores of every draw: misses are rare or frequent, some scores are no numbers, some slices are lost."""
 

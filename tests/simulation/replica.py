@@ -84,8 +84,7 @@ class Replica:
             return error
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         for event in (self._wake, self._admitted):
-            event.set()
-            event.clear()
+            _pulse(event)
         try:
             outcome = await answer
             if self.frozen:
@@ -130,6 +129,8 @@ class Replica:
             if batch is None:
                 await self._wake.wait()
                 continue
+            if self.workload.scheduler.draws_wait:
+                _pulse(self._wake)
             fate, times = self.fates.popleft() if self.fates else ("well", 1)
             if fate == "lose":
                 self._hung(self)
@@ -164,3 +165,9 @@ class Replica:
             self._ended.add(number)
             if (answer := self._waiting.get(number)) is not None and not answer.done():
                 answer.set_result(outcome)
+
+
+def _pulse(event: asyncio.Event) -> None:
+    """Let those go on who wait now."""
+    event.set()
+    event.clear()

@@ -101,7 +101,7 @@ def test_work_that_stays_after_a_cancellation_is_found(bundles, monkeypatch):
 
 def test_a_queue_without_age_starves_the_long(bundles, monkeypatch):
     """A long job, and a flow of short ones as fast as the device is."""
-    steps = [Step("arrive", 132, 0), *[Step("arrive", pick, 2) for pick in range(33, 4_000, 96)] * 3]
+    steps = [Step("arrive", 132, 0), *[Step("arrive", pick, 2) for pick in range(33, 4_000, 48)] * 3]
     assert simulate(bundles, steps, replicas=1).broken == {}
     monkeypatch.setattr(_Entry, "priority", lambda self: (not self.wants(), self.remaining))
     assert "nothing_starves" in simulate(bundles, steps, replicas=1).broken
