@@ -101,12 +101,16 @@ class Target:
         return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level)
 
     def expected_remaining(self, counts: Counts) -> int:
-        """Draws until the evidence is expected to decide, from the leader's share so far; without a miss as few as can
-        decide, which are enough for most inputs.
+        """Draws until the evidence is expected to decide, from the leader's share so far: without a miss as few as can
+        decide, and before the first draw what inputs need on average.
         """
         needed, hits = min(self.terms.needed(self.target_radius), 1 - 1e-9), max(counts.votes)
-        share = (hits + 0.5) / (counts.draws + 1)
-        rate = _divergence(share, needed) if hits < counts.draws else -math.log(needed)
+        if counts.draws == 0:
+            rate = 0.05
+        elif hits == counts.draws:
+            rate = -math.log(needed)
+        else:
+            rate = _divergence((hits + 0.5) / (counts.draws + 1), needed)
         wanted = (math.log(counts.draws + 2) - math.log(self.terms.alpha)) / max(rate, 1e-9)
         return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
 

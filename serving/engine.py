@@ -42,7 +42,7 @@ _log = logging.getLogger("certserve.engine")
 
 _MEMORY = 0.98  # of earlier batches, in the rate of the device
 _KNOWN_S = 0.05  # of work, before which that rate is not known
-_TURN_S, _MOST_BATCHES = 0.01, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
+_TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 15  # of threads that draw, over those that read requests, predict without noise and answer
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 

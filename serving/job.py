@@ -103,6 +103,13 @@ class Job:
         left = self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
         return max(0, left - sum(result.rows for result in self._waiting.values()))
 
+    def wanted_at_first(self) -> int:
+        """How many draws to make before any is seen: with a first slice of one class they are expected to be enough."""
+        if not self._procedure:
+            return self.max_draws
+        seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
+        return SLICE + self._procedure.expected_remaining(seen)
+
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""
         self._base = probabilities

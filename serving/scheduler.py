@@ -9,7 +9,7 @@ draws of jobs whose number is no multiple of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from certify.procedures import SLICE
@@ -58,8 +58,10 @@ class _Entry:
     whole: int
     least: int
     remaining: int
+    soon: int
     next_start: int
     tail: Slice | None
+    certain: bool
     again: list[Slice] = field(default_factory=list)
     in_flight: int = 0
     waited: int = 0
@@ -71,7 +73,7 @@ class _Entry:
         return self.available() and (bool(self.again) or not self.in_flight or self.wanted() > 0)
 
     def wanted(self) -> int:
-        return self.remaining - self.in_flight * SLICE
+        return self.soon - self.in_flight * SLICE
 
     def take(self, job: JobId, room: int) -> Slice | None:
         """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
@@ -87,7 +89,7 @@ class _Entry:
 
     def priority(self) -> tuple[bool, int]:
         """What only waits for its results must not choose the model of a batch, or one that hangs starves the others."""
-        return not self.wants(), self.remaining - self.waited
+        return not self.wants(), self.soon - self.waited
 
 
 class Scheduler:
@@ -106,11 +108,12 @@ class Scheduler:
         max_draws: int,
         expected: int,
         least: int = 0,
+        wanted: int | None = None,
         first: int = 0,
         base: bool = True,
     ) -> None:
         """A new job: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast, `least` not to be
-        denied.
+        denied, `wanted` before the next forecast, if those are not all that are expected.
 
         Its model runs `batch_rows` rows at a time, which must be whole slices.
         """
@@ -121,12 +124,13 @@ class Scheduler:
         if max_draws > first:
             whole = max_draws - (max_draws - first) % SLICE
             tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
-            self._entries[job] = _Entry(model, batch_rows, whole, least, expected, first, tail)
+            soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
+            self._entries[job] = _Entry(model, batch_rows, whole, least, expected, soon, first, tail, certain)
 
     def update(self, job: JobId, expected: int) -> None:
         """A new forecast of the draws that a job still needs."""
         if job in self._entries:
-            self._entries[job].remaining = expected
+            self._entries[job].remaining = self._entries[job].soon = expected
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""
@@ -193,12 +197,18 @@ class Scheduler:
             return None
         model, rows = self._entries[order[0]].model, self._entries[order[0]].batch_rows
         order = [job for job in order if self._entries[job].model == model]
-        wanted = sum(max(0, self._entries[job].wanted()) for job in order)
-        failed = any(self._entries[job].again for job in order)  # so that not all of them fail together again
-        batches = 1 if failed else together(model, wanted // rows)
+        batches = self._batches([self._entries[job] for job in order], model, rows, together)
         slices = tuple(self._fill(order, rows * batches))
         self._age({part.job for part in slices}, rows * batches)
         return NoisyPlan(model, rows, slices, batches)
+
+    def _batches(self, entries: Sequence[_Entry], model: str, rows: int, together: Together) -> int:
+        """One, unless all draws of whoever comes first are sure to be made: what stops by what it sees has to see it. One
+        also where something failed, so that not all of it fails together again.
+        """
+        if not entries[0].certain or any(entry.again for entry in entries):
+            return 1
+        return together(model, sum(max(0, entry.wanted()) for entry in entries if entry.certain) // rows)
 
     def _fill(self, order: list[JobId], room: int) -> Iterator[Slice]:
         for job in order:

@@ -79,6 +79,10 @@ class ShareJob:
         """All that is left of the range: see `Job.expected_remaining`."""
         return self.max_draws - self._next - sum(result.rows for result in self._waiting.values())
 
+    def wanted_at_first(self) -> int:
+        """The whole range: see `Job.wanted_at_first`."""
+        return self.max_draws - self.first
+
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""
         self._base, self.has_base = probabilities, True

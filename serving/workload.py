@@ -135,6 +135,7 @@ class Workload:
             job.max_draws,
             job.expected_remaining(),
             job.least_draws,
+            wanted=job.wanted_at_first(),
             first=job.first,
             base=not job.has_base,
         )

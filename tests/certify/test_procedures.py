@@ -163,7 +163,11 @@ def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
     assert TARGET.expected_remaining(counts(*seen)) == int(min(10_000 - total, max(SLICE, wanted - total)))
 
 
-@pytest.mark.parametrize("hits", [0, 32, 64])
+def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
+    assert TARGET.expected_remaining(counts(0, 0, 0)) == int((math.log(2) - math.log(0.001)) / 0.05)
+
+
+@pytest.mark.parametrize("hits", [16, 32, 64])
 def test_without_a_miss_as_few_draws_are_expected_as_can_decide(hits):
     wanted = (math.log(hits + 2) - math.log(0.001)) / -math.log(TARGET.terms.needed(0.25))
     assert TARGET.expected_remaining(counts(hits, 0, 0)) == int(max(SLICE, wanted - hits))

@@ -110,7 +110,7 @@ def test_batches_go_together_as_far_as_they_are_wanted():
         asked.append((model, wanted))
         return max(1, min(3, wanted))
 
-    scheduler = of((1, 10_000, 300), rows=64)
+    scheduler = of((1, 300, 300), rows=64)
     plan = scheduler.plan_noisy(together)
     assert (plan.rows, plan.batches, len(plan.slices)) == (64, 3, 6)
     plan = scheduler.plan_noisy(together)
@@ -118,8 +118,22 @@ def test_batches_go_together_as_far_as_they_are_wanted():
     assert asked == [("m/1", 4), ("m/1", 1)]
 
 
+def test_batches_of_what_stops_by_what_it_sees_go_one_by_one():
+    scheduler = of((1, 10_000, 300), (2, 10_000, 10_000), rows=64)
+    assert [scheduler.plan_noisy(lambda model, wanted: wanted).batches for _ in range(5)] == [1] * 5
+    assert scheduler.plan_noisy(lambda model, wanted: min(3, wanted)).batches == 3
+
+
+def test_before_a_job_is_seen_no_more_is_planned_than_is_wanted_at_first():
+    scheduler = Scheduler()
+    scheduler.add(1, "m/1", 32, 1_000, 152, wanted=60)
+    assert scheduler.owed == 153
+    assert [scheduler.plan_noisy().slices[0].start for _ in range(2)] == [0, 32]
+    assert scheduler.plan_noisy() is None
+
+
 def test_what_failed_together_is_tried_again_batch_by_batch():
-    scheduler = of((1, 10_000, 300), rows=64)
+    scheduler = of((1, 300, 300), rows=64)
     plan = scheduler.plan_noisy(lambda model, wanted: wanted)
     for part in plan.slices:
         scheduler.again(part)

@@ -67,9 +67,18 @@ def test_draws_that_wait_for_others_before_them_are_not_expected_again(bundle, m
     task = task_of("best" if mode == "share" else mode, 640, target_radius=16.0, alpha=0.001)
     job = ShareJob(bundle, task, 0, range(640)) if mode == "share" else Job(bundle, task, 0)
     expected = job.expected_remaining()
-    assert expected == (640 if mode != "target" else 43)
+    assert expected == (640 if mode != "target" else 152)
     job.receive(SLICE, SliceResult(SLICE, np.ones(SLICE, dtype=np.int64), np.ones(SLICE, dtype=np.float32)))
     assert job.expected_remaining() == expected - SLICE
+
+
+@pytest.mark.parametrize(
+    ("mode", "draws", "wanted"), [("best", 640, 640), ("target", 640, 64), ("target", 20, 20), ("off", 640, 32)]
+)
+def test_before_any_draw_is_seen_as_few_are_wanted_as_may_be_enough(bundle, mode, draws, wanted):
+    task = task_of(mode, draws, target_radius=16.0, alpha=0.001)
+    assert Job(bundle, task, 0).wanted_at_first() == wanted
+    assert ShareJob(bundle, task, 0, range(320, 640)).wanted_at_first() == 320
 
 
 class Stream:
