@@ -19,8 +19,6 @@ FAST = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(2**31 - 1),
     # Without it Serve takes what a replica prints for INFO, and breaks tracebacks.
     "RAY_SERVE_LOG_TO_STDERR": "1",
-    # Ray makes its workers give way to everything else on a host; threads that draw do so by themselves.
-    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # How long a replica that is to stop goes on answering while HAProxy learns of it.

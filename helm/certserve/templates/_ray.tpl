@@ -59,7 +59,6 @@ spec:
         - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
         - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "2147483647"}
         - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
-        - {name: RAY_worker_niceness, value: "0"}
         - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
         - {name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S, value: "5"}
         # How long a node that is told to stop lets requests finish.
