@@ -40,8 +40,8 @@ from serving.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
 
 _log = logging.getLogger("certserve.engine")
 
-_MEMORY = 0.98  # of earlier batches, in the rate of the device
-_KNOWN_S = 0.05  # of work, before which that rate is not known
+_MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one that had to wait does not count for all
+_KNOWN_S = 0.25  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 15  # of threads that draw, over those that read requests, predict without noise and answer
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
@@ -247,8 +247,9 @@ class Engine:
         drawn, now = sum(part.rows for part in batch.plan.slices), time.monotonic()
         with self._lock:
             self._work.deliver_noisy(batch, results, now)
-            self._drawn = _MEMORY * self._drawn + drawn
-            self._busy = _MEMORY * self._busy + now - started
+            kept = math.exp((started - now) / _MEMORY_S)
+            self._drawn = kept * self._drawn + drawn
+            self._busy = kept * self._busy + now - started
             if results is not None:
                 self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
         metrics.DRAWS.inc(drawn)
