@@ -6,6 +6,7 @@ Arrivals do not wait for answers. An answer counts if it comes in time and its t
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 
@@ -18,7 +19,6 @@ from benchmarks.networks import DEMO, bundle
 from export.bundle import Bundle
 from serving.engine import Engine, Served
 from serving.errors import Overloaded
-from serving.messages import Prediction, Reply
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.scheduler import Scheduler
@@ -51,41 +51,47 @@ def rows() -> list[Row]:
 
 async def _at_ease(model: Bundle, engine: Engine, pictures: np.ndarray) -> float:
     """Decisions a second where `AT_EASE` clients each wait for their answers."""
-    until, places = time.perf_counter() + SECONDS, iter(range(10**9))
+    ends: Counter[str] = Counter()
 
-    async def client() -> int:
-        decided = []
-        while time.perf_counter() < until:
-            decided.append(await _decides(model, engine, pictures[next(places) % len(pictures)]))
-        return sum(decided)
+    async def client(first: int) -> None:
+        for place in itertools.count(first, AT_EASE):
+            await _ask(model, engine, pictures[place % len(pictures)], ends)
 
-    return sum(await asyncio.gather(*(client() for _ in range(AT_EASE)))) / SECONDS
+    clients = [asyncio.create_task(client(first)) for first in range(AT_EASE)]
+    await asyncio.sleep(SECONDS)
+    return await _ended(clients, ends)
 
 
 async def _flooded(model: Bundle, engine: Engine, pictures: np.ndarray, rate: float) -> float:
     """Decisions a second where requests arrive at `rate`, whatever becomes of them."""
     ends: Counter[str] = Counter()
-
-    async def one(place: int) -> None:
-        try:
-            ends["decided" if await _decides(model, engine, pictures[place % len(pictures)]) else "undecided"] += 1
-        except Overloaded:
-            ends["refused"] += 1
-
-    began, asked = time.perf_counter(), []
+    began, asked = time.perf_counter(), list[asyncio.Task[None]]()
     while (now := time.perf_counter() - began) < SECONDS:
-        asked += [asyncio.create_task(one(place)) for place in range(len(asked), int(rate * now))]
+        for place in range(len(asked), int(rate * now)):
+            asked.append(asyncio.create_task(_ask(model, engine, pictures[place % len(pictures)], ends)))
         await asyncio.sleep(0.01)
-    await asyncio.gather(*asked)
-    print(f"at {rate:,.0f} requests a second: {dict(ends)}", flush=True)
-    return ends["decided"] / (time.perf_counter() - began)
+    return await _ended(asked, ends)
 
 
-async def _decides(model: Bundle, engine: Engine, picture: np.ndarray) -> bool:
+async def _ended(asked: list[asyncio.Task[None]], ends: Counter[str]) -> float:
+    """Decisions a second until now; what is still in flight leaves, and counts for neither side."""
+    counted = dict(ends)
+    for each in asked:
+        each.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    print(counted, flush=True)
+    return counted.get("decided", 0) / SECONDS
+
+
+async def _ask(model: Bundle, engine: Engine, picture: np.ndarray, ends: Counter[str]) -> None:
     task = rates.task(model, picture[None], "target", MAX_DRAWS, TARGET, DEADLINE_S)
-    reply: Reply[Prediction] = await engine.predict(task)
-    certificate = reply.rows[0].certificate
-    return certificate is not None and certificate.status != "undecided"
+    try:
+        certificate = (await engine.predict(task)).rows[0].certificate
+    except Overloaded:
+        ends["refused"] += 1
+        return
+    assert certificate is not None
+    ends["undecided" if certificate.status == "undecided" else "decided"] += 1
 
 
 if __name__ == "__main__":

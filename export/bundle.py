@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -225,7 +226,7 @@ class Bundle:
         """The bundle's place in a repository: "name/version"."""
         return f"{self.manifest.name}/{self.manifest.version}"
 
-    @property
+    @cached_property
     def sigma(self) -> float:
         """The noise in the caller's units, never above the exact product of steps and step, which bounds every radius."""
         exact = Fraction(self.manifest.noise.sigma_steps) * Fraction(self.manifest.input.step)
