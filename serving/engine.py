@@ -43,7 +43,7 @@ _log = logging.getLogger("certserve.engine")
 _MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one that had to wait does not count for all
 _KNOWN_S = 0.25  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
-_NICENESS = 15  # of threads that draw, over those that read requests, predict without noise and answer
+_NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 

@@ -101,14 +101,19 @@ class Job:
         if not self.drawing:
             return 0
         left = self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
-        return max(0, left - sum(result.rows for result in self._waiting.values()))
+        return max(0, left - self._drawn_ahead())
 
-    def wanted_at_first(self) -> int:
-        """How many draws to make before any is seen: with a first slice of one class they are expected to be enough."""
-        if not self._procedure:
-            return self.max_draws
+    def wanted(self) -> int:
+        """How many more draws to make before the next look: as many as are expected to decide, and before the first slice
+        is counted, in whatever order they come back, as many as do with one of a single class.
+        """
+        if self._draws or not self._procedure:
+            return self.expected_remaining()
         seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
-        return SLICE + self._procedure.expected_remaining(seen)
+        return max(0, SLICE + self._procedure.expected_remaining(seen) - self._drawn_ahead())
+
+    def _drawn_ahead(self) -> int:
+        return sum(result.rows for result in self._waiting.values())
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -127,10 +127,11 @@ class Scheduler:
             soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
             self._entries[job] = _Entry(model, batch_rows, whole, least, expected, soon, first, tail, certain)
 
-    def update(self, job: JobId, expected: int) -> None:
-        """A new forecast of the draws that a job still needs."""
+    def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
+        """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
         if job in self._entries:
-            self._entries[job].remaining = self._entries[job].soon = expected
+            self._entries[job].remaining = expected
+            self._entries[job].soon = expected if wanted is None else wanted
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""

@@ -79,9 +79,9 @@ class ShareJob:
         """All that is left of the range: see `Job.expected_remaining`."""
         return self.max_draws - self._next - sum(result.rows for result in self._waiting.values())
 
-    def wanted_at_first(self) -> int:
-        """The whole range: see `Job.wanted_at_first`."""
-        return self.max_draws - self.first
+    def wanted(self) -> int:
+        """The same: see `Job.wanted`."""
+        return self.expected_remaining()
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -135,7 +135,7 @@ class Workload:
             job.max_draws,
             job.expected_remaining(),
             job.least_draws,
-            wanted=job.wanted_at_first(),
+            wanted=job.wanted(),
             first=job.first,
             base=not job.has_base,
         )
@@ -264,7 +264,7 @@ class Workload:
         if job.done:
             self._finish(identity, now)
         elif job.drawing:
-            self.scheduler.update(identity, job.expected_remaining())
+            self.scheduler.update(identity, job.expected_remaining(), job.wanted())
         else:
             self.scheduler.remove_draws(identity)
 

@@ -130,6 +130,10 @@ def test_before_a_job_is_seen_no_more_is_planned_than_is_wanted_at_first():
     assert scheduler.owed == 153
     assert [scheduler.plan_noisy().slices[0].start for _ in range(2)] == [0, 32]
     assert scheduler.plan_noisy() is None
+    scheduler.update(1, 152, wanted=64)  # its base prediction is there
+    assert scheduler.plan_noisy() is None
+    scheduler.update(1, 152)
+    assert scheduler.plan_noisy() is not None
 
 
 def test_what_failed_together_is_tried_again_batch_by_batch():

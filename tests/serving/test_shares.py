@@ -77,8 +77,16 @@ def test_draws_that_wait_for_others_before_them_are_not_expected_again(bundle, m
 )
 def test_before_any_draw_is_seen_as_few_are_wanted_as_may_be_enough(bundle, mode, draws, wanted):
     task = task_of(mode, draws, target_radius=16.0, alpha=0.001)
-    assert Job(bundle, task, 0).wanted_at_first() == wanted
-    assert ShareJob(bundle, task, 0, range(320, 640)).wanted_at_first() == 320
+    assert Job(bundle, task, 0).wanted() == wanted
+    assert ShareJob(bundle, task, 0, range(320, 640)).wanted() == 320
+
+
+def test_a_slice_that_comes_back_before_the_first_makes_no_more_wanted(bundle):
+    job = Job(bundle, task_of("target", 640, target_radius=16.0, alpha=0.001), 0)
+    job.receive_base(BASE)
+    first = job.wanted()
+    job.receive(SLICE, SliceResult(SLICE, np.ones(SLICE, dtype=np.int64), np.ones(SLICE, dtype=np.float32)))
+    assert (first, job.wanted()) == (2 * SLICE, SLICE)
 
 
 class Stream:
