@@ -1,8 +1,8 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
 The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
-model fixes. Noisy slices go in the order of their jobs' expected remaining draws, less the rows that others have been given
-since a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; rows left over
+model fixes. Noisy slices go in the order of their jobs' expected remaining draws, less the rows that have been planned since
+a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; rows left over
 are filled with draws beyond that, which cost nothing and may turn out to be needed: rows too few for a slice with the last
 draws of jobs whose number is no multiple of it.
 """
@@ -64,7 +64,7 @@ class _Entry:
     certain: bool
     again: list[Slice] = field(default_factory=list)
     in_flight: int = 0
-    waited: int = 0
+    served: int = 0
 
     def available(self) -> bool:
         return bool(self.again or self.tail) or self.next_start < self.whole
@@ -74,6 +74,9 @@ class _Entry:
 
     def wanted(self) -> int:
         return self.soon - self.in_flight * SLICE
+
+    def needs(self) -> int:
+        return min(self.remaining, self.least)
 
     def take(self, job: JobId, room: int) -> Slice | None:
         """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
@@ -89,7 +92,7 @@ class _Entry:
 
     def priority(self) -> tuple[bool, int]:
         """What only waits for its results must not choose the model of a batch, or one that hangs starves the others."""
-        return not self.wants(), self.soon - self.waited
+        return not self.wants(), self.soon + self.served
 
 
 class Scheduler:
@@ -98,6 +101,7 @@ class Scheduler:
     def __init__(self, base_rows: int = 1) -> None:
         self.base_rows = base_rows
         self._entries: dict[JobId, _Entry] = {}
+        self._planned = self._owed_at_least = 0
         self._base: dict[JobId, str] = {}
 
     def add(
@@ -125,13 +129,17 @@ class Scheduler:
             whole = max_draws - (max_draws - first) % SLICE
             tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
             soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
-            self._entries[job] = _Entry(model, batch_rows, whole, least, expected, soon, first, tail, certain)
+            entry = _Entry(model, batch_rows, whole, least, expected, soon, first, tail, certain, served=self._planned)
+            self._entries[job] = entry
+            self._owed_at_least += entry.needs()
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
         if job in self._entries:
-            self._entries[job].remaining = expected
-            self._entries[job].soon = expected if wanted is None else wanted
+            entry = self._entries[job]
+            self._owed_at_least -= entry.needs()
+            entry.remaining, entry.soon = expected, expected if wanted is None else wanted
+            self._owed_at_least += entry.needs()
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""
@@ -150,12 +158,13 @@ class Scheduler:
 
     def remove(self, job: JobId) -> None:
         """A job is finished, cancelled or expired; nothing more of it is planned."""
-        self._entries.pop(job, None)
+        self.remove_draws(job)
         self._base.pop(job, None)
 
     def remove_draws(self, job: JobId) -> None:
         """A job needs no more draws, though its base prediction may still be due."""
-        self._entries.pop(job, None)
+        if entry := self._entries.pop(job, None):
+            self._owed_at_least -= entry.needs()
 
     @property
     def owed(self) -> int:
@@ -165,7 +174,7 @@ class Scheduler:
     @property
     def owed_at_least(self) -> int:
         """The same, no job counted for more than must not be denied it: what stands before a job of few draws."""
-        return sum(min(entry.remaining, entry.least) for entry in self._entries.values()) + len(self._base)
+        return self._owed_at_least + len(self._base)
 
     @property
     def base_waits(self) -> bool:
@@ -200,7 +209,9 @@ class Scheduler:
         order = [job for job in order if self._entries[job].model == model]
         batches = self._batches([self._entries[job] for job in order], model, rows, together)
         slices = tuple(self._fill(order, rows * batches))
-        self._age({part.job for part in slices}, rows * batches)
+        self._planned += rows * batches
+        for part in slices:
+            self._entries[part.job].served = self._planned
         return NoisyPlan(model, rows, slices, batches)
 
     def _batches(self, entries: Sequence[_Entry], model: str, rows: int, together: Together) -> int:
@@ -216,6 +227,8 @@ class Scheduler:
             while self._entries[job].wants() and (part := self._next(job, room)):
                 room -= part.rows
                 yield part
+            if not room:
+                return
         fitted = True
         while room and fitted:
             fitted = False
@@ -228,7 +241,3 @@ class Scheduler:
         part = self._entries[job].take(job, room)
         self._entries[job].in_flight += part is not None
         return part
-
-    def _age(self, served: set[JobId], rows: int) -> None:
-        for job, entry in self._entries.items():
-            entry.waited = 0 if job in served else entry.waited + rows

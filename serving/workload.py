@@ -145,9 +145,9 @@ class Workload:
         least that everybody else needs, so that they fall smoothly. It is refused where that does not leave its own least;
         a lone one never is.
         """
-        if not self.scheduler.owed:
-            return
         least, before = sum(job.least_draws for job in jobs), self.scheduler.owed_at_least
+        if not before:
+            return
         can = min(float(self._max_pending), draws_per_second * timeout_s)
         if before + least > can and (least or before >= self._max_pending):
             raise Overloaded(

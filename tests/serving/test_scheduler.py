@@ -190,3 +190,19 @@ def test_each_draw_is_planned_once_whatever_happens(jobs, seed):
             given_out[part.job] += range(part.start, part.start + part.rows)
     for number, (draws, _) in enumerate(jobs):
         assert sorted(given_out[number]) == list(range(draws))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 600), st.booleans()), max_size=40))
+def test_what_is_owed_at_least_is_the_sum_over_the_jobs_that_are_there(steps):
+    scheduler, needed = Scheduler(), {}
+    for job, expected, leaves in steps:
+        if leaves:
+            scheduler.remove(job)
+            needed.pop(job, None)
+        elif job in needed:
+            scheduler.update(job, expected)
+            needed[job] = min(expected, 256)
+        else:
+            scheduler.add(job, "m/1", 32, 1_000, expected, least=256, base=False)
+            needed[job] = min(expected, 256)
+        assert scheduler.owed_at_least == sum(needed.values())
