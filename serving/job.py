@@ -96,24 +96,20 @@ class Job:
         """Whether the answer is complete."""
         return self.has_base and not self.drawing
 
-    def expected_remaining(self) -> int:
-        """A forecast of the draws still needed, beside those that wait for others before them."""
-        if not self.drawing:
-            return 0
-        left = self._procedure.expected_remaining(self._counts()) if self._procedure else self.max_draws - self._draws
-        return max(0, left - self._drawn_ahead())
-
-    def wanted(self) -> int:
-        """How many more draws to make before the next look: as many as are expected to decide, and before the first slice
-        is counted, in whatever order they come back, as many as do with one of a single class.
+    def forecast(self) -> tuple[int, int]:
+        """The draws still needed, beside those that wait for others before them, and how many of them to make before the
+        next look: all, but until the first slice is counted as few as are enough where that is of one class.
         """
-        if self._draws or not self._procedure:
-            return self.expected_remaining()
-        seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
-        return max(0, SLICE + self._procedure.expected_remaining(seen) - self._drawn_ahead())
-
-    def _drawn_ahead(self) -> int:
-        return sum(result.rows for result in self._waiting.values())
+        if not self.drawing:
+            return 0, 0
+        expected = wanted = self.max_draws - self._draws
+        if self._procedure:
+            expected = wanted = self._procedure.expected_remaining(self._counts())
+            if not self._draws:
+                seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
+                wanted = SLICE + self._procedure.expected_remaining(seen)
+        ahead = sum(result.rows for result in self._waiting.values())
+        return max(0, expected - ahead), max(0, wanted - ahead)
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -75,13 +75,10 @@ class ShareJob:
         """Whether the share is complete."""
         return self.has_base and not self.drawing
 
-    def expected_remaining(self) -> int:
-        """All that is left of the range: see `Job.expected_remaining`."""
-        return self.max_draws - self._next - sum(result.rows for result in self._waiting.values())
-
-    def wanted(self) -> int:
-        """The same: see `Job.wanted`."""
-        return self.expected_remaining()
+    def forecast(self) -> tuple[int, int]:
+        """All that is left of the range, twice: see `Job.forecast`."""
+        left = self.max_draws - self._next - sum(result.rows for result in self._waiting.values())
+        return left, left
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
         """The accurate network's answer on the input without noise."""

@@ -128,14 +128,15 @@ class Workload:
         return number
 
     def _schedule(self, identity: JobId, job: Job | ShareJob) -> None:
+        expected, wanted = job.forecast()
         self.scheduler.add(
             identity,
             job.bundle.key,
             job.bundle.manifest.batch_rows,
             job.max_draws,
-            job.expected_remaining(),
+            expected,
             job.least_draws,
-            wanted=job.wanted(),
+            wanted=wanted,
             first=job.first,
             base=not job.has_base,
         )
@@ -264,7 +265,7 @@ class Workload:
         if job.done:
             self._finish(identity, now)
         elif job.drawing:
-            self.scheduler.update(identity, job.expected_remaining(), job.wanted())
+            self.scheduler.update(identity, *job.forecast())
         else:
             self.scheduler.remove_draws(identity)
 

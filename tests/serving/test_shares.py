@@ -66,10 +66,10 @@ def test_what_stops_early_is_signed_or_is_small_stays_whole(task):
 def test_draws_that_wait_for_others_before_them_are_not_expected_again(bundle, mode):
     task = task_of("best" if mode == "share" else mode, 640, target_radius=16.0, alpha=0.001)
     job = ShareJob(bundle, task, 0, range(640)) if mode == "share" else Job(bundle, task, 0)
-    expected = job.expected_remaining()
+    expected = job.forecast()[0]
     assert expected == (640 if mode != "target" else 152)
     job.receive(SLICE, SliceResult(SLICE, np.ones(SLICE, dtype=np.int64), np.ones(SLICE, dtype=np.float32)))
-    assert job.expected_remaining() == expected - SLICE
+    assert job.forecast()[0] == expected - SLICE
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_draws_that_wait_for_others_before_them_are_not_expected_again(bundle, m
 )
 def test_before_any_draw_is_seen_as_few_are_wanted_as_may_be_enough(bundle, mode, draws, wanted):
     task = task_of(mode, draws, target_radius=16.0, alpha=0.001)
-    assert Job(bundle, task, 0).wanted() == wanted
-    assert ShareJob(bundle, task, 0, range(320, 640)).wanted() == 320
+    assert Job(bundle, task, 0).forecast()[1] == wanted
+    assert ShareJob(bundle, task, 0, range(320, 640)).forecast()[1] == 320
 
 
 def test_a_slice_that_comes_back_before_the_first_makes_no_more_wanted(bundle):
     job = Job(bundle, task_of("target", 640, target_radius=16.0, alpha=0.001), 0)
     job.receive_base(BASE)
-    first = job.wanted()
+    first = job.forecast()[1]
     job.receive(SLICE, SliceResult(SLICE, np.ones(SLICE, dtype=np.int64), np.ones(SLICE, dtype=np.float32)))
-    assert (first, job.wanted()) == (2 * SLICE, SLICE)
+    assert (first, job.forecast()[1]) == (2 * SLICE, SLICE)
 
 
 class Stream:
