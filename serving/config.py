@@ -16,9 +16,13 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a request may cost at most, whatever it asks for."""
+    """What a request may cost at most, whatever it asks for.
+
+    `max_buffered_bytes` is what one process keeps of all requests that are not answered yet; one request may have half.
+    """
 
     max_body_bytes: int = 64 * 2**20
+    max_buffered_bytes: int = 768 * 2**20
     max_rows: int = 1_024
     max_draws: int = 100_000
     max_deadline_ms: int = 60_000

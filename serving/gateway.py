@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from serving import metrics
+from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
@@ -33,6 +34,7 @@ class Gateway:
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.limits = limits
+        self.buffered = BufferedBytes(limits.max_buffered_bytes)
         self._versions: dict[str, dict[str, Model]] = {}
         for model in models:
             self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.messages import Answer, Model, PredictRequest
 
@@ -12,6 +13,8 @@ class Gateway(Protocol):
     """Admission, defaults and limits, keys, and the way to an engine."""
 
     limits: Limits
+    buffered: BufferedBytes
+    """What the whole process may keep of requests that are not answered yet: every wire takes from it before it reads."""
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to every row. Raises `CertserveError`; cancelling the awaiting task cancels the work."""

@@ -10,6 +10,7 @@ from certify.certificate import AlphaSplit, Certificate, LowerBound
 from certify.mixture import Mixture
 from certify.ood import CertifiedScore, Ood
 from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec
+from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
@@ -109,6 +110,7 @@ class FakeGateway:
 
     def __init__(self, *models, limits=None):
         self.limits = limits or Limits()
+        self.buffered = BufferedBytes(self.limits.max_buffered_bytes)
         self._models = list(models) or [model(), model(version="2"), model(name="rgb", shape=(8, 8, 3), layout="HWC")]
         self.is_ready = True
         self.failure = None
