@@ -8,8 +8,9 @@ Class c has mean `mu_c`, and all classes share one covariance S (Lee et al. 2018
 
     marginal(z) = d_0(z)                (Kamoi and Kobayashi 2020)
 
-all larger the farther out z lies. Either may act on `z / |z|` (Mueller and Hein 2025, "Mahalanobis++"). Nothing here is
-a guarantee: the guarantees about a score come from `certify.conformal` and `certify.ood`, for any score whatever.
+all larger the farther out z lies. MD and d_0 are squares, and never negative; RMD, a difference, may be. Either may act
+on `z / |z|` (Mueller and Hein 2025, "Mahalanobis++"). Nothing here is a guarantee: the guarantees about a score come from
+`certify.conformal` and `certify.ood`, for any score whatever.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ KINDS = ("md", "rmd", "marginal")
 TINY = 1e-12
 """A feature vector shorter than this is not lengthened to one: zero stays zero instead of becoming NaN."""
 
+_NO_SPREAD = 1e-13
+"""A variance within classes below this share of the mean square about the shift is what rounding leaves of none."""
+
 
 def unit(features: NDArray[np.floating]) -> Floats:
     """Rows divided by their Euclidean length."""
-    rows = features.astype(np.float64)
+    rows = _rows(features)
     lengths: Floats = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.maximum(lengths, TINY)
 
@@ -40,7 +44,7 @@ class Moments:
     """What a fit needs of the data: counts, sums and one scatter of features less `shift`. Shards merge by `+`.
 
     The shift (a mean of some first batch, given to every worker) keeps the scatter from cancelling; it changes nothing
-    else. Labels are 0 to C-1.
+    else. Labels are integers, 0 to C-1. Whatever does not fit is a `ValueError` that says what was expected.
     """
 
     shift: Floats
@@ -51,15 +55,22 @@ class Moments:
     @staticmethod
     def empty(shift: NDArray[np.floating], classes: int) -> Moments:
         """No data yet, for features as long as `shift`."""
+        if shift.ndim != 1 or not shift.size or not np.isfinite(shift).all():
+            raise ValueError(f"the shift must be one finite vector as long as a feature; got shape {shift.shape}")
+        if classes < 1:
+            raise ValueError(f"expected one class or more, got {classes}")
         size = len(shift)
         return Moments(shift.astype(np.float64), np.zeros(classes), np.zeros((classes, size)), np.zeros((size, size)))
 
     def add(self, features: NDArray[np.floating], labels: NDArray[np.integer]) -> Moments:
         """These moments with a batch taken in: features [n, d], labels [n]."""
-        centred = features.astype(np.float64) - self.shift
+        rows = _rows(features, len(self.shift))
+        if not len(rows):
+            raise ValueError("there are no features to add; expected one row or more")
+        centred = rows - self.shift
         if not np.isfinite(centred).all():
             raise ValueError("the features to fit are not all finite; check the network and its inputs")
-        member = np.eye(len(self.counts))[labels]
+        member = np.eye(len(self.counts))[_labels(labels, len(rows), len(self.counts))]
         return Moments(
             self.shift,
             self.counts + member.sum(axis=0),
@@ -74,7 +85,9 @@ class Moments:
         return wider.add(features, np.full(len(features), classes))
 
     def second_moment(self, origin: Floats) -> Floats:
-        """`E (z - origin)(z - origin)^T` over all data, [d, d]."""
+        """`E (z - origin)(z - origin)^T` over all data, [d, d]; raises `ValueError` where there are none."""
+        if not self.counts.sum():
+            raise ValueError("no features were added; expected one row or more")
         gap, total = origin - self.shift, self.sums.sum(axis=0)
         mixed = np.outer(total, gap)
         moment: Floats = (self.scatter - mixed - mixed.T) / self.counts.sum() + np.outer(gap, gap)
@@ -83,6 +96,10 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         if not np.array_equal(self.shift, other.shift):
             raise ValueError("only moments about the same shift can be merged; give one shift to every worker")
+        if len(self.counts) != len(other.counts):
+            raise ValueError(
+                f"only moments of the same classes can be merged; got {len(self.counts)} and {len(other.counts)} classes"
+            )
         return Moments(self.shift, self.counts + other.counts, self.sums + other.sums, self.scatter + other.scatter)
 
 
@@ -105,11 +122,14 @@ class Mahalanobis:
     shrinkage: float
 
     def scores(self, features: NDArray[np.floating], kind: str) -> Floats:
-        """`md`, `rmd` or `marginal` of each row of features; what is not a number scores +inf."""
+        """`md`, `rmd` or `marginal` of each row of features; what is not a number scores +inf.
+
+        The squared distances `md` and `marginal` are not below 0, whatever rounding leaves of them.
+        """
         if kind not in KINDS:
             raise ValueError(f"the score must be one of {', '.join(KINDS)}, got {kind!r}")
         with np.errstate(invalid="ignore", over="ignore"):
-            rows = unit(features) if self.normalised else features.astype(np.float64)
+            rows = unit(features) if self.normalised else _rows(features)
             centred = rows - self.centre
             inner = centred @ self.directions
             nearest = (np.sum(self.class_means**2, axis=1) - 2 * inner).min(axis=1)
@@ -117,7 +137,8 @@ class Mahalanobis:
             if kind == "rmd":
                 scores = nearest + explained
             else:
-                scores = np.sum((centred @ self.whitening) ** 2, axis=1) + (nearest if kind == "md" else -explained)
+                lengths = np.sum((centred @ self.whitening) ** 2, axis=1)
+                scores = np.maximum(lengths + (nearest if kind == "md" else -explained), 0.0)
         return np.where(np.isnan(scores), np.inf, scores)
 
 
@@ -126,8 +147,11 @@ def fit(moments: Moments, *, normalised: bool, least_shrinkage: float = 1e-3) ->
 
     The covariance within classes is shrunk, `(1 - r) S + r tr(S)/d I`, r by the oracle approximating estimator (Chen et
     al. 2010, equation 23) but at least `least_shrinkage`: relative to the data's scale, so that units do not matter, and
-    enough for channels that are always 0.
+    enough for channels that are always 0. Raises `ValueError` for a class without features, and where no two features of
+    a class differ: without a spread there is no distance.
     """
+    if not 0 <= least_shrinkage <= 1:
+        raise ValueError(f"least_shrinkage must lie between 0 and 1, got {least_shrinkage}")
     if moments.counts.min() < 1:
         missing = np.flatnonzero(moments.counts < 1).tolist()
         raise ValueError(f"no features were added for the classes {missing}; every class needs some")
@@ -135,10 +159,16 @@ def fit(moments: Moments, *, normalised: bool, least_shrinkage: float = 1e-3) ->
     means = moments.sums / moments.counts[:, None]
     centre = moments.sums.sum(axis=0) / count
     within = (moments.scatter - (means * moments.counts[:, None]).T @ means) / count
+    if not np.isfinite(within).all():
+        raise ValueError("the squares of the features overflow double precision; expected features below 1e150")
+    if np.trace(within) <= _NO_SPREAD * np.trace(moments.scatter) / count:
+        raise ValueError(
+            "the features do not differ within any class, as far as rounding lets it be seen; expected some spread:"
+            " check the network, or take a shift nearer to the features"
+        )
     shrinkage = max(least_shrinkage, _oracle_shrinkage(within, count - len(moments.counts)))
     shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
-    lower = cholesky(shrunk, lower=True)
-    whitening = solve_triangular(lower, np.eye(size), lower=True).T
+    whitening = _whitening(shrunk)
     whitened = (means - centre) @ whitening
     pull = np.linalg.inv(np.diag(count / moments.counts) + whitened @ whitened.T)
     return Mahalanobis(
@@ -150,6 +180,42 @@ def fit(moments: Moments, *, normalised: bool, least_shrinkage: float = 1e-3) ->
         normalised=normalised,
         shrinkage=shrinkage,
     )
+
+
+def _whitening(covariance: Floats) -> Floats:
+    size = len(covariance)
+    try:
+        lower = cholesky(covariance, lower=True)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "the covariance within classes is singular; expected features that differ in every direction, or a larger"
+            " least_shrinkage"
+        ) from None
+    inverse: Floats = solve_triangular(lower, np.eye(size), lower=True).T
+    return inverse
+
+
+def _rows(features: NDArray[np.floating], size: int | None = None) -> Floats:
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or size not in (None, features.shape[1]):
+        expected = "d" if size is None else size
+        raise ValueError(
+            f"expected features [n, {expected}] of numbers, got {features.dtype} of shape {features.shape}"
+        )
+    return features.astype(np.float64)
+
+
+def _labels(labels: NDArray[np.integer], count: int, classes: int) -> NDArray[np.integer]:
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise ValueError(
+            f"expected integer labels of shape ({count},), one a row of features, got {labels.dtype} of shape"
+            f" {labels.shape}; one-hot rows become labels by argmax"
+        )
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        raise ValueError(
+            f"expected labels from 0 to {classes - 1}, got {labels[wrong][0]} at row {int(np.argmax(wrong))}"
+        )
+    return labels
 
 
 def _oracle_shrinkage(covariance: Floats, count: float) -> float:

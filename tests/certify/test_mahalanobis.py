@@ -158,6 +158,24 @@ def test_dead_channels_and_few_rows_are_fitted_finitely():
     assert scores.min() >= 0
 
 
+@pytest.mark.parametrize("kind", ["md", "marginal"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_squared_distance_is_never_negative(kind, scale):
+    """At the means themselves it is 0, and rounding would take about half of such queries below it."""
+    for seed in range(20):
+        features, labels = sample(seed, count=40)
+        fitted = fit(moments(scale * features, labels), normalised=False)
+        means = np.stack([scale * features[labels == c].mean(axis=0) for c in range(CLASSES)])
+        centre = scale * features.mean(axis=0, keepdims=True)
+        nearest = fitted.scores(means if kind == "md" else centre, kind)
+        assert np.all((nearest >= 0) & (nearest < 1e-9))
+
+
+def test_a_difference_of_distances_may_be_negative():
+    features, labels = sample()
+    assert fit(moments(features, labels), normalised=False).scores(features, "rmd").min() < -1
+
+
 def test_outside_scores_higher_and_scoring_changes_nothing():
     features, labels = sample()
     fitted = fit(moments(features, labels), normalised=False)
@@ -232,3 +250,81 @@ def test_the_shrinkage_is_that_of_the_oracle_approximation():
     expected = ((1 - 2 / 3) * squared + trace**2) / ((5 + 1 - 2 / 3) * (squared - trace**2 / 3))
     assert expected < 1
     assert fitted.shrinkage == pytest.approx(expected, rel=1e-12)
+
+
+ADDED = {
+    "a label of -1": (lambda x, y: (x, np.where(y == 2, -1, y)), r"labels from 0 to 3, got -1 at row \d+"),
+    "a label too large": (lambda x, y: (x, np.where(y == 2, 4, y)), r"labels from 0 to 3, got 4 at row \d+"),
+    "one-hot labels": (lambda x, y: (x, np.eye(4, dtype=int)[y]), r"integer labels of shape \(60,\).*by argmax"),
+    "a column of labels": (lambda x, y: (x, y[:, None]), r"integer labels of shape \(60,\)"),
+    "labels of floats": (lambda x, y: (x, y.astype(float)), r"integer labels .* got float64"),
+    "labels of truth": (lambda x, y: (x, y == 1), r"integer labels .* got bool"),
+    "labels of text": (lambda x, y: (x, y.astype(str)), r"integer labels"),
+    "too few labels": (lambda x, y: (x, y[:-1]), r"integer labels of shape \(60,\)"),
+    "one label": (lambda x, y: (x, y[:1]), r"integer labels of shape \(60,\)"),
+    "no labels": (lambda x, y: (x, y[:0]), r"integer labels of shape \(60,\)"),
+    "nothing at all": (lambda x, y: (x[:0], y[:0]), r"no features to add; expected one row or more"),
+    "a single feature": (lambda x, y: (x[0], y[:1]), r"expected features \[n, 12\]"),
+    "pictures": (lambda x, y: (x[:, None], y), r"expected features \[n, 12\]"),
+    "other features": (lambda x, y: (x[:, 1:], y), r"expected features \[n, 12\].*shape \(60, 11\)"),
+    "one channel": (lambda x, y: (x[:, :1], y), r"expected features \[n, 12\]"),
+    "complex features": (lambda x, y: (x + 1j, y), r"expected features \[n, 12\] of numbers, got complex"),
+    "an infinite feature": (lambda x, y: (np.where(x == x[3, 3], -np.inf, x), y), r"not all finite"),
+}
+
+
+@pytest.mark.parametrize("case", ADDED)
+def test_what_cannot_be_added_is_refused_and_says_what_was_expected(case):
+    change, message = ADDED[case]
+    features, labels = sample(count=60)
+    with pytest.raises(ValueError, match=message):
+        Moments.empty(features[0], CLASSES).add(*change(features, labels))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.uint64, np.int32])
+def test_labels_of_any_integer_type_are_labels(kind):
+    features, labels = sample(count=60)
+    np.testing.assert_array_equal(moments(features, labels.astype(kind)).sums, moments(features, labels).sums)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: m + Moments.empty(m.shift, CLASSES + 1), "same classes .* got 4 and 5 classes"),
+        (lambda m: m + Moments.empty(m.shift, 1), "same classes .* got 4 and 1 classes"),
+        (lambda m: m + Moments.empty(m.shift[1:], CLASSES), "the same shift"),
+        (lambda m: m.with_class(np.empty((0, SIZE))), "expected one row or more"),
+        (lambda m: m.with_class(np.ones(SIZE)), r"expected features \[n, 12\]"),
+        (lambda m: m.with_class(np.full((2, SIZE), np.nan)), "not all finite"),
+        (lambda m: Moments.empty(m.shift, 0), "one class or more"),
+        (lambda m: Moments.empty(m.shift * np.nan, CLASSES), "one finite vector"),
+        (lambda m: Moments.empty(np.empty((0, SIZE)), CLASSES), "one finite vector"),
+        (lambda m: Moments.empty(np.empty(0), CLASSES), "one finite vector"),
+        (lambda m: Moments.empty(m.shift, CLASSES).second_moment(m.shift), "expected one row or more"),
+        (lambda m: fit(Moments.empty(m.shift, CLASSES), normalised=False), r"for the classes \[0, 1, 2, 3\]"),
+        (lambda m: fit(m, normalised=False, least_shrinkage=-0.1), "between 0 and 1"),
+        (lambda m: fit(m, normalised=False, least_shrinkage=np.nan), "between 0 and 1"),
+        (lambda m: unit(m.shift), r"expected features \[n, d\]"),
+    ],
+)
+def test_moments_that_make_no_fit_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(moments(*sample(count=60)))
+
+
+@pytest.mark.parametrize(
+    "where", ["at the shift", "at the mean of each class", "one row a class", "far from the shift"]
+)
+def test_classes_without_spread_have_no_distance(where):
+    means = np.random.default_rng(3).standard_normal((CLASSES, SIZE))
+    labels = np.arange(CLASSES).repeat(1 if where == "one row a class" else 25)
+    features = {"at the shift": 0 * means, "far from the shift": means + 1e6}.get(where, means)[labels]
+    shift = features[0] if where == "at the shift" else np.zeros(SIZE)
+    with pytest.raises(ValueError, match="do not differ within any class.*expected some spread"):
+        fit(moments(features, labels, shift), normalised=False)
+
+
+def test_features_whose_squares_overflow_are_refused():
+    features, labels = sample(count=60)
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match="expected features below"):
+        fit(moments(1e200 * features, labels, np.zeros(SIZE)), normalised=False)
