@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 from export.bundle import Bundle
-from serving import metrics
+from serving import metrics, processors
 from serving.config import Settings
 from serving.engine import Engine, Served
 from serving.messages import Model
@@ -32,7 +31,7 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
         prove(bundle, runtime, scheduler.base_rows)
         served.append(Served(bundle, runtime))
     metrics.MODELS.set(len(served))
-    threads = settings.threads or os.cpu_count() or 1
+    threads = settings.threads or processors.usable()
     file = settings.signing_key_file
     signer = Signer(read_signing_key(file)) if file else None
     return Engine(served, scheduler, threads, settings.limits.max_pending_draws, signer)

@@ -15,14 +15,14 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from certify.receipt import ReceiptError
 from export.bundle import BundleError
-from serving import audit, log, signing
-from serving.config import Limits, SettingError, Settings
+from serving import audit, log, ports, signing
+from serving.config import SettingError, Settings, declared, explained
 from serving.errors import CertserveError
 from serving.secret import VARIABLE, SecretError, key_id, read_secret, read_signing_key, secret_file, signing_key_file
 from serving.signing import Signer
@@ -60,23 +60,23 @@ def _add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="serve the bundles of a repository over HTTP and gRPC")
     serve.add_argument("models", type=Path, help="folder of bundles: <name>/<version>/")
     serve.add_argument("--local", action="store_true", help="one process, without Ray")
-    for field in [*fields(Settings), *fields(Limits)]:
-        if field.name in ("models", "limits"):
-            continue
-        kind = Path if field.name.endswith("_file") else type(field.default)
-        serve.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="(%(default)s)")
+    for each in declared():
+        kind = Path if each.name.endswith("_file") else type(each.default)
+        option = "--" + each.name.replace("_", "-")
+        serve.add_argument(option, type=kind, default=each.default, help=explained(each).replace("%", "%%"))
     serve.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace) -> None:
-    names = [field.name for field in [*fields(Settings), *fields(Limits)] if field.name != "limits"]
-    values = {name: getattr(options, name) for name in names}
-    values["models"] = options.models.resolve()
+    values = {each.name: getattr(options, each.name) for each in declared()} | {"models": options.models.resolve()}
+    # Before any file is made or read: what is refused leaves nothing behind.
+    settings = ports.settled(Settings.from_mapping(values))
     # Resolved here, so that every process reads the same file.
-    values["noise_secret_file"] = secret_file(options.noise_secret_file or _from_environment()).resolve()
-    values["signing_key_file"] = _signing_key(options.signing_key_file)
+    secret = secret_file(options.noise_secret_file or _from_environment()).resolve()
+    signing_key = _signing_key(options.signing_key_file)
+    settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_until_told(Settings.from_mapping(values), options.local))
+        asyncio.run(_serve_until_told(settings, options.local))
 
 
 def _signing_key(given: Path | None) -> Path | None:
@@ -129,12 +129,12 @@ def _say(text: str) -> None:
 
 
 def _announce(settings: Settings) -> None:
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    http, grpc = f"http://{host}:{settings.http_port}", f"{host}:{settings.grpc_port}"
+    host = ports.reachable(settings.host)
+    http, grpc = f"http://{ports.at(host, settings.http_port)}", ports.at(host, settings.grpc_port)
     picture = Path("examples/sneaker.png")
     certserve = shlex.quote(str(Path(sys.argv[0])))
     _say(
-        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{host}:{settings.metrics_port}/metrics. Try\n\n"
+        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{ports.at(host, settings.metrics_port)}/metrics. Try\n\n"
         f"  curl -s --data-binary @{picture} -H 'Content-Type: image/png' \\\n"
         f"    '{http}/v1/models/fashion-mnist:predict?certify=target&target_radius=0.5'\n\n"
         f"  {certserve} predict {picture} --grpc {grpc} --certify target --target-radius 0.5\n\n"

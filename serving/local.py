@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -11,7 +12,7 @@ import grpc
 import uvicorn
 
 from export.bundle import load_repository
-from serving import metrics
+from serving import metrics, ports
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.gateway import Gateway
@@ -25,7 +26,7 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """Serve while the context is open: it opens once every model is proven, and closes when what is in flight is answered.
 
-    A port of 0 in `settings` for metrics means none. Raises `BundleError`, `ProofError` or `OSError` (port taken).
+    A port of 0 in `settings` for metrics means none. Raises `BundleError`, `ProofError` or `PortError`.
     """
     say(f"reading the bundles in {settings.models}")
     bundles = await asyncio.to_thread(load_repository, settings.models)
@@ -36,11 +37,19 @@ async def running(
     )
     try:
         if settings.metrics_port:
-            metrics.serve(settings.host, settings.metrics_port)
+            _serve_metrics(settings)
         async with _wires(gateway, settings, draining):
             yield gateway
     finally:
         await asyncio.to_thread(engine.close)
+
+
+def _serve_metrics(settings: Settings) -> None:
+    try:
+        metrics.serve(settings.host, settings.metrics_port)
+    except OSError as error:
+        wanted = ports.Wanted("metrics port", settings.metrics_port, "--metrics-port")
+        raise ports.refused(settings.host, wanted, error) from error
 
 
 @asynccontextmanager
@@ -69,11 +78,10 @@ def _drain_s(settings: Settings) -> float:
 
 def _grpc_server(gateway: Gateway, settings: Settings) -> grpc.aio.Server:
     try:
-        return build_server(gateway, f"{settings.host}:{settings.grpc_port}")[0]
+        return build_server(gateway, ports.at(settings.host, settings.grpc_port))[0]
     except RuntimeError as error:
-        raise OSError(
-            f"gRPC port {settings.grpc_port} of {settings.host} is taken; choose another: --grpc-port"
-        ) from error
+        wanted = ports.Wanted("gRPC port", settings.grpc_port, "--grpc-port")
+        raise ports.refused(settings.host, wanted, OSError(errno.EADDRINUSE, "")) from error
 
 
 class _Server(uvicorn.Server):
@@ -85,18 +93,7 @@ class _Server(uvicorn.Server):
 
 def _http_socket(settings: Settings) -> socket.socket:
     """Bound here, since uvicorn ends the process when it cannot."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer waits 40 ms for an acknowledgement.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((settings.host, settings.http_port))
-        listening.listen(2048)
-        return listening
-    except OSError as error:
-        listening.close()
-        place = f"HTTP port {settings.http_port} of {settings.host}"
-        raise OSError(f"{place} cannot be had ({error.strerror}); choose another: --http-port") from error
+    return ports.listening(settings.host, ports.Wanted("HTTP port", settings.http_port, "--http-port"))
 
 
 def _http_server(gateway: Gateway, settings: Settings) -> uvicorn.Server:

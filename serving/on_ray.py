@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from export.bundle import load_repository
-from serving import log, metrics
+from serving import log, metrics, ports, processors
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.dealer import Dealer
@@ -97,7 +96,7 @@ class GatewayReplica:
         dealer = Dealer(self._engines, {bundle.key: bundle for bundle in bundles}, settings.engines)
         gateway = Gateway(models(bundles), dealer, secret, settings.limits, lambda: self._engines.ready)
         self._probing = asyncio.create_task(self._engines.probe())
-        self._grpc, _ = build_server(gateway, f"{settings.host}:{settings.grpc_port}")
+        self._grpc, _ = build_server(gateway, ports.at(settings.host, settings.grpc_port), shared=True)
         await self._grpc.start()
         return build_app(gateway)
 
@@ -236,7 +235,7 @@ def _start_ray(settings: Settings, scratch: Path) -> None:
         _temp_dir=str(scratch),
         logging_level=logging.ERROR,
         log_to_driver=True,
-        num_cpus=max(settings.engines, os.cpu_count() or 1),
+        num_cpus=max(settings.engines, processors.usable()),
     )
     quiet = {"log_level": "ERROR", "enable_access_log": False}
     serve.start(http_options={"host": settings.host, "port": settings.http_port}, logging_config=quiet)

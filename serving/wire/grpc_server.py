@@ -33,12 +33,12 @@ _SERVICES = (
 )
 
 
-def build_server(gateway: Gateway, address: str) -> tuple[grpc.aio.Server, int]:
+def build_server(gateway: Gateway, address: str, *, shared: bool = False) -> tuple[grpc.aio.Server, int]:
     """The gRPC server of a gateway, bound to `address` ("host:port", port 0 for a free one) but not started, and its
-    port. It belongs to the running event loop; start it with `await server.start()`. Raises `RuntimeError` if the
-    address is taken.
+    port. It belongs to the running event loop; start it with `await server.start()`. Several gateways of one host may
+    have a port in common if each says that it is `shared`. Raises `RuntimeError` if the address is taken.
     """
-    server = grpc.aio.server(options=_options(gateway.limits.max_body_bytes))
+    server = grpc.aio.server(options=_options(gateway.limits.max_body_bytes, shared))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), server)  # type: ignore[no-untyped-call]
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), server)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(Readiness(gateway, _SERVICES), server)
@@ -46,12 +46,12 @@ def build_server(gateway: Gateway, address: str) -> tuple[grpc.aio.Server, int]:
     return server, server.add_insecure_port(address)
 
 
-def _options(max_bytes: int) -> list[tuple[str, int]]:
+def _options(max_bytes: int, shared: bool) -> list[tuple[str, int]]:
     """Both directions up to the body limit; clients may keep their connection alive, and are made to renew it."""
     return [
         ("grpc.max_receive_message_length", max_bytes),
         ("grpc.max_send_message_length", max_bytes),
-        ("grpc.so_reuseport", 1),
+        ("grpc.so_reuseport", int(shared)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
         ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),

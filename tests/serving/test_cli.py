@@ -19,32 +19,6 @@ def test_a_broken_bundle_stops_the_start_by_name(tmp_path, capsys, monkeypatch):
     assert "noisy.onnx was altered" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said(tmp_path, capsys, monkeypatch):
-    import socket
-
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    write_half_space(tmp_path / "models")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        status = main(
-            [
-                "serve",
-                str(tmp_path / "models"),
-                "--local",
-                "--http-port",
-                port,
-                "--grpc-port",
-                "0",
-                "--metrics-port",
-                "0",
-            ]
-        )
-    assert status == 1
-    assert f"HTTP port {port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
-
-
 def test_without_the_export_extra_the_message_names_it(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['tqdm'] = None\n"
