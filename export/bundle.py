@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,6 +36,7 @@ from certify.certificate import AlphaSplit
 from certify.noise import NoiseTableError, RoundedGaussian
 from certify.ood import Detector
 from certify.procedures import SLICE
+from export import regular_file
 
 FORMAT = "certserve-bundle/1"
 BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
@@ -44,6 +46,9 @@ BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
     "golden.safetensors",
     "calibration.safetensors",
 )
+
+_EXPECTED = "expected <name>/<version>/manifest.json"
+_TAKE_AWAY = "take the folder away, or begin its name with a dot"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -289,17 +294,83 @@ def write(
 
 
 def load_repository(folder: Path) -> list[Bundle]:
-    """Every bundle at `folder/<name>/<version>/`, by name and version; an empty repository is an error."""
-    places = sorted(path.parent for path in folder.glob("*/*/manifest.json"))
-    if not places:
-        raise BundleError(f"{folder} holds no bundle: expected <name>/<version>/manifest.json below it")
-    bundles = [load(place) for place in places]
-    for place, bundle in zip(places, bundles, strict=True):
+    """Every bundle at `folder/<name>/<version>/`, by name and version.
+
+    Whatever folder stands in such a place has to be a bundle: one that is damaged or half copied is refused by name, and
+    never passed over for an older version. Only names that begin with a dot, `lost+found`, and files beside the folders are
+    passed over. A repository without any bundle is an error.
+    """
+    bundles = []
+    for place in _places(folder):
+        bundle = load(place)
         if (place.parent.name, place.name) != (bundle.manifest.name, bundle.manifest.version):
             raise BundleError(
                 f"{place}: the manifest says {bundle.manifest.name}/{bundle.manifest.version}; rename the folder"
             )
+        bundles.append(bundle)
     return bundles
+
+
+def _places(repository: Path) -> list[Path]:
+    """The folders of a repository that have to be bundles, each with a manifest. Raises `BundleError`."""
+    try:
+        names = _entries(repository)
+    except OSError as error:
+        raise BundleError(
+            f"{repository} holds no bundle: it cannot be read ({error.strerror}); {_EXPECTED} below it"
+        ) from error
+    if any(entry.name == "manifest.json" for entry in names):
+        raise BundleError(f"{repository} is one bundle: {_mend(repository)}")
+    found = [version for name in names if _is_folder(name) for version in _versions(name)]
+    if not found:
+        there = f", and found {', '.join(entry.name for entry in names[:5])}" if names else ""
+        raise BundleError(f"{repository} holds no bundle: {_EXPECTED} below it{there}")
+    return found
+
+
+def _versions(name: Path) -> list[Path]:
+    """The versions in the folder of one model, each of them a folder with a manifest."""
+    entries = _readable(name)
+    if any(entry.name == "manifest.json" for entry in entries):
+        raise BundleError(f"{name.parent} holds {name.name}/manifest.json, one folder too high: {_mend(name)}")
+    versions = [entry for entry in entries if _is_folder(entry) or re.fullmatch("[0-9]+", entry.name)]
+    if not versions:
+        raise BundleError(f"{name} holds no version: {_EXPECTED}; {_TAKE_AWAY}")
+    for version in versions:
+        if not _is_folder(version):
+            raise BundleError(f"{version} is no folder: {_EXPECTED}; restore the bundle, or take the file away")
+        if not any(entry.name == "manifest.json" for entry in _readable(version)):
+            raise BundleError(f"{version} has no manifest.json; restore the bundle, or {_TAKE_AWAY}")
+    return versions
+
+
+def _mend(bundle: Path) -> str:
+    """What to give instead of a folder that is too deep in a repository, or holds a bundle too high in it."""
+    if re.fullmatch("[0-9]+", bundle.absolute().name):
+        return f"give the folder of all models: {bundle.absolute().parent.parent}"
+    return "move the bundle into a folder <name>/<version> of the repository"
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, in order, save what is hidden or the file system's own. Raises `OSError`."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name != "lost+found")
+
+
+def _readable(folder: Path) -> list[Path]:
+    try:
+        return _entries(folder)
+    except OSError as error:
+        raise BundleError(
+            f"{folder} cannot be read ({error.strerror}); mend its permissions, or {_TAKE_AWAY}"
+        ) from error
+
+
+def _is_folder(path: Path) -> bool:
+    """Follows links, and refuses those that lead nowhere or in a circle: what was meant by them cannot be known."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); restore it, or take it away") from error
 
 
 def _manifest(folder: Path, text: bytes) -> Manifest:
@@ -332,7 +403,7 @@ def _read(folder: Path, name: str) -> bytes:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{path} lies outside the bundle")
     try:
-        return path.read_bytes()
+        return regular_file.read(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); restore the bundle") from error
 

@@ -24,7 +24,16 @@ from export.bundle import BundleError
 from serving import audit, log, ports, signing
 from serving.config import SettingError, Settings, declared, explained
 from serving.errors import CertserveError
-from serving.secret import VARIABLE, SecretError, key_id, read_secret, read_signing_key, secret_file, signing_key_file
+from serving.secret import (
+    VARIABLE,
+    SecretError,
+    key_id,
+    loose,
+    read_secret,
+    read_signing_key,
+    secret_file,
+    signing_key_file,
+)
 from serving.signing import Signer
 
 
@@ -74,6 +83,9 @@ def _serve(options: argparse.Namespace) -> None:
     # Resolved here, so that every process reads the same file.
     secret = secret_file(options.noise_secret_file or _from_environment()).resolve()
     signing_key = _signing_key(options.signing_key_file)
+    for file in (secret, signing_key):
+        if file is not None and (warning := loose(file)):
+            _say(f"warning: {warning}")
     settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve_until_told(settings, options.local))

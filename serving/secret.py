@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
+
+from export import regular_file
 
 VARIABLE = "CERTSERVE_NOISE_SECRET_FILE"
 _BYTES = 32
@@ -55,9 +58,21 @@ def read_signing_key(file: Path) -> bytes:
     return key
 
 
+def loose(file: Path) -> str:
+    """What to say of a secret file whose mode lets others read or change it; nothing where it does not.
+
+    Where the file is not ours, its group may be how we read it (volumes of a container), and is not others.
+    """
+    found = file.stat()
+    others = 0o066 if found.st_uid == os.geteuid() else 0o006
+    if not found.st_mode & others:
+        return ""
+    return f"{file} can be read or changed by others (mode {stat.S_IMODE(found.st_mode):04o}); say chmod 600 {file}"
+
+
 def _read(file: Path, what: str) -> bytes:
     try:
-        return file.read_bytes()
+        return regular_file.read(file)
     except OSError as error:
         raise SecretError(f"the {what} {file} cannot be read: {error.strerror}; expected {_BYTES} bytes") from error
 
@@ -67,13 +82,21 @@ def key_id(secret: bytes) -> str:
     return hashlib.sha256(b"certserve key id\0" + secret).hexdigest()[:12]
 
 
-def _state_folder() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "certserve"
+def _state_folder(flag: str) -> Path:
+    """The user's state folder: XDG_STATE_HOME, whose specification has relative paths ignored, or ~/.local/state."""
+    named = Path(os.environ.get("XDG_STATE_HOME") or ".")
+    if named.is_absolute():
+        return named / "certserve"
+    # "~" stays as it is for a user whom the system does not know, and an empty HOME would become the root folder.
+    home = Path(os.path.expanduser("~") if os.environ.get("HOME") != "" else "")
+    if not home.is_absolute():
+        raise SecretError(f"there is no home folder to keep a secret in; give one with {flag}, or set XDG_STATE_HOME")
+    return home / ".local" / "state" / "certserve"
 
 
 def _made_once(name: str, flag: str) -> Path:
-    file = _state_folder() / name
-    if not file.exists():
+    file = _state_folder(flag) / name
+    if not os.path.lexists(file):
         _make(file, flag)
     return file
 

@@ -19,6 +19,21 @@ def test_a_broken_bundle_stops_the_start_by_name(tmp_path, capsys, monkeypatch):
     assert "noisy.onnx was altered" in capsys.readouterr().err
 
 
+def test_a_secret_that_others_can_read_is_warned_of_in_one_line(tmp_path, capsys):
+    for name in ("secret", "key"):
+        (tmp_path / name).write_bytes(b"s" * 32)
+    (tmp_path / "secret").chmod(0o644)
+    (tmp_path / "key").chmod(0o600)
+    given = ["--noise-secret-file", str(tmp_path / "secret"), "--signing-key-file", str(tmp_path / "key")]
+    ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    assert main(["serve", str(tmp_path / "nothing"), "--local", *given, *ports]) == 1
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warnings == [
+        f"certserve: warning: {tmp_path / 'secret'} can be read or changed by others (mode 0644);"
+        f" say chmod 600 {tmp_path / 'secret'}"
+    ]
+
+
 def test_without_the_export_extra_the_message_names_it(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['tqdm'] = None\n"
