@@ -2,6 +2,7 @@
 
     CertserveError
     ├── InvalidInput        400  INVALID_ARGUMENT      the request itself is wrong
+    ├── MalformedMessage    400  INTERNAL              bytes that are no message: gRPC's own code for it
     ├── NotFound            404  NOT_FOUND             no such model, version or route
     ├── MethodNotAllowed    405  UNIMPLEMENTED
     ├── TooLarge            413  RESOURCE_EXHAUSTED    the body is over the limit
@@ -42,6 +43,12 @@ class InvalidInput(CertserveError):
     """The request itself is wrong; sending it again will not help."""
 
     code, http_status = "INVALID_ARGUMENT", 400
+
+
+class MalformedMessage(CertserveError):
+    """A call without a message, or with bytes that are none; the fault is the client's, the code is gRPC's."""
+
+    code, http_status = "INTERNAL", 400
 
 
 class NotFound(CertserveError):

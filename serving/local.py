@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
-import grpc
 import uvicorn
 
 from export.bundle import load_repository
@@ -16,7 +15,7 @@ from serving import metrics, ports
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.gateway import Gateway
-from serving.wire.grpc_server import build_server
+from serving.wire.grpc_server import GrpcServer, build_server
 from serving.wire.http_server import build_app
 
 
@@ -76,7 +75,7 @@ def _drain_s(settings: Settings) -> float:
     return settings.limits.max_deadline_ms / 1000 + 1
 
 
-def _grpc_server(gateway: Gateway, settings: Settings) -> grpc.aio.Server:
+def _grpc_server(gateway: Gateway, settings: Settings) -> GrpcServer:
     try:
         return build_server(gateway, ports.at(settings.host, settings.grpc_port))[0]
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What every gRPC call has, whatever the service: a request id, one form of errors, no leaks.
+"""What every gRPC call has, whatever its kind: a request id, one form of errors, no leaks.
 
 An error is a status with a message of at most 1 KiB (it travels in a trailer of about 8 KiB) and a `google.rpc.Status`
 that carries an ErrorInfo, and a RetryInfo where trying again may help.
@@ -6,7 +6,6 @@ that carries an ErrorInfo, and a RetryInfo where trying again may help.
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,26 +24,25 @@ _log = logging.getLogger("certserve.grpc")
 _DETAILS = 1024
 _WAY_BACK_S = 0.1
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-_Servicer = TypeVar("_Servicer")
-_Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 
 
 def answers(
-    method: Callable[[_Servicer, _Request, _Context], Awaitable[_Result]],
-) -> Callable[[_Servicer, _Request, _Context], Coroutine[Any, Any, _Result]]:
-    """A method of a servicer whose request id is echoed and whose errors are statuses."""
+    work: Callable[[Any, _Context], Awaitable[_Result]],
+) -> Callable[[Any, _Context], Coroutine[Any, Any, _Result]]:
+    """The handler of a call that does `work`: the request id is echoed, and errors are statuses."""
 
-    @functools.wraps(method)
-    async def call(servicer: _Servicer, request: _Request, context: _Context) -> _Result:
+    async def call(messages: Any, context: _Context) -> _Result:
         identifier = _identifier(context)
         context.set_trailing_metadata((("x-request-id", identifier),))
         try:
-            return await method(servicer, request, context)
+            return await work(messages, context)
         except CertserveError as error:
             refusal = error
+        except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
+            raise
         except Exception:
-            _log.exception("a call failed")
+            _log.exception("call %s failed", identifier)
             refusal = Internal("something went wrong in the server; its log says more")
         await _abort(context, refusal, identifier)
 

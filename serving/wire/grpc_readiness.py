@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.errors import NotFound
 from serving.wire.port import Gateway
 
 _LOOK_EVERY_S = 0.5
@@ -26,7 +27,8 @@ class Readiness(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(self, request: health_pb2.HealthCheckRequest, context: _Context) -> health_pb2.HealthCheckResponse:  # noqa: N802
         """The state now; an unknown service is NOT_FOUND."""
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            known = ", ".join(sorted(self._services - {""}))
+            raise NotFound(f"unknown service {request.service!r:.80}; expected none, or one of {known}")
         return _Response(status=self._status(request.service))
 
     async def Watch(  # noqa: N802

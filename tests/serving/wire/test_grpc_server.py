@@ -186,7 +186,6 @@ async def test_the_open_protocol(inference, gateway):
 @pytest.mark.parametrize(
     ("method", "request_"),
     [
-        ("ModelReady", oip.ModelReadyRequest(name="nope")),
         ("ModelMetadata", oip.ModelMetadataRequest(name="nope")),
         ("ModelConfig", oip.ModelConfigRequest(name="pictures", version="9")),
         ("ModelInfer", infer(model_name="nope")),
@@ -196,6 +195,13 @@ async def test_an_unknown_model_is_not_found(inference, method, request_):
     error = await refused(getattr(inference, method)(request_))
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert "Request for unknown model" in error.details()
+
+
+@pytest.mark.parametrize("version", ["", "9", "latest", "x"])
+@pytest.mark.parametrize("name", ["nope", "", "pictures"])
+async def test_a_model_that_is_not_served_is_not_ready_and_no_error(inference, name, version):
+    found = await inference.ModelReady(oip.ModelReadyRequest(name=name, version=version))
+    assert found.ready == (name == "pictures" and version in ("", "latest"))
 
 
 async def test_what_is_not_offered_is_unimplemented(inference, channel):
@@ -210,8 +216,11 @@ async def test_what_is_not_offered_is_unimplemented(inference, channel):
     stream = inference.ModelStreamInfer(iter([infer()]))
     error = await refused(stream.read())
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    unknown = channel.unary_unary("/inference.GRPCInferenceService/ModelStatistics")
-    assert (await refused(unknown(b""))).code() is grpc.StatusCode.UNIMPLEMENTED
+    for path in ("/inference.GRPCInferenceService/Nothing", "/x/y", "/" + "n" * 3000):
+        unknown = channel.unary_unary(path)
+        error = await refused(unknown(b"", metadata=(("x-request-id", "me.1"),)))
+        assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_OFFERED")
+        assert dict(error.trailing_metadata())["x-request-id"] == "me.1"
 
 
 async def test_a_message_may_be_as_large_as_a_body_and_no_larger(service):
