@@ -2,6 +2,9 @@
 
 A head is part of the graph, so that a noisy pass sends two numbers back instead of its features. It computes in float32
 whatever precision the body has: whitening spans orders of magnitude, and squares overflow half precision.
+
+A sum over a row is a product with a vector of ones: runtimes may add up a row by itself in an order that depends on where
+in the batch it begins (ONNX Runtime does, for lengths that are no multiple of 4), and a product not.
 """
 
 from __future__ import annotations
@@ -38,16 +41,22 @@ class Score(nn.Module):
         self.means = _constant(fitted.class_means.T)
         self.lengths = _constant(np.sum(fitted.class_means**2, axis=1))
         self.pull = _constant(fitted.pull)
+        self.ones_of_features = _constant(np.ones((len(fitted.centre), 1)))
+        self.ones_of_whitened = _constant(np.ones((fitted.whitening.shape[1], 1)))
+        self.ones_of_classes = _constant(np.ones((len(fitted.class_means), 1)))
 
     def forward(self, features: Tensor) -> Tensor:
         """The score of each row; what is not a number becomes +inf, so that it is never taken for an ordinary one."""
         features = features.float()
         if self.normalised:
-            features = features / features.norm(dim=1, keepdim=True).clamp_min(TINY)
+            features = features / ((features * features) @ self.ones_of_features).sqrt().clamp_min(TINY)
         whitened = (features - self.centre) @ self.whitening
         inner = whitened @ self.means
-        rest = (whitened * whitened).sum(1) if self.kind == "md" else ((inner @ self.pull) * inner).sum(1)
-        scores = (self.lengths - 2 * inner).amin(1) + rest
+        if self.kind == "md":
+            rest = (whitened * whitened) @ self.ones_of_whitened
+        else:
+            rest = ((inner @ self.pull) * inner) @ self.ones_of_classes
+        scores = (self.lengths - 2 * inner).amin(1) + rest.squeeze(1)
         return torch.where(scores.isnan(), torch.inf, scores)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 import onnx
 import torch
@@ -28,13 +29,16 @@ def base_to_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def to_onnx(module: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
-    """Export in evaluation mode with a free batch axis; names, notes and source lines of this program are stripped."""
+    """Export in evaluation mode with a free batch axis; names, notes and source lines of this program are stripped.
+
+    The module is left as it was, each of its parts in the mode that it was in.
+    """
     example = torch.zeros((2, *shape), dtype=torch.int32)  # a size of 1 would be taken for a constant
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
+    with _evaluating(module), warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            module.eval(),
+            module,
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -50,6 +54,18 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...])
     onnx.checker.check_model(model, full_check=True)
     _check_batch(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Part by part, since a network in training may hold parts that are frozen in evaluation mode."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def stripped(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -136,6 +136,65 @@ def test_no_vote_is_an_argmax_of_what_is_not_finite():
         assert np.isfinite(scores[[0, 3, 4, 5]]).all()
 
 
+class Plain(nn.Module):
+    """The lattice is the features, and the first of them are the logits."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def features(self, lattice):
+        return lattice
+
+    def head(self, features):
+        return features[:, : self.classes]
+
+
+@pytest.mark.parametrize(("classes", "features"), [(3, 5), (7, 7), (10, 13), (13, 31)])
+@pytest.mark.parametrize(("kind", "normalised"), VARIANTS)
+def test_a_head_gives_a_row_the_same_bits_in_every_slot(kind, normalised, classes, features):
+    """Whatever the number of classes and of features: a sum over a row of no multiple of 4 would not."""
+    generator = np.random.default_rng(0)
+    rows = generator.integers(-200, 200, (32, features)).astype(np.int32)
+    fit_rows = unit(rows.astype(float)) if normalised else rows.astype(float)
+    detector = fit(Moments.empty(fit_rows[0], classes).add(fit_rows, np.arange(32) % classes), normalised=normalised)
+    run = open_graph(noisy_to_onnx(NoisyGraph(Plain(classes), Score(detector, kind), classes), (features,)))
+    mixed = run(rows)[1]
+    for slot, row in enumerate(rows):
+        alone = run(np.repeat(row[None], 32, axis=0))[1]
+        assert np.array_equal(alone, np.full(32, mixed[slot]))
+
+
+class Training(nn.Module):
+    """Two parts, one of them frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout, self.frozen, self.last = nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 3)
+
+    def forward(self, lattice):
+        return self.last(self.frozen(self.dropout(lattice.float()))).softmax(1)
+
+
+def test_an_export_leaves_every_part_of_a_network_in_its_mode():
+    network = Training()
+    network.frozen.eval()
+    to_onnx(network, (4,), ("probabilities",))
+    assert (network.training, network.dropout.training, network.frozen.training) == (True, True, False)
+
+
+def test_an_export_that_fails_leaves_the_modes_too():
+    class Fixed(Training):
+        def forward(self, lattice):
+            return torch.zeros(2, 3) + lattice.float().mean()
+
+    network = Fixed()
+    with pytest.raises(Exception, match="batch"):
+        to_onnx(network, (4,), ("probabilities",))
+    assert network.training
+    assert network.dropout.training
+
+
 def test_features_of_zero_length_have_a_finite_score():
     rows = np.abs(np.random.default_rng(1).standard_normal((50, 3)))
     detector = fit(Moments.empty(rows[0], 2).add(unit(rows), np.arange(50) % 2), normalised=True)
