@@ -2,11 +2,11 @@
 
     CertserveError
     ├── InvalidInput        400  INVALID_ARGUMENT      the request itself is wrong
-    ├── MalformedMessage    400  INTERNAL              bytes that are no message: gRPC's own code for it
     ├── NotFound            404  NOT_FOUND             no such model, version or route
     ├── MethodNotAllowed    405  UNIMPLEMENTED
     ├── TooLarge            413  RESOURCE_EXHAUSTED    the body is over the limit
     ├── UnsupportedMedia    415  UNIMPLEMENTED         content type or encoding
+    ├── MalformedMessage    422  INTERNAL              over gRPC alone: bytes that are no message
     ├── Overloaded          429  RESOURCE_EXHAUSTED    with a retry hint
     ├── Internal            500  INTERNAL              our fault
     ├── NotOffered          501  UNIMPLEMENTED         part of a protocol that is not built
@@ -48,7 +48,7 @@ class InvalidInput(CertserveError):
 class MalformedMessage(CertserveError):
     """A call without a message, or with bytes that are none; the fault is the client's, the code is gRPC's."""
 
-    code, http_status = "INTERNAL", 400
+    code, http_status = "INTERNAL", 422
 
 
 class NotFound(CertserveError):

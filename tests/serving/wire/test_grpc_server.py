@@ -161,9 +161,11 @@ async def test_failures_keep_their_form(service, inference, gateway, failure, co
     assert gateway.observed == [(wire, code)]
 
 
-async def test_every_error_has_a_grpc_code_and_a_reason():
-    for kind in errors.CertserveError.__subclasses__():
+async def test_every_error_has_a_grpc_code_and_a_status_of_its_own():
+    kinds = errors.CertserveError.__subclasses__()
+    for kind in kinds:
         assert kind.code in grpc.StatusCode.__members__
+    assert len({kind.http_status for kind in kinds}) == len(kinds)
 
 
 async def test_the_open_protocol(inference, gateway):
