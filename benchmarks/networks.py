@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import OUT
+from certify.conformal import pac_threshold
 from certify.mahalanobis import Moments, fit
 from certify.noise import RoundedGaussian
 from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, NoiseSpec, OodSpec, load, write
@@ -108,6 +109,7 @@ def write_random(folder: Path, name: str, network: nn.Module) -> None:
     noisy = noisy_to_onnx(NoisyGraph(network, score, CLASSES), shape)
     base = base_to_onnx(BaseGraph(network), shape)
     noisy_graph, base_graph = open_graph(noisy), open_graph(base)
+    scores = noisy_graph(images)[1].astype(np.float64)
     manifest = Manifest(
         format="certserve-bundle/1",
         name=name,
@@ -118,7 +120,13 @@ def write_random(folder: Path, name: str, network: nn.Module) -> None:
         noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
         alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
         ood=OodSpec(
-            score="md", normalised=False, score_draws=32, target_tpr=0.95, eta=0.01, threshold=1e3, radius=SIGMA / 2
+            score="md",
+            normalised=False,
+            score_draws=32,
+            target_tpr=0.95,
+            eta=0.01,
+            threshold=pac_threshold(scores, 1 - 0.95, 0.01),
+            radius=SIGMA / 2,
         ),
         defaults=Defaults(target_radius=SIGMA),
         batch_rows=_BATCH_ROWS[name],
@@ -126,5 +134,4 @@ def write_random(folder: Path, name: str, network: nn.Module) -> None:
     golden = golden_outputs(
         images[:32], RoundedGaussian(SIGMA_STEPS, tails), lambda x: tuple(noisy_graph(x)), lambda x: base_graph(x)[0]
     )
-    scores = noisy_graph(images)[1].astype(np.float64)
     write(folder / name / "1", manifest, base=base, noisy=noisy, tails=tails, golden=golden, calibration=scores)

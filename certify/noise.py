@@ -77,17 +77,26 @@ class RoundedGaussian:
         tails = self.tails
         if tails.dtype != np.uint64 or tails.ndim != 1 or not 2 <= tails.size < -_OPEN:
             raise NoiseTableError(f"expected 2 to {-_OPEN - 1} uint64 tails; got {tails.dtype} of shape {tails.shape}")
-        places = -(np.arange(tails.size) + 0.5) / self.sigma_steps
-        expected = np.ldexp(ndtr(places), 64)
-        # One unit for the floor, the rest for what double precision knows of the normal law.
-        allowed = 1 + _LAW_SLACK * (1 + places**2) * expected
-        object.__setattr__(self, "_doubt", float(2 * np.sum(allowed)))
-        wrong = np.abs(tails.astype(float) - expected) > allowed
+        if not 0 < self.sigma_steps < math.inf:
+            raise NoiseTableError(f"sigma_steps must be a finite number above 0; got {self.sigma_steps}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            places = -(np.arange(tails.size) + 0.5) / self.sigma_steps
+            expected = np.ldexp(ndtr(places), 64)
+            slack = _LAW_SLACK * (1 + places**2) * expected
+        # One unit for the floor, which lies below, the rest for what double precision knows of the normal law.
+        above = tails.astype(float) - expected
+        wrong = ~((above <= slack) & (above >= -1 - slack))  # what is not a number is wrong, too
+        object.__setattr__(self, "_doubt", float(2 * np.sum(1 + slack)))
         if tails[-1] != 0 or tails[-2] == 0 or np.any(tails[1:] > tails[:-1]) or wrong.any():
             raise NoiseTableError(
                 f"the noise table is not that of a rounded Gaussian with sigma_steps={self.sigma_steps}"
                 f" (first wrong entry: {int(np.argmax(wrong))}); export the bundle again"
             )
+
+    @property
+    def largest(self) -> int:
+        """The largest value that can be drawn, in grid steps; the smallest is its negative."""
+        return self.tails.size - 1
 
     @property
     def total_variation(self) -> float:

@@ -9,14 +9,13 @@ secret, so that whoever verifies or rotates one learns nothing of the other.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from certify import canonical
+from certify import canonical, strict_json
 from certify.receipt import Receipt, ReceiptError, read
 
 ALGORITHM = "Ed25519"
@@ -77,8 +76,8 @@ def key_id(public: bytes) -> str:
 def parse(text: bytes | str) -> SignedReceipt:
     """The signed receipt in a JSON document, its signature not yet looked at. Raises `ReceiptError`."""
     try:
-        document = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        document = strict_json.loads(text)
+    except ValueError as error:
         raise ReceiptError(f"this is no JSON document of a signed receipt: {error}") from error
     if not isinstance(document, dict) or set(document) != {"receipt", "signature"}:
         raise ReceiptError("expected an object of receipt and signature: the value of an answer's field `receipt`")
@@ -105,14 +104,3 @@ def check_signature(signed: SignedReceipt, public: bytes) -> None:
         Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(signature.value), message)
     except InvalidSignature:
         raise ReceiptError("signature.value: the receipt was altered, or another key signed it") from None
-
-
-def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object names a field twice")
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import ndtr
 
+from certify.conformal import pac_rank
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -33,6 +34,7 @@ CUT = 127
 SIGMA = 16.0
 COORDINATES = 4
 THRESHOLD = 160.0
+TARGET_TPR, ETA = 0.95, 0.01
 SPLIT = AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 LABELS = ("below", "above")
 
@@ -73,8 +75,8 @@ def write_half_space(
             score="md",
             normalised=False,
             score_draws=32,
-            target_tpr=0.95,
-            eta=0.01,
+            target_tpr=TARGET_TPR,
+            eta=ETA,
             threshold=THRESHOLD,
             radius=SIGMA / 2,
         ),
@@ -94,8 +96,14 @@ def write_half_space(
             votes=(grid[:, 0] > CUT).astype(np.int64),
             scores=grid[:, 0].astype(np.float32),
         ),
-        calibration=None if class_alone else np.linspace(0.0, 180.0, 999),
+        calibration=None if class_alone else calibration(),
     )
+
+
+def calibration() -> NDArray[np.float64]:
+    """999 scores from 0 to 180 that put the threshold at `THRESHOLD`."""
+    rank = pac_rank(999, 1 - TARGET_TPR, ETA)
+    return np.concatenate([np.linspace(0.0, THRESHOLD, rank), np.linspace(THRESHOLD, 180.0, 999 - rank)])
 
 
 def _first(graph_input: str, output: str) -> list[object]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from certify.conformal import pac_threshold
 from export.bundle import BundleError, load, load_repository, write
 from tests.half_space import SIGMA, write_half_space
 
@@ -34,11 +35,13 @@ def test_a_reloaded_detector_is_bit_equal(tmp_path):
     assert again.detector.calibration.tobytes() == written.detector.calibration.tobytes()
     assert again.detector.terms == written.detector.terms
     assert again.manifest.ood == written.manifest.ood
-    scores = np.array([-1.0, 0.1 + 0.2, 5e-324, np.inf])
-    folder = tmp_path / "other"
+    scores = np.concatenate([[-1e308, -5e-324, 5e-324, 1e308], np.random.default_rng(0).standard_normal(95) / 3])
+    threshold = pac_threshold(scores, 1 - again.manifest.ood.target_tpr, again.manifest.ood.eta)
+    manifest = again.manifest.model_copy(update={"ood": again.manifest.ood.model_copy(update={"threshold": threshold})})
     files = {"base": again.base, "noisy": again.noisy, "tails": np.asarray(again.noise.tails), "golden": again.golden}
-    kept = write(folder, again.manifest, **files, calibration=scores).detector.calibration
-    assert kept.tobytes() == np.sort(scores).tobytes()
+    kept = write(tmp_path / "other", manifest, **files, calibration=scores).detector
+    assert kept.calibration.tobytes() == np.sort(scores).tobytes()
+    assert kept.threshold == threshold
 
 
 def test_two_writings_are_one_bundle(folder, tmp_path):

@@ -78,7 +78,7 @@ def test_another_key_is_refused_and_named():
         (b"\xff\xfe\xfd", "no JSON document"),
         (b"[" * 100_000, "no JSON document"),
         (b'{"receipt": {}, "receipt": {}, "signature": {}}', "names a field twice"),
-        (b'{"receipt": NaN}', "NaN is no JSON"),
+        (b'{"receipt": NaN}', "NaN is not a JSON number"),
         (b"[]", "expected an object of receipt and signature"),
         (json.dumps(json.loads(TEXT)["receipt"]).encode(), "expected an object of receipt and signature"),
         (json.dumps(json.loads(TEXT) | {"more": 1}).encode(), "expected an object of receipt and signature"),

@@ -1,0 +1,44 @@
+"""The bundle: a folder that holds one model with all that its guarantees rest on. This package alone knows the format.
+
+    manifest.json          strict: an unknown key or version refuses to load; it names the SHA-256 of every other file
+    base.onnx              lattice int32 [n, *shape] -> probabilities float32 [n, C]
+    noisy.onnx             lattice int32 [n, *shape] -> vote int64 [n] (C stands for "none"), score float32 [n]
+    noise.safetensors      tails uint64, the exact law of the noise
+    golden.safetensors     inputs and the outputs that a runtime has to reproduce before it serves
+    calibration.safetensors  scores float64, sorted (only with an OOD head)
+
+The digest of a bundle is the SHA-256 of `manifest.json`, and so covers every file. There is no pickle. `manifest` is what
+a bundle declares, `tensors` what its tensor files have to hold, `files` reads and writes the folder, `repository` finds
+the bundles of all models. Whatever is missing, unknown, altered or absurd is a `BundleError` of one line, which names the
+file and how to mend it.
+"""
+
+from export.bundle.files import Bundle, load, write
+from export.bundle.manifest import (
+    AlphaShares,
+    BundleError,
+    Defaults,
+    InputSpec,
+    Manifest,
+    MixtureSpec,
+    NoiseSpec,
+    OodSpec,
+)
+from export.bundle.repository import load_repository
+from export.bundle.tensors import Golden
+
+__all__ = [
+    "AlphaShares",
+    "Bundle",
+    "BundleError",
+    "Defaults",
+    "Golden",
+    "InputSpec",
+    "Manifest",
+    "MixtureSpec",
+    "NoiseSpec",
+    "OodSpec",
+    "load",
+    "load_repository",
+    "write",
+]

@@ -1,0 +1,130 @@
+"""Reading and writing the folder of a bundle: every digest checked, every file inside the folder and a plain file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save as save_tensors
+
+from certify.noise import RoundedGaussian
+from certify.ood import Detector
+from export import regular_file
+from export.bundle import tensors
+from export.bundle.manifest import MANIFEST, BundleError, Manifest, parse
+from export.bundle.tensors import Golden
+
+BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
+    "base.onnx",
+    "noisy.onnx",
+    "noise.safetensors",
+    "golden.safetensors",
+    "calibration.safetensors",
+)
+_LARGEST_MANIFEST = 4 * 2**20
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bundle:
+    """A loaded bundle: every digest checked, the noise table proven, nothing left to read."""
+
+    manifest: Manifest
+    digest: str
+    base: bytes
+    noisy: bytes
+    noise: RoundedGaussian
+    golden: Golden
+    detector: Detector | None
+
+    @property
+    def key(self) -> str:
+        """The bundle's place in a repository: "name/version"."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    @cached_property
+    def sigma(self) -> float:
+        """The noise in the caller's units, never above the exact product of steps and step, which bounds every radius."""
+        exact = Fraction(self.manifest.noise.sigma_steps) * Fraction(self.manifest.input.step)
+        declared = self.manifest.noise.sigma
+        return declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
+
+
+def load(folder: Path) -> Bundle:
+    """Read and check the bundle in `folder`; raises `BundleError` for whatever is missing, unknown or altered."""
+    text = _read(folder, MANIFEST, _LARGEST_MANIFEST)
+    manifest = parse(folder / MANIFEST, text)
+    files = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    for name in [BASE, NOISY, NOISE, GOLDEN, *([CALIBRATION] if manifest.ood else [])]:
+        if name not in files:
+            raise BundleError(f"{folder / MANIFEST}: files does not name {name}; export the bundle again")
+    noise = tensors.noise(folder / NOISE, files[NOISE], manifest.noise.sigma_steps)
+    return Bundle(
+        manifest=manifest,
+        digest="sha256:" + hashlib.sha256(text).hexdigest(),
+        base=files[BASE],
+        noisy=files[NOISY],
+        noise=noise,
+        golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, noise.largest),
+        detector=tensors.detector(folder / CALIBRATION, files[CALIBRATION], manifest.ood) if manifest.ood else None,
+    )
+
+
+def write(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    base: bytes,
+    noisy: bytes,
+    tails: NDArray[np.uint64],
+    golden: Golden,
+    calibration: NDArray[np.float64] | None = None,
+) -> Bundle:
+    """Write a bundle to `folder`, filling in `files`, and load it back."""
+    files = {
+        BASE: base,
+        NOISY: noisy,
+        NOISE: save_tensors({"tails": tails}),
+        GOLDEN: save_tensors({name: np.ascontiguousarray(value) for name, value in vars(golden).items()}),
+    }
+    if calibration is not None:
+        files[CALIBRATION] = save_tensors({"scores": np.sort(calibration)})
+    named = manifest.model_copy(
+        update={"files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / MANIFEST).write_text(named.model_dump_json(indent=1, by_alias=True) + "\n")
+    return load(folder)
+
+
+def _checked(folder: Path, name: str, digest: str) -> bytes:
+    data = _read(folder, name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise BundleError(
+            f"{folder / name} was altered: its SHA-256 is {found}, the manifest says {digest}; restore the bundle"
+        )
+    return data
+
+
+def _read(folder: Path, name: str, largest: float = math.inf) -> bytes:
+    path = folder / name
+    try:
+        inside = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) and path.resolve().is_relative_to(folder.resolve())
+        if not inside:
+            raise BundleError(f"{path} lies outside the bundle; put the file itself into {folder}")
+        if path.stat().st_size > largest:
+            raise BundleError(f"{path} has more than the {largest} bytes that are read; restore the bundle")
+        return regular_file.read(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); restore the bundle") from error
+    except RuntimeError as error:  # before Python 3.13
+        raise BundleError(f"{path} cannot be read (its links go in a circle); restore the bundle") from error

@@ -1,0 +1,138 @@
+"""What the tensor files of a bundle have to hold: names, types, shapes, ranges, and what they have to prove together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+
+from certify.conformal import pac_threshold
+from certify.noise import NoiseTableError, RoundedGaussian
+from certify.ood import Detector
+from certify.strict_json import shown
+from export.bundle.manifest import BundleError, Manifest, OodSpec
+
+LEAST_ROWS = 2
+"""Golden rows of either kind: one row alone cannot show that an answer does not depend on its mates."""
+_OF_ONE = 1e-3
+"""How far the golden probabilities of a row may sum from 1: far more than rounding, far less than another meaning."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Golden:
+    """Inputs and outputs that every runtime reproduces before it serves: labels exactly, numbers to a tolerance."""
+
+    base_input: NDArray[np.int32]
+    base_probabilities: NDArray[np.float32]
+    noisy_input: NDArray[np.int32]
+    votes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+_GOLDEN: Mapping[str, type[np.generic]] = {
+    "base_input": np.int32,
+    "base_probabilities": np.float32,
+    "noisy_input": np.int32,
+    "votes": np.int64,
+    "scores": np.float32,
+}
+
+
+def noise(path: Path, data: bytes, sigma_steps: float) -> RoundedGaussian:
+    """The law of the noise in `data`, proven to be the rounded Gaussian of `sigma_steps`; raises `BundleError`."""
+    tails = _tensors(path, data, {"tails": np.uint64})["tails"]
+    try:
+        return RoundedGaussian(sigma_steps, tails)
+    except NoiseTableError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def golden(path: Path, data: bytes, manifest: Manifest, reach: int) -> Golden:
+    """The golden inputs and outputs in `data`, of a model that the manifest declares; raises `BundleError`.
+
+    `reach` is the largest noise that can be drawn, in grid steps.
+    """
+    found = Golden(**_tensors(path, data, _GOLDEN))
+    _check_shapes(path, found, manifest)
+    labels, top = len(manifest.labels), manifest.input.top
+    ranges = {
+        "base_input": (0, top),
+        "noisy_input": (-reach, top + reach),
+        "base_probabilities": (0, 1 + 1e-6),
+        "votes": (0, labels),
+        "scores": (np.finfo(np.float32).min, np.finfo(np.float32).max),
+    }
+    for name, (low, high) in ranges.items():
+        values = getattr(found, name)
+        if not np.all((values >= low) & (values <= high)):
+            raise BundleError(
+                f"{path}: {name} must lie in {low:g} to {high:g}, and some do not (or are not numbers); export again"
+            )
+    sums = found.base_probabilities.sum(axis=1, dtype=np.float64)
+    if np.any(np.abs(sums - 1) > _OF_ONE):
+        raise BundleError(f"{path}: the base_probabilities of a row must sum to 1, and some do not; export again")
+    return found
+
+
+def detector(path: Path, data: bytes, spec: OodSpec) -> Detector:
+    """The calibrated detector that the manifest declares, with the scores in `data`; raises `BundleError`.
+
+    The declared threshold must be exactly, to the last bit, the score that `pac_threshold` gives: it is one of the
+    scores, and a lower one would flag more ordinary inputs than is claimed.
+    """
+    scores = _tensors(path, data, {"scores": np.float64})["scores"]
+    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+        raise BundleError(f"{path}: expected one vector of finite scores, at least one; calibrate again")
+    if np.any(scores[1:] < scores[:-1]):
+        raise BundleError(f"{path}: the scores are not sorted; export the bundle again")
+    try:
+        threshold = pac_threshold(scores, 1 - spec.target_tpr, spec.eta)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; calibrate on more inputs, or declare less") from error
+    if threshold != spec.threshold:
+        raise BundleError(
+            f"{path}: at target_tpr={spec.target_tpr:g} and eta={spec.eta:g} these scores give the threshold"
+            f" {threshold!r}, and the manifest declares ood.threshold={spec.threshold!r}; export the bundle again"
+        )
+    return Detector(threshold=threshold, radius=spec.radius, score_draws=spec.score_draws, calibration=scores)
+
+
+def _tensors(path: Path, data: bytes, expected: Mapping[str, type[np.generic]]) -> dict[str, NDArray[Any]]:
+    try:
+        found: dict[str, NDArray[Any]] = load_tensors(data)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last: types numpy lacks
+        raise BundleError(f"{path} holds no tensors that can be read ({error}); export the bundle again") from error
+    types = {name: tensor.dtype for name, tensor in found.items()}
+    if types != {name: np.dtype(kind) for name, kind in expected.items()}:
+        wanted = ", ".join(f"{name} {np.dtype(kind)}" for name, kind in expected.items())
+        got = ", ".join(f"{shown(name)[1:-1]} {kind}" for name, kind in sorted(types.items())[:10])
+        raise BundleError(f"{path}: expected the tensors {wanted}; got {got or 'none'}; export the bundle again")
+    return found
+
+
+def _check_shapes(path: Path, found: Golden, manifest: Manifest) -> None:
+    shape, labels = manifest.input.shape, len(manifest.labels)
+    base, noisy = (each.shape[0] if each.ndim else 0 for each in (found.base_input, found.votes))
+    if min(base, noisy) < LEAST_ROWS:
+        raise BundleError(
+            f"{path}: expected {LEAST_ROWS} or more rows of base_input and of noisy_input, got {base} and {noisy};"
+            " export the bundle again with more"
+        )
+    shapes = {
+        "base_input": (base, *shape),
+        "base_probabilities": (base, labels),
+        "noisy_input": (noisy, *shape),
+        "votes": (noisy,),
+        "scores": (noisy,),
+    }
+    for name, expected in shapes.items():
+        if getattr(found, name).shape != expected:
+            raise BundleError(
+                f"{path}: {name} has shape {getattr(found, name).shape}, expected {expected}; export again"
+            )
