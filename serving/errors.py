@@ -4,10 +4,12 @@
     ├── InvalidInput        400  INVALID_ARGUMENT      the request itself is wrong
     ├── NotFound            404  NOT_FOUND             no such model, version or route
     ├── MethodNotAllowed    405  UNIMPLEMENTED
+    ├── TooSlow             408  DEADLINE_EXCEEDED     the request did not come in time
     ├── TooLarge            413  RESOURCE_EXHAUSTED    the body is over the limit
     ├── UnsupportedMedia    415  UNIMPLEMENTED         content type or encoding
     ├── MalformedMessage    422  INTERNAL              over gRPC alone: bytes that are no message
     ├── Overloaded          429  RESOURCE_EXHAUSTED    with a retry hint
+    ├── HeadTooLarge        431  RESOURCE_EXHAUSTED    the header fields are over the limit
     ├── Internal            500  INTERNAL              our fault
     ├── NotOffered          501  UNIMPLEMENTED         part of a protocol that is not built
     ├── Unavailable         503  UNAVAILABLE           starting, stopping, or the engine died; with a retry hint
@@ -63,6 +65,12 @@ class MethodNotAllowed(CertserveError):
     code, http_status = "UNIMPLEMENTED", 405
 
 
+class TooSlow(CertserveError):
+    """The client did not send its request in time."""
+
+    code, http_status = "DEADLINE_EXCEEDED", 408
+
+
 class TooLarge(CertserveError):
     """The body is over the server's limit."""
 
@@ -79,6 +87,12 @@ class Overloaded(CertserveError):
     """More draws are owed than the server admits; try again after `retry_after_s`."""
 
     code, http_status = "RESOURCE_EXHAUSTED", 429
+
+
+class HeadTooLarge(CertserveError):
+    """The request line and the header fields are over the server's limit."""
+
+    code, http_status = "RESOURCE_EXHAUSTED", 431
 
 
 class Internal(CertserveError):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-
-import uvicorn
+from contextlib import asynccontextmanager
 
 from export.bundle import load_repository
 from serving import metrics, ports
@@ -16,6 +13,7 @@ from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.gateway import Gateway
 from serving.wire.grpc_server import GrpcServer, build_server
+from serving.wire.http_listener import HttpServer, listen
 from serving.wire.http_server import build_app
 
 
@@ -53,21 +51,15 @@ def _serve_metrics(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _wires(gateway: Gateway, settings: Settings, draining: asyncio.Event) -> AsyncIterator[None]:
-    grpc_server, http, listening = (
-        _grpc_server(gateway, settings),
-        _http_server(gateway, settings),
-        _http_socket(settings),
-    )
+    grpc_server, listening = _grpc_server(gateway, settings), listen(settings.host, settings.http_port)
+    http = HttpServer(build_app(gateway), gateway.buffered, drain_s=_drain_s(settings))
     await grpc_server.start()
-    serving = asyncio.create_task(http.serve(sockets=[listening]))
+    await http.start(listening)
     try:
-        while not http.started:
-            await asyncio.sleep(0.01)
         yield
     finally:
         draining.set()
-        http.should_exit = True
-        await asyncio.gather(grpc_server.stop(_drain_s(settings)), serving, return_exceptions=True)
+        await asyncio.gather(grpc_server.stop(_drain_s(settings)), http.stop(), return_exceptions=True)
 
 
 def _drain_s(settings: Settings) -> float:
@@ -81,27 +73,3 @@ def _grpc_server(gateway: Gateway, settings: Settings) -> GrpcServer:
     except RuntimeError as error:
         wanted = ports.Wanted("gRPC port", settings.grpc_port, "--grpc-port")
         raise ports.refused(settings.host, wanted, OSError(errno.EADDRINUSE, "")) from error
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command line: uvicorn would take Ctrl-C for itself and end the process afterwards."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
-
-
-def _http_socket(settings: Settings) -> socket.socket:
-    """Bound here, since uvicorn ends the process when it cannot."""
-    return ports.listening(settings.host, ports.Wanted("HTTP port", settings.http_port, "--http-port"))
-
-
-def _http_server(gateway: Gateway, settings: Settings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        build_app(gateway),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=int(_drain_s(settings)),
-        timeout_keep_alive=75,
-        server_header=False,
-    )
-    return _Server(config)

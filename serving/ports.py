@@ -89,13 +89,18 @@ def refused(address: str, wanted: Wanted, error: OSError) -> PortError:
     )
 
 
-def listening(address: str, wanted: Wanted) -> socket.socket:
-    """A socket that listens there, for every address of both families if `address` is "::". Raises `PortError`."""
+def listening(address: str, wanted: Wanted, *, shared: bool = False) -> socket.socket:
+    """A socket that listens there, for every address of both families if `address` is "::". Raises `PortError`.
+
+    With `shared`, other processes that say so too may listen at the same place, and each gets some of the connections.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer waits 40 ms for an acknowledgement.
     found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address == "::":
             found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         found.bind((address, wanted.port))

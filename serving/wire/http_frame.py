@@ -28,10 +28,20 @@ def error_response(
     error: CertserveError, headers: Mapping[str, str] | None = None, beside: Mapping[str, object] | None = None
 ) -> Response:
     """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
-    found = dict(headers or {})
-    if error.http_status in (429, 503):
-        found["Retry-After"] = str(max(1, math.ceil(error.retry_after_s or 1)))
+    found = {**(headers or {}), **error_headers(error)}
     return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
+
+
+def error_headers(error: CertserveError) -> dict[str, str]:
+    """What the head of every such answer says."""
+    if error.http_status in (429, 503):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1)))}
+    return {}
+
+
+def error_text(error: CertserveError) -> bytes:
+    """The body of every such answer."""
+    return strict_json.dumps({"error": error.message})
 
 
 async def certserve_error(request: Request, error: Exception) -> Response:

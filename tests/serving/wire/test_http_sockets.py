@@ -6,12 +6,11 @@ import asyncio
 
 import httpx
 import pytest
-import uvicorn
 
 from serving.config import Limits
-from serving.wire.http_server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
+from tests.serving.wire.sockets import served
 
 PREDICT = "/v1/models/pictures:predict"
 
@@ -23,15 +22,8 @@ def gateway():
 
 @pytest.fixture
 async def port(gateway):
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(gateway, idle_body_s=2.0), host="127.0.0.1", port=0, log_level="warning")
-    )
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await task
+    async with served(gateway) as address:
+        yield address
 
 
 def head(*lines):
