@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from export.bundle import InputSpec
 from serving.errors import InvalidInput, UnsupportedMedia
-from serving.wire import png_data
+from serving.wire import jpeg_data, png_data
 
 # The plugins themselves, not `Image.open`: that would try every format, and judge a size before we can name it.
 _PNG = "image/png"
@@ -35,9 +35,7 @@ def decode(data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]
         raise InvalidInput(f"the body is empty; expected an {content_type} file of {width}x{height} pixels")
     picture = _open(data, content_type)
     _check_header(picture, width, height, channels)
-    interlaced = bool(picture.info.get("interlace"))
-    if content_type == _PNG and not png_data.complete(data, width, height, channels, interlaced):
-        raise _damaged(content_type, "its pixels are not all there")
+    _check_data(picture, data, content_type, channels)
     pixels = _pixels(picture, content_type, (height, width, channels))
     return np.ascontiguousarray(pixels if spec.layout == "HWC" else pixels.transpose(2, 0, 1))
 
@@ -80,6 +78,18 @@ def _check_header(picture: ImageFile, width: int, height: int, channels: int) ->
     if picture.mode != mode or raw_mode != mode:
         found = picture.mode if raw_mode in (None, picture.mode) else f"{picture.mode} (stored as {raw_mode})"
         raise InvalidInput(f"the picture is of mode {found}, expected {mode}, {name}; convert it before sending")
+
+
+def _check_data(picture: ImageFile, data: bytes, content_type: str, channels: int) -> None:
+    """Refuse what the decoder would fill in by itself and say nothing."""
+    if content_type == _PNG:
+        if not png_data.complete(data, *picture.size, channels, bool(picture.info.get("interlace"))):
+            raise _damaged(content_type, "its pixels are not all there")
+        return
+    try:
+        jpeg_data.check(data, *picture.size)
+    except Exception as error:  # as above
+        raise _damaged(content_type, _said(error)) from None
 
 
 def _pixels(picture: ImageFile, content_type: str, shape: tuple[int, int, int]) -> NDArray[np.int32]:
