@@ -65,6 +65,7 @@ def task(
     return Task(
         model=spec.name,
         version=spec.version,
+        digest=bundle.digest,
         rows=rows,
         keys=keys,
         mode=mode,

@@ -312,11 +312,16 @@ def _attacked(options: argparse.Namespace) -> Any:
         ascent = from_checkpoint(bundle, options.work)
     names = ("certify", "target_radius", "radius_tolerance", "max_draws", "alpha")
     asked = {name: value for name in names if (value := getattr(options, name)) is not None}
-    noisy = in_batches(OnnxRuntime(bundle).noisy, bundle.manifest.batch_rows)
+    own = OnnxRuntime(bundle)
+    noisy = in_batches(own.noisy, bundle.manifest.batch_rows)
+
+    def attacked(answering: answers.Answering) -> Any:
+        return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent, runtime=own.description)
+
     if options.url:
-        return attack(bundle, noisy, answers.from_server(options.url, bundle, asked), inputs, data.labels, plan, ascent)
+        return attacked(answers.from_server(options.url, bundle, asked))
     with answers.from_engine(bundle, asked) as answering:
-        return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent)
+        return attacked(answering)
 
 
 if __name__ == "__main__":

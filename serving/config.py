@@ -45,7 +45,8 @@ def _check(each: Field[Any], value: object) -> None:
         # A bool is an int to Python, and a float such as NaN passes no comparison.
         right = type(value) is int and known["least"] <= value <= known["most"]
     elif isinstance(each.default, str):
-        right = isinstance(value, str) and bool(value.strip()) and (not known["choices"] or value in known["choices"])
+        said = isinstance(value, str) and bool(value.strip()) and (not known["choices"] or value in known["choices"])
+        right = said or value == each.default
     elif each.name == "limits":
         right = isinstance(value, Limits)
     else:
@@ -112,6 +113,9 @@ class Settings:
         metadata={"meaning": "file of the 32 bytes that sign receipts; without it they are made and kept likewise"},
     )
     provider: str = _text("cpu", "where the models run", ("cpu", "cuda", "tensorrt"))
+    runtime: str = _text(
+        "", "the only runtime that may answer, as answers name it; without it, that of the first engine that is proven"
+    )
     threads: int = _number(0, 0, 1_024, "threads that draw in each engine; 0 means one a processor it may use")
     gateways: int = _number(1, 1, _REPLICAS, "gateway replicas (under Ray)")
     engines: int = _number(1, 1, _REPLICAS, "engine replicas (under Ray)")
@@ -153,4 +157,4 @@ def explained(each: Field[Any]) -> str:
     """What a setting means, what it may be and what it is if nothing is said: a line of `serve --help`."""
     expected, default = _expected(each), each.default
     of = f": {expected}" if expected else ""
-    return f"{each.metadata['meaning']}{of}" + ("" if default is None else f" (default: {default})")
+    return f"{each.metadata['meaning']}{of}" + ("" if default in (None, "") else f" (default: {default})")

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -91,7 +91,9 @@ class Engine:
     ) -> None:
         self._served = {each.bundle.key: each for each in served}
         bundles = {key: each.bundle for key, each in self._served.items()}
-        self._work = Workload(bundles, scheduler, max_pending_draws, _notaries(served, signer))
+        self.digests = {key: each.bundle.digest for key, each in self._served.items()}
+        self.runtimes = {key: each.runtime.description for key, each in self._served.items()}
+        self._work = Workload(bundles, self.runtimes, scheduler, max_pending_draws, _notaries(served, signer))
         self._waiting: dict[RequestId, _Waiting] = {}
         self._lock = threading.Lock()
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
@@ -117,9 +119,7 @@ class Engine:
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
-        jobs = self._work.prepare(task, draws)
-        runtime = self._served[jobs[0].bundle.key].runtime.description
-        return replace(await self._done(jobs, task.timeout_s), runtime=runtime)
+        return await self._done(self._work.prepare(task, draws), task.timeout_s)
 
     async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())

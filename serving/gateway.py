@@ -10,6 +10,7 @@ from serving import metrics
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
+from serving.identity import refuse_others
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.resolve import resolve
 
@@ -31,8 +32,12 @@ class Gateway:
         predictor: Predictor,
         secret: bytes,
         limits: Limits,
-        ready: Callable[[], bool] = lambda: True,
+        unready: Callable[[], str] = lambda: "",
+        runtime: str = "",
     ) -> None:
+        """`unready` says why the engines cannot answer, if they cannot. `runtime` is the description of the only one
+        that may; where it is empty, that of each model's first answer.
+        """
         self.limits = limits
         self.buffered = BufferedBytes(limits.max_buffered_bytes)
         self._versions: dict[str, dict[str, Model]] = {}
@@ -40,11 +45,13 @@ class Gateway:
             self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
         self._predictor = predictor
         self._secret = secret
-        self._ready = ready
+        self._unready = unready
+        self._runtime = runtime
+        self._runtimes: dict[tuple[str, str], str] = {}
 
-    def ready(self) -> bool:
-        """Whether every model is proven and can be reached; an empty repository never is."""
-        return bool(self._versions) and self._ready()
+    def unready(self) -> str:
+        """Why not every model is proven and can be reached, empty if they are; an empty repository never is ready."""
+        return self._unready() if self._versions else "there is no model in the repository"
 
     def models(self) -> list[Model]:
         """Every version of every model."""
@@ -67,10 +74,11 @@ class Gateway:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         model = self.model(request.model, request.version)
         task, notes = resolve(request, model, self.limits, self._secret)
-        reply = await self._predictor.predict(task)
+        reply = await self._predictor.predict(self._pinned(task))
+        made_by = self._identity(task, reply)
         rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))
         answer = Answer(
-            model=ModelIdentity(name=task.model, version=task.version, digest=model.digest),
+            model=made_by,
             labels=model.manifest.labels,
             predictions=rows,
             queue_s=reply.queue_s,
@@ -78,6 +86,15 @@ class Gateway:
         )
         _count(answer)
         return answer
+
+    def _pinned(self, task: Task) -> Task:
+        return replace(task, runtime=self._runtimes.get((task.model, task.version), self._runtime))
+
+    def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
+        """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""
+        refuse_others(self._pinned(task), reply.digest, reply.runtime)
+        self._runtimes[task.model, task.version] = reply.runtime
+        return ModelIdentity(name=task.model, version=task.version, digest=reply.digest, runtime=reply.runtime)
 
     def observe(self, protocol: str, code: str, seconds: float) -> None:
         """Count one finished request; each wire calls it once, whatever came of it."""

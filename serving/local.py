@@ -12,6 +12,7 @@ from serving import metrics, ports
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.gateway import Gateway
+from serving.identity import other_runtime
 from serving.wire.grpc_server import GrpcServer, build_server
 from serving.wire.http_listener import HttpServer, listen
 from serving.wire.http_server import build_app
@@ -29,9 +30,18 @@ async def running(
     bundles = await asyncio.to_thread(load_repository, settings.models)
     engine = await asyncio.to_thread(build_engine, bundles, settings, say)
     draining = asyncio.Event()
-    gateway = Gateway(
-        models(bundles), engine, secret, settings.limits, ready=lambda: engine.healthy() and not draining.is_set()
+    other = "; ".join(
+        filter(None, (other_runtime(key, settings.runtime, found) for key, found in engine.runtimes.items()))
     )
+    if other:
+        say(f"not ready: {other}")
+
+    def unready() -> str:
+        if draining.is_set():
+            return "it is stopping"
+        return other if engine.healthy() else "its engine has failed; the operator's log says more"
+
+    gateway = Gateway(models(bundles), engine, secret, settings.limits, unready, settings.runtime)
     try:
         if settings.metrics_port:
             _serve_metrics(settings)

@@ -71,11 +71,14 @@ class InputNote:
 class Task:
     """One request, complete. `rows` is int32 (n, *shape); `keys[i]` is the noise key of row i.
 
-    `timeout_s` is what is left of the deadline when the task is sent; clocks are not compared between hosts.
+    `digest` is that of the bundle by which the task was made complete and its keys derived, `runtime` the description of
+    the runtime that has answered for it before, empty where none has: an engine with others refuses. `timeout_s` is what
+    is left of the deadline when the task is sent; clocks are not compared between hosts.
     """
 
     model: str
     version: str
+    digest: str
     rows: NDArray[np.int32]
     keys: tuple[bytes, ...]
     mode: Mode
@@ -89,15 +92,17 @@ class Task:
     receipt: bool = False
     key_id: str = ""
     """The public name of the secret that the keys come from."""
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
-    """What produced an answer."""
+    """What produced an answer, as the engine that counted says: the bundle, and the runtime that ran its graphs."""
 
     name: str
     version: str
     digest: str
+    runtime: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +158,15 @@ Row = TypeVar("Row", Prediction, Share)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reply(Generic[Row]):
-    """The rows of one task, in order, and the seconds they waited and ran.
-
-    Shares say which runtime counted them: draws of two are never counted together.
+    """The rows of one task, in order, the seconds they waited and ran, and what counted them: the digest of the engine's
+    bundle and the description of its runtime. Draws of two are never counted together.
     """
 
     rows: tuple[Row, ...]
     queue_s: float
     compute_s: float
-    runtime: str = ""
+    digest: str
+    runtime: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

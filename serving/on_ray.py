@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
+from ray.experimental import internal_kv
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -36,17 +37,22 @@ from serving.config import Settings
 from serving.dealer import Dealer
 from serving.errors import CertserveError, Internal
 from serving.gateway import Gateway
+from serving.identity import differing, join
 from serving.messages import Prediction, Reply, Share, Task
 from serving.retry import Lost, Resending
 from serving.secret import read_secret, secret_file
 from serving.wire.grpc_server import build_server
 from serving.wire.http_server import build_app
 
+_log = logging.getLogger("certserve.gateway")
+
 APPLICATION = "certserve"
+_RUNTIMES = "certserve-runtimes"
 _DRAIN_S = 5.0
 # Ray replaces 127.0.0.1 by the address of the network; Linux has all of 127.0.0.0/8.
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 _PROBE_S = 1.0
+_PROVING = "its models are still being proven"
 _OBJECT_STORE_BYTES = 256 * 2**20
 
 
@@ -57,6 +63,7 @@ class EngineReplica:
         log.start()
         metrics.serve(settings.host, settings.metrics_port)
         self._engine = build_engine(load_repository(settings.models), settings)
+        join(self._engine.runtimes, _agree if not settings.runtime else lambda *_: settings.runtime)
 
     async def predict(self, task: Task) -> Reply[Prediction] | CertserveError:
         """The answer, or the refusal as a value."""
@@ -66,9 +73,11 @@ class EngineReplica:
         """The shares of these draws, or the refusal as a value."""
         return await _as_value(self._engine.count(task, draws))
 
-    async def ready(self) -> bool:
-        """Answers once the models are proven: the constructor returns no sooner."""
-        return True
+    async def ready(self, digests: Mapping[str, str]) -> str:
+        """What differs from these bundles of a gateway, if anything does. It answers once the models are proven: the
+        constructor returns no sooner.
+        """
+        return differing(digests, self._engine.digests)
 
     def check_health(self) -> None:
         """Asked by Ray, which replaces the replica if this raises."""
@@ -94,8 +103,11 @@ class GatewayReplica:
         bundles = await asyncio.to_thread(load_repository, settings.models)
         secret = read_secret(secret_file(settings.noise_secret_file))
         dealer = Dealer(self._engines, {bundle.key: bundle for bundle in bundles}, settings.engines)
-        gateway = Gateway(models(bundles), dealer, secret, settings.limits, lambda: self._engines.ready)
-        self._probing = asyncio.create_task(self._engines.probe())
+        gateway = Gateway(
+            models(bundles), dealer, secret, settings.limits, lambda: self._engines.unready, settings.runtime
+        )
+        digests = {bundle.key: bundle.digest for bundle in bundles}
+        self._probing = asyncio.create_task(self._engines.probe(digests, settings.engines))
         self._grpc, _ = build_server(gateway, ports.at(settings.host, settings.grpc_port), shared=True)
         await self._grpc.start()
         return build_app(gateway)
@@ -112,7 +124,7 @@ class _Engines:
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
         self._choosing = asyncio.Lock()
-        self.ready = False
+        self.unready = _PROVING
 
     async def predict(self, task: Task) -> Reply[Prediction]:
         """See `Predictor.predict`."""
@@ -135,14 +147,33 @@ class _Engines:
             outcome = await _outcome(_response(self._handle.dispatch(replica, task, draws)))
             return outcome
 
-    async def probe(self) -> None:
-        """Keep `ready` true to the facts."""
+    async def probe(self, digests: Mapping[str, str], number: int) -> None:
+        """Keep `unready` true to the facts: empty while one of the `number` engines has the gateway's bundles."""
+        told = ""
         while True:
             try:
-                self.ready = bool(await asyncio.wait_for(_response(self._handle.ready.remote()), 5 * _PROBE_S))
+                self.unready = await asyncio.wait_for(self._asked(digests, number), 5 * _PROBE_S)
             except Exception:
-                self.ready = False
+                self.unready = _PROVING
+            if self.unready not in (told, _PROVING):
+                _log.warning("not ready: %s", self.unready)
+            told = self.unready
             await asyncio.sleep(_PROBE_S)
+
+    async def _asked(self, digests: Mapping[str, str], number: int) -> str:
+        """Ray chooses whom it asks: so often that one that has the bundles is hardly missed among all."""
+        found = _PROVING
+        for _ in range(4 * number):
+            if not (found := await _response(self._handle.ready.remote(digests))):
+                break
+        return found
+
+
+def _agree(key: str, runtime: str) -> str:
+    """See `Agree`. Kept where the cluster keeps its own state: it outlives every replica, and ends with the cluster."""
+    internal_kv._internal_kv_put(key, runtime, overwrite=False, namespace=_RUNTIMES)
+    found: bytes = internal_kv._internal_kv_get(key, namespace=_RUNTIMES)
+    return found.decode()
 
 
 async def _as_value(answering: Awaitable[Reply[Any]]) -> Reply[Any] | CertserveError:

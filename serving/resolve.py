@@ -41,6 +41,7 @@ def resolve(
     task = Task(
         model=manifest.name,
         version=manifest.version,
+        digest=model.digest,
         rows=rows,
         keys=tuple(derive_key(secret, digest, row, fixed) for row in rows),
         mode=mode,

@@ -36,15 +36,16 @@ class Resending:
     async def predict(self, task: Task) -> Reply[Any]:
         """See `Predictor.predict`. Raises `Unavailable` where no replica answered before the deadline."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + task.timeout_s
+        deadline, said = clock() + task.timeout_s, ""
         while (left := deadline - clock()) > 0:
             outcome = await self._once(replace(task, timeout_s=left))
             if isinstance(outcome, Reply):
                 return outcome
             if isinstance(outcome, CertserveError) and not isinstance(outcome, Unavailable):
                 raise outcome
+            said = f" (the last said: {outcome.message})" if outcome else ""
             await asyncio.sleep(max(0.0, min(PAUSE_S, deadline - clock())))
-        raise Unavailable("no engine answered before the deadline; try again", retry_after_s=2)
+        raise Unavailable(f"no engine answered before the deadline{said}; try again", retry_after_s=2)
 
     async def _once(self, task: Task) -> Reply[Any] | CertserveError | None:
         try:

@@ -107,20 +107,28 @@ class ShareJob:
 
 
 class MixedRuntimes(ValueError):
-    """The shares of a task were counted by different runtimes: no claim may be made of them together."""
+    """The shares of a task were counted by different runtimes, or of different bundles: no claim may be made of them
+    together.
+    """
 
 
 def merge(bundle: Bundle, task: Task, ranges: Sequence[range], replies: Sequence[Reply[Share]]) -> Reply[Prediction]:
     """The answer to a task from what came of its ranges, in index order. Where one was cut short, what lies beyond is not
-    counted. Raises `MixedRuntimes`.
+    counted. Raises `MixedRuntimes`, also where they are of another bundle than the task or `bundle`.
     """
-    if len(runtimes := {reply.runtime for reply in replies}) > 1:
-        raise MixedRuntimes(f"draws by {' and by '.join(sorted(runtimes))} are not counted together")
+    for kind, found in (
+        ("by", {reply.runtime for reply in replies}),
+        ("of", {bundle.digest, task.digest, *(reply.digest for reply in replies)}),
+    ):
+        if len(found) > 1:
+            raise MixedRuntimes(f"draws {kind} {f' and {kind} '.join(sorted(found))} are not counted together")
     rows = zip(*(reply.rows for reply in replies), strict=True)
     return Reply(
         rows=tuple(_whole(Job(bundle, task, row), ranges, shares) for row, shares in enumerate(rows)),
         queue_s=max(reply.queue_s for reply in replies),
         compute_s=max(reply.compute_s for reply in replies),
+        digest=replies[0].digest,
+        runtime=replies[0].runtime,
     )
 
 

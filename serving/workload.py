@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
+from serving.identity import refuse_others
 from serving.job import Job, SliceResult
 from serving.messages import Prediction, Reply, Share, Task
 from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice, Together, one_at_a_time
@@ -69,17 +70,20 @@ class _Live:
 class Workload:
     """The requests in flight on one device that serves `bundles`, by the name "model/version".
 
-    `notaries` sign receipts, by the same names; where there is none, a receipt is refused.
+    `runtimes` are the descriptions of what runs them, and `notaries` sign receipts, by the same names; where there is no
+    notary, a receipt is refused.
     """
 
     def __init__(
         self,
         bundles: Mapping[str, Bundle],
+        runtimes: Mapping[str, str],
         scheduler: Scheduler,
         max_pending_draws: int,
         notaries: Mapping[str, Notary] | None = None,
     ) -> None:
         self.scheduler = scheduler
+        self._runtimes = runtimes
         self._notaries = notaries or {}
         self._bundles = bundles
         self._max_pending = max_pending_draws
@@ -93,13 +97,15 @@ class Workload:
         return len(self._requests)
 
     def prepare(self, task: Task, draws: range | None = None) -> Sequence[Job | ShareJob]:
-        """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`.
+        """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`, and
+        `Unavailable` where the task is for another bundle or runtime than serves here.
 
         It touches nothing that is in flight.
         """
         bundle = self._bundles.get(f"{task.model}/{task.version}")
         if bundle is None:
             raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
+        refuse_others(task, bundle.digest, self._runtimes[bundle.key])
         if draws is not None:
             return [ShareJob(bundle, task, row, draws) for row in range(len(task.rows))]
         notary = self._notaries.get(bundle.key) if task.receipt else None
@@ -284,7 +290,8 @@ class Workload:
         del self._live[identity]
         if not request.jobs:
             del self._requests[live.request]
-            self._outcomes.append((live.request, _reply(request, now)))
+            key = live.job.bundle.key
+            self._outcomes.append((live.request, _reply(request, now, self._bundles[key].digest, self._runtimes[key])))
 
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:
@@ -301,10 +308,11 @@ def _failed(live: _Live, what: int) -> int:
     return live.failures[what]
 
 
-def _reply(request: _Request, now: float) -> Reply[Any]:
+def _reply(request: _Request, now: float, digest: str, runtime: str) -> Reply[Any]:
     started = now if request.started is None else request.started
     rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
-    return Reply(rows=rows, queue_s=started - request.arrived, compute_s=now - started)
+    queued, ran = started - request.arrived, now - started
+    return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=digest, runtime=runtime)
 
 
 def _stopping() -> Unavailable:

@@ -110,15 +110,19 @@ def attack(
     plan: Plan,
     ascent: Ascent | None = None,
     *,
+    runtime: str,
     quiet: bool = False,
 ) -> Findings:
-    """Attack the answers to the first inputs [n, *shape]; `labels` are only used to aim at pictures of other classes."""
+    """Attack the answers to the first inputs [n, *shape]; `labels` are only used to aim at pictures of other classes.
+
+    `runtime` is the description of what runs `noisy`: answers of another one are of another classifier, and refused.
+    """
     spec = bundle.manifest
     how = "projected gradients and gradient-free" if ascent else "gradient-free"
     model = f"{spec.name}/{spec.version}"
     findings = Findings(model=model, digest=bundle.digest, sigma=bundle.sigma, plan=plan, searched_by=how)
     started = time.monotonic()
-    attacker = _Attacker(bundle, noisy, inputs, labels, plan, ascent, findings, started + plan.seconds)
+    attacker = _Attacker(bundle, noisy, runtime, inputs, labels, plan, ascent, findings, started + plan.seconds)
     with tqdm(total=min(plan.pictures, len(inputs)), desc="attack", unit="picture", disable=quiet) as bar:
         for picture in range(min(plan.pictures, len(inputs))):
             if time.monotonic() > attacker.deadline:
@@ -134,6 +138,7 @@ def attack(
 class _Attacker:
     bundle: Bundle
     noisy: NoisyRun
+    runtime: str
     inputs: NDArray[np.integer]
     labels: NDArray[np.integer]
     plan: Plan
@@ -147,6 +152,11 @@ class _Attacker:
             raise AttackError(
                 f"the answer comes from {answer['model']['digest']}, and the bundle at hand is {self.bundle.digest}:"
                 " attack the bundle that is served"
+            )
+        if answer["model"]["runtime"] != self.runtime:
+            raise AttackError(
+                f"the answer comes from {answer['model']['runtime']!r}, and here runs {self.runtime!r}, whose votes may"
+                " differ: attack from a machine of the server's kind and version"
             )
         self.findings.answers += 1
         self.findings.honest_chance = min(1.0, self.findings.honest_chance + answer["alpha"])

@@ -12,7 +12,8 @@ Document = dict[str, object]
 
 def document(message: pb.PredictResponse) -> Document:
     """The document that the friendly HTTP route sends for this answer."""
-    model: Document = {"name": message.model.name, "version": message.model.version, "digest": message.model.digest}
+    names = ("name", "version", "digest", "runtime")
+    model: Document = {name: getattr(message.model, name) for name in names}
     return {"predictions": [_prediction_document(each, model) for each in message.predictions]}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def _number(name: str | None, names: Mapping[Any, str], field: str) -> Any:
 def encode(answer: Answer, options: Options) -> pb.PredictResponse:
     """The answer's message; `options` are those of the request, for the parts that were left out."""
     wanted = options.outputs is None or "probabilities" in options.outputs
-    model = pb.ModelIdentity(name=answer.model.name, version=answer.model.version, digest=answer.model.digest)
+    model = pb.ModelIdentity(**asdict(answer.model))
     rows = [_prediction(each, answer.labels, wanted) for each in answer.predictions]
     return pb.PredictResponse(predictions=rows, model=model)
 

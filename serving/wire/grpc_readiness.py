@@ -46,4 +46,4 @@ class Readiness(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def _status(self, service: str) -> int:
         if service not in self._services:
             return int(_Response.SERVICE_UNKNOWN)
-        return int(_Response.SERVING if self._gateway.ready() else _Response.NOT_SERVING)
+        return int(_Response.NOT_SERVING if self._gateway.unready() else _Response.SERVING)

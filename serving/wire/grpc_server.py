@@ -127,7 +127,7 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
         self, request: oip_pb2.ServerReadyRequest, context: _Context
     ) -> oip_pb2.ServerReadyResponse:
         """Whether every model is proven."""
-        return oip_pb2.ServerReadyResponse(ready=self._gateway.ready())
+        return oip_pb2.ServerReadyResponse(ready=not self._gateway.unready())
 
     async def ModelReady(  # noqa: N802
         self, request: oip_pb2.ModelReadyRequest, context: _Context
@@ -137,7 +137,7 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
             self._model(request.name, request.version)
         except NotFound:
             return oip_pb2.ModelReadyResponse(ready=False)
-        return oip_pb2.ModelReadyResponse(ready=self._gateway.ready())
+        return oip_pb2.ModelReadyResponse(ready=not self._gateway.unready())
 
     async def ServerMetadata(  # noqa: N802
         self, request: oip_pb2.ServerMetadataRequest, context: _Context

@@ -182,9 +182,9 @@ class _Api:
         return self._gateway.model(request.path_params["name"], oip.version(request.path_params.get("version")))
 
     def _readiness(self, head: dict[str, object]) -> Response:
-        if self._gateway.ready():
+        if not (reason := self._gateway.unready()):
             return json_response({**head, "ready": True})
-        error = Unavailable("the server is not ready: its models are still being proven; try again", retry_after_s=1)
+        error = Unavailable(f"the server is not ready: {reason}; try again", retry_after_s=1)
         return error_response(error, beside={**head, "ready": False})
 
     async def _body(self, request: Request) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
         "alpha_split": _split(each.alpha_split),
         "draws": each.draws,
         "lost_draws": each.lost_draws,
-        "model": {"name": answer.model.name, "version": answer.model.version, "digest": answer.model.digest},
+        "model": asdict(answer.model),
     }
     if each.input is not None and each.input.snapped:
         document["input"] = {"snapped": True, "snap_distance": each.input.snap_distance}

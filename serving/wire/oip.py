@@ -185,6 +185,7 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     certificates = [row.certificate for row in answer.predictions if row.certificate]
     found: dict[str, str | int] = {
         "certserve.model_digest": answer.model.digest,
+        "certserve.model_runtime": answer.model.runtime,
         "certserve.sigma": repr(certificates[0].sigma if certificates else manifest.noise.sigma),
         "certserve.alpha": repr(answer.predictions[0].alpha),
         "certserve.norm": certificates[0].norm if certificates else "l2",

@@ -28,8 +28,8 @@ class Gateway(Protocol):
         """Every served model and version."""
         ...
 
-    def ready(self) -> bool:
-        """Whether every model is loaded and has reproduced its golden outputs."""
+    def unready(self) -> str:
+        """Why not every model is loaded and has reproduced its golden outputs; empty if they have."""
         ...
 
     def observe(self, protocol: str, code: str, seconds: float) -> None:

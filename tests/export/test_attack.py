@@ -68,7 +68,7 @@ def honest(bundle, lattice):
             },
         },
         "alpha": 0.001,
-        "model": {"digest": bundle.digest},
+        "model": {"digest": bundle.digest, "runtime": "exact"},
     }
 
 
@@ -85,7 +85,7 @@ def lie(bundle, part, **changes):
 
 
 def found_in(bundle, inputs, answering, plan=PLAN, run=noisy):
-    return attack(bundle, run, answering, inputs, inputs[:, 0] > CUT, plan, quiet=True)
+    return attack(bundle, run, answering, inputs, inputs[:, 0] > CUT, plan, runtime="exact", quiet=True)
 
 
 def names(findings):
@@ -152,9 +152,14 @@ def test_a_run_is_repeatable_and_bounded(bundle, inputs):
 
 
 def test_what_cannot_be_attacked_is_said(bundle, inputs):
-    answer = honest(bundle, inputs[0]) | {"model": {"digest": "sha256:other"}}
-    with pytest.raises(AttackError, match="attack the bundle that is served"):
-        found_in(bundle, inputs, lambda _: answer)
+    for changes, said in [
+        ({"digest": "sha256:other"}, "attack the bundle that is served"),
+        ({"runtime": "another"}, "comes from 'another', and here runs 'exact'"),
+    ]:
+        answer = honest(bundle, inputs[0])
+        answer["model"] |= changes
+        with pytest.raises(AttackError, match=said):
+            found_in(bundle, inputs, lambda _, answer=answer: answer)
     with pytest.raises(AttackError, match="expected pictures from 1"):
         Plan(draws=1)
     with pytest.raises(AttackError, match="are no inputs"):

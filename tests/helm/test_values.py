@@ -112,6 +112,7 @@ def test_limits_are_the_servers_own() -> None:
 
 def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary: Path) -> None:
     values = {"limits": {"maxDeadlineMs": 5_000}, "threads": 3, "provider": "cuda", "signingKey": {"name": "seal"}}
+    values["runtime"] = "onnxruntime 1.32.0 CPUExecutionProvider, x86_64 avx2"
     served = container(pod_templates(render(helm_binary, values))["server"])
     program, *words = served["command"] + served["args"]
     options = cli._parser().parse_args(words)
@@ -127,6 +128,7 @@ def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary:
     assert said == wanted  # every setting is said, none is left to a default that could change
     assert (options.host, options.http_port, options.grpc_port, options.metrics_port) == ("0.0.0.0", 8000, 8001, 8002)
     assert (options.threads, options.provider, options.max_deadline_ms) == (3, "cuda", 5_000)
+    assert options.runtime == values["runtime"]
     assert options.max_pending_draws == 2_000_000
     assert [p["containerPort"] for p in served["ports"]] == [8000, 8001, 8002]
 

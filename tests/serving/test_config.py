@@ -11,7 +11,7 @@ from serving.config import Limits, SettingError, Settings, declared, explained
 from serving.runtimes.onnx_runtime import PROVIDERS
 
 NUMBERS = [each for each in declared() if "least" in each.metadata]
-OTHERS = ["host", "provider", "noise_secret_file", "signing_key_file"]
+OTHERS = ["host", "provider", "runtime", "noise_secret_file", "signing_key_file"]
 
 
 def test_every_setting_says_what_it_is_and_what_it_may_be():
@@ -45,6 +45,11 @@ def test_what_is_no_whole_number_is_refused_by_name(each, value):
         Settings.from_mapping({"models": "m", each.name: value})
 
 
+def test_a_runtime_may_be_left_open():
+    for said in ({}, {"runtime": ""}):
+        assert Settings.from_mapping({"models": "m", **said}).runtime == ""
+
+
 def test_the_ends_of_a_range_are_within_it():
     for each in NUMBERS:
         for value in (each.metadata["least"], each.metadata["most"]):
@@ -59,6 +64,8 @@ def test_the_ends_of_a_range_are_within_it():
         ("host", "", "host .*expected some text; got ''"),
         ("host", " ", "host .*expected some text"),
         ("host", None, "host .*expected some text; got None"),
+        ("runtime", " ", "runtime .*expected some text; got ' '"),
+        ("runtime", None, "runtime .*expected some text"),
         ("models", "", "models: expected the path"),
         ("models", None, "models: expected the path"),
         ("models", 5, "models: expected the path"),

@@ -31,7 +31,7 @@ class Two:
 
     def __init__(self, bundle):
         self.runtimes = [Wrapped(bundle), Wrapped(bundle)]
-        self.engines = [Engine([Served(bundle, runtime)], Scheduler(), 1, 200_000) for runtime in self.runtimes]
+        self.engines = [started(bundle, runtime) for runtime in self.runtimes]
         self.sent = []
 
     async def predict(self, task):
@@ -41,6 +41,10 @@ class Two:
     async def count(self, task, draws):
         self.sent.append(draws)
         return await self.engines[draws.start > 0].count(task, draws)
+
+
+def started(bundle, runtime):
+    return Engine([Served(bundle, runtime)], Scheduler(), 1, 200_000)
 
 
 @pytest.fixture
@@ -123,8 +127,32 @@ async def test_a_range_that_no_engine_answers_ends_what_is_counted(two, bundle, 
     assert claims(await asking) == claims(alone)
 
 
+@pytest.mark.parametrize("options", LARGE, ids=["fixed", "best"])
+@pytest.mark.parametrize("gone", [1, 2])
+async def test_what_lies_beyond_a_range_that_nobody_answered_is_not_counted(two, bundle, gone, options):
+    """Three ranges, the middle or the last lost: the certificate is that of the draws before it."""
+    cuts, honest = [0, 3_328, 6_656], two.count
+
+    async def but_one(task, draws):
+        if draws.start == cuts[gone]:
+            raise Unavailable("gone", retry_after_s=2)
+        return await honest(task, draws)
+
+    two.count = but_one
+    answers = await ask(Dealer(two, {bundle.key: bundle}, 3), bundle, **options)
+    assert sorted(draws.start for draws in two.sent) == sorted(set(cuts) - {cuts[gone]})
+    assert [each.draws for each in answers] == [cuts[gone]] * len(ROWS)
+    if options["certify"] == "best":
+        alone = await ask(two.engines[0], bundle, certify="best", max_draws=cuts[gone])
+        assert claims(answers) == claims(alone)
+    else:
+        assert {each.certificate.status for each in answers} == {"undecided"}
+
+
 async def test_engines_of_two_runtimes_answer_whole_tasks(two, bundle):
+    two.engines[1].close()
     two.runtimes[1].description = "another"
+    two.engines[1] = started(bundle, two.runtimes[1])
     dealer = Dealer(two, {bundle.key: bundle}, 2)
     alone = claims(await ask(two.engines[0], bundle, **LARGE[0]))
     for sent in [[4_992, 5_008, 10_000], [10_000]]:

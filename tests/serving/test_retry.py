@@ -13,13 +13,14 @@ from serving.retry import GRACE_S, PAUSE_S, Lost, Resending
 from tests.virtual_loop import Stuck, run_virtually
 
 DEADLINE_S = 3.0
-REPLY = Reply(rows=(), queue_s=0.0, compute_s=0.0)
+REPLY = Reply(rows=(), queue_s=0.0, compute_s=0.0, digest="sha256:d", runtime="r")
 
 
 def task():
     return Task(
         model="m",
         version="1",
+        digest="sha256:d",
         rows=np.zeros((1, 4), np.int32),
         keys=(b"k" * 16,),
         mode="target",

@@ -30,6 +30,7 @@ def task_of(mode="best", max_draws=10_000, **changes):
     task = Task(
         model="half-space",
         version="1",
+        digest="sha256:d",
         rows=np.array([[150, 1, 2, 3]], dtype=np.int32),
         keys=(b"k" * 16,),
         mode=mode,
@@ -131,8 +132,16 @@ def counted_in_shares(bundle, task, stream, ranges, stops, shuffled):
         for start, result in slices:
             job.receive(start, result)
         assert job.done == (stop >= draws.stop)
-        replies.append(Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, runtime="r"))
+        replies.append(reply_of(bundle, job.answer()))
+    task = replace(task, digest=bundle.digest)
     return merge(bundle, task, ranges, pickle.loads(pickle.dumps(replies))).rows[0]
+
+
+def reply_of(bundle, share, **changes):
+    return replace(
+        Reply(rows=(share,), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="r"),
+        **changes,
+    )
 
 
 def ranges_of(draws, cuts):
@@ -187,7 +196,7 @@ def test_fixed_claims_nothing_with_a_gap_and_best_concludes_on_the_prefix(bundle
 
 @pytest.mark.parametrize("share", [0, 1, 2])
 def test_overload_of_one_engine_leaves_what_it_would_have_left_of_the_whole(bundle, share):
-    stream, task = Stream(3, 3_000, frozenset()), task_of("best", 3_000)
+    stream, task = Stream(3, 3_000, frozenset()), task_of("best", 3_000, digest=bundle.digest)
     ranges = [range(0, 992), range(992, 2_016), range(2_016, 3_000)]
     jobs = [ShareJob(bundle, task, 0, draws) for draws in ranges]
     jobs[0].receive_base(BASE)
@@ -195,7 +204,7 @@ def test_overload_of_one_engine_leaves_what_it_would_have_left_of_the_whole(bund
     for job in jobs:
         for start, result in stream.slices(range(job.first, job.max_draws)):
             job.receive(start, result)
-    replies = [Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, runtime="r") for job in jobs]
+    replies = [reply_of(bundle, job.answer()) for job in jobs]
     left = Job(bundle, task, 0)
     left.receive_base(BASE)
     left.shorten(ranges[share].start + 480)
@@ -215,14 +224,37 @@ def test_overload_never_shortens_a_number_fixed_beforehand(bundle):
     assert (best.least_draws, best.max_draws, best.answer().granted) == (256, 4_992 + 256, 256)
 
 
+OTHER = "sha256:" + "0" * 64
+
+
+def halves(bundle, asked, *changes):
+    """Two shares of one task, made for the bundle `asked`, by engines that differ by `changes` from one another."""
+    task, ranges = task_of("best", 64, digest=asked), [range(0, 32), range(32, 64)]
+    jobs = [ShareJob(bundle, task, 0, draws) for draws in ranges]
+    jobs[0].receive_base(BASE)
+    replies = [reply_of(bundle, job.answer(), **change) for job, change in zip(jobs, changes, strict=True)]
+    return bundle, task, ranges, replies
+
+
 def test_draws_of_two_runtimes_are_not_counted_together(bundle):
-    task, ranges = task_of("best", 64), [range(0, 32), range(32, 64)]
-    shares = [ShareJob(bundle, task, 0, draws).answer() for draws in ranges]
-    replies = [
-        Reply(rows=(each,), queue_s=0.0, compute_s=0.0, runtime=name) for each, name in zip(shares, "ab", strict=True)
-    ]
     with pytest.raises(MixedRuntimes, match="by a and by b"):
-        merge(bundle, task, ranges, replies)
+        merge(*halves(bundle, bundle.digest, {"runtime": "a"}, {"runtime": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second"),
+    [(own, first, second) for own in (True, False) for first in (True, False) for second in (True, False)][1:],
+)
+def test_draws_of_two_bundles_are_not_counted_together(bundle, task, first, second):
+    """Neither of two engines, nor of an engine and the task, nor of the task and the bundle that merges."""
+    task, first, second = (bundle.digest if own else OTHER for own in (task, first, second))
+    with pytest.raises(MixedRuntimes, match=f"of {OTHER}"):
+        merge(*halves(bundle, task, {"digest": first}, {"digest": second}))
+
+
+def test_a_merged_answer_names_what_counted_its_shares(bundle):
+    merged = merge(*halves(bundle, bundle.digest, {"runtime": "a"}, {"runtime": "a"}))
+    assert (merged.digest, merged.runtime) == (bundle.digest, "a")
 
 
 def test_votes_are_as_small_as_the_classes_allow(bundle):

@@ -54,9 +54,10 @@ class WatchedScheduler(Scheduler):
 class Replica:
     """Serves `bundles`; tells `broken` (a name, what happened) where an invariant fails, and `hung` of a lost batch."""
 
-    def __init__(self, bundles, device, notaries, broken, hung, together) -> None:
+    def __init__(self, bundles, device, notaries, broken, hung, together, runtime="virtual") -> None:
         self.workload = Workload(
             {bundle.key: bundle for bundle in bundles},
+            {bundle.key: runtime for bundle in bundles},
             WatchedScheduler(lambda what: broken("nothing_starves", what)),
             max_pending_draws=6_000,
             notaries=notaries,

@@ -62,6 +62,7 @@ noise_secret_file: {{ include "certserve.secretFile" . }}
 signing_key_file: {{ include "certserve.signingKeyFile" . }}
 {{- end }}
 provider: {{ .Values.provider }}
+runtime: {{ .Values.runtime | quote }}
 threads: {{ int64 .Values.threads }}
 {{- range $name, $value := .Values.limits }}
 {{ snakecase $name }}: {{ int64 $value }}

@@ -16,6 +16,7 @@ from serving.errors import NotFound
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
 
 DIGEST = "sha256:" + "0" * 64
+RUNTIME = "onnxruntime 1.2.3 CPUExecutionProvider, x86_64 avx2"
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 
 
@@ -99,7 +100,7 @@ ROWS = (
 
 def answer(*rows, of=None):
     of = of or model()
-    identity = ModelIdentity(name=of.manifest.name, version=of.manifest.version, digest=of.digest)
+    identity = ModelIdentity(name=of.manifest.name, version=of.manifest.version, digest=of.digest, runtime=RUNTIME)
     return Answer(
         model=identity, labels=of.manifest.labels, predictions=rows or ROWS, queue_s=0.000125, compute_s=0.0025
     )
@@ -143,8 +144,8 @@ class FakeGateway:
     def models(self):
         return self._models
 
-    def ready(self):
-        return self.is_ready
+    def unready(self):
+        return "" if self.is_ready else "its models are still being proven"
 
     def observe(self, protocol, code, seconds):
         assert seconds >= 0
