@@ -21,7 +21,12 @@ from export.passes import BATCH, BaseRun, Draws, draw_rows
 
 ALPHA = 0.001
 CHOOSING, BOUNDING = 100, 1_000
+_TOP = 255
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class EvaluationError(ValueError):
+    """A bundle cannot be measured on this data; the message says what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,17 @@ class Figures:
     outside: Mapping[str, Outside]
 
 
+def shaped(pictures: NDArray[np.uint8], bundle: Bundle, source: str) -> NDArray[np.uint8]:
+    """Pictures [n, height, width] from `source` as inputs [n, 1, height, width] of the bundle."""
+    spec = bundle.manifest.input
+    if not len(pictures) or spec.shape != (1, *pictures.shape[1:]) or spec.top != _TOP:
+        raise EvaluationError(
+            f"{source} holds {len(pictures)} pictures of shape {list(pictures.shape[1:])}, values 0 to {_TOP}; {bundle.key}"
+            f" takes inputs of shape {list(spec.shape)}, values 0 to {spec.top}"
+        )
+    return pictures[:, None]
+
+
 def evaluate(
     bundle: Bundle,
     noisy: NoisyRun,
@@ -78,7 +94,11 @@ def evaluate(
     """Measure a bundle on pictures [n, *shape] of the model's own kind, every `every`-th of them for certification."""
     spec = bundle.manifest
     if bundle.detector is None or spec.ood is None:
-        raise ValueError(f"{spec.name}/{spec.version} has no out-of-distribution score to evaluate")
+        raise EvaluationError(f"{bundle.key} has no out-of-distribution score to evaluate")
+    if labels.max(initial=0) >= len(spec.labels):
+        raise EvaluationError(
+            f"the data set has {labels.max() + 1} labels or more; {bundle.key} has {len(spec.labels)}"
+        )
     probabilities = np.concatenate([base(part) for part in _parts(images)])
     some, truth = images[::every], labels[::every]
     certificates, counts = certify_rows(bundle, noisy, some, quiet=quiet)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from certify.noise import KEY_BYTES, RoundedGaussian
 from certify.ood import lower_median
 from export.batches import NoisyRun
+from export.progress import progress
 
 BaseRun = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 """lattice int32 [n, *shape] -> probabilities float32 [n, C]: the base graph in some runtime."""
@@ -60,7 +60,7 @@ def draw_rows(
     votes = np.empty((len(images), draws), dtype=np.int64)
     scores = np.empty((len(images), draws), dtype=np.float32)
     together = max(1, BATCH // draws)
-    for first in tqdm(range(0, len(images), together), desc=purpose, disable=quiet, leave=False):
+    for first in progress(range(0, len(images), together), what=purpose, quiet=quiet):
         rows = range(first, min(first + together, len(images)))
         lattice = np.concatenate([noisy_lattice(images[row], noise, row_key(purpose, row), 0, draws) for row in rows])
         parts = [run(lattice[start : start + BATCH]) for start in range(0, len(lattice), BATCH)]

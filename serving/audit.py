@@ -106,7 +106,7 @@ def _held(field: str, said: object, what: str) -> Finding:
 
 
 def _public(given: str) -> bytes:
-    text = given if re.fullmatch("[0-9a-fA-F]+", given) else Path(given).read_text().strip()
+    text = given if re.fullmatch("[0-9a-fA-F]+", given) else Path(given).read_bytes().decode("ascii", "replace").strip()
     if not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", text):
         raise ReceiptError(
             f"--key: expected {2 * KEY_BYTES} hexadecimal digits or a file of them; the server's log has them"
@@ -119,7 +119,7 @@ def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
         return image.decode(data, image.sniffed(data), spec)
     try:
         found = np.array(json.loads(data))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"--picture: not a JSON array of integers: {error}") from error
     if found.dtype.kind not in "iu" or found.shape != spec.shape or found.min() < 0 or found.max() > spec.top:
         raise InvalidInput(f"--picture: expected integers from 0 to {spec.top} of shape {list(spec.shape)}")

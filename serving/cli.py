@@ -19,11 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from certify.receipt import ReceiptError
-from export.bundle import BundleError
-from serving import audit, log, ports, signing
-from serving.config import SettingError, Settings, declared, explained
-from serving.errors import CertserveError
+from serving import audit, console, log, ports, signing
+from serving.config import Settings, declared, explained
+from serving.console import Parser
+from serving.console import say as _say
 from serving.secret import (
     VARIABLE,
     SecretError,
@@ -39,22 +38,18 @@ from serving.signing import Signer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; what goes wrong is said in one line, with exit code 1, as is a proven counterexample."""
+    return console.guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int | None:
     options = _parser().parse_args(arguments)
     log.start()
-    try:
-        return options.run(options) or 0
-    except (BundleError, ReceiptError, SettingError, SecretError, CertserveError, OSError, RuntimeError) as error:
-        print(f"certserve: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"certserve: this command needs {error.name}; install certserve[export]", file=sys.stderr)
-        return 1
+    code: int | None = options.run(options)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="certserve", description="Inference whose every answer says what is guaranteed."
-    )
+    parser = Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_serve(commands)
     _add_predict(commands)
@@ -136,10 +131,6 @@ def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextMan
     return on_ray.running(settings, scratch, _say)
 
 
-def _say(text: str) -> None:
-    print(f"certserve: {text}", file=sys.stderr, flush=True)
-
-
 def _announce(settings: Settings) -> None:
     host = ports.reachable(settings.host)
     http, grpc = f"http://{ports.at(host, settings.http_port)}", ports.at(host, settings.grpc_port)
@@ -173,6 +164,8 @@ def _add_predict(commands: Any) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     from serving import client
+    from serving.errors import CertserveError, InvalidInput
+    from serving.wire import image
 
     asked = {
         name: value
@@ -181,14 +174,24 @@ def _predict(options: argparse.Namespace) -> None:
     }
     asked |= {"receipt": True} if options.receipt else {}
     picture = options.picture.read_bytes()
-    kind = "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg"
+    try:
+        kind = image.sniffed(picture)
+    except CertserveError as error:
+        raise InvalidInput(f"{options.picture}: {error}") from error
     if options.grpc:
         answer = client.predict_grpc(options.grpc, options.model, picture, kind, asked)
     else:
         answer = client.predict_http(options.url, options.model, picture, kind, asked)
     if options.receipt:
-        options.receipt.write_text(json.dumps(answer["predictions"][0].pop("receipt")) + "\n")
+        _write(options.receipt, json.dumps(answer["predictions"][0].pop("receipt")))
     print(json.dumps(answer, indent=1))
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text + "\n")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(file)) from error
 
 
 def _add_recipe(commands: Any) -> None:
@@ -225,14 +228,17 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from export.batches import in_batches
     from export.bundle import load
-    from export.evaluate import evaluate, markdown
+    from export.evaluate import evaluate, markdown, shaped
     from export.outside import outside_sets
     from export.recipes.idx import read_split
     from serving.runtimes.onnx_runtime import OnnxRuntime
 
     bundle, test = load(options.bundle), read_split(options.data, "t10k")
-    runtime, images = OnnxRuntime(bundle), test.images[:, None]
-    outside = {each.name: read_split(each.parent, each.name).images[:, None] for each in options.outside}
+    images = shaped(test.images, bundle, str(options.data))
+    outside = {
+        each.name: shaped(read_split(each.parent, each.name).images, bundle, str(each)) for each in options.outside
+    }
+    runtime = OnnxRuntime(bundle)
     outside |= outside_sets(images[::4], seed=0)
     noisy = in_batches(runtime.noisy, bundle.manifest.batch_rows)
     print(markdown(evaluate(bundle, noisy, runtime.base, images, test.labels, outside)))
@@ -272,19 +278,15 @@ def _attack(options: argparse.Namespace) -> int:
     from export.attack import report
     from export.attack.campaign import AttackError
     from export.attack.simulation import simulate
-    from export.recipes.idx import IdxError
 
     options.seed = secrets.randbits(63) if options.seed is None else options.seed
-    try:
-        if bool(options.bundle) != bool(options.data) or not (options.bundle or options.simulate > 0):
-            raise AttackError("expected a bundle with --data, or --simulate with a number of runs, or both")
-        findings = _attacked(options) if options.bundle else None
-        tallies = simulate(options.simulate, options.seed) if options.simulate > 0 else []
-    except (AttackError, IdxError) as error:
-        raise RuntimeError(str(error)) from error
-    if options.json:
-        options.json.write_text(json.dumps(report.document(findings, tallies), indent=1) + "\n")
+    if bool(options.bundle) != bool(options.data) or not (options.bundle or options.simulate > 0):
+        raise AttackError("expected a bundle with --data, or --simulate with a number of runs, or both")
+    findings = _attacked(options) if options.bundle else None
+    tallies = simulate(options.simulate, options.seed) if options.simulate > 0 else []
     print(report.summary(findings, tallies))
+    if options.json:
+        _write(options.json, json.dumps(report.document(findings, tallies), indent=1))
     return 0 if report.passed(findings, tallies) else 1
 
 

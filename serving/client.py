@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc
 from serving import errors
-from serving.errors import CertserveError, InvalidInput, Unavailable
+from serving.errors import CertserveError, Internal, InvalidInput, Unavailable
 from serving.messages import Options
 from serving.wire import certserve_document, certserve_proto, strict_json
 from serving.wire import options as wire_options
@@ -28,6 +28,7 @@ from serving.wire.grpc_frame import reason
 Document = dict[str, Any]
 _SLACK_S = 5.0
 _DEFAULT_S = 30.0
+_LONGEST_S = 86_400.0  # no server allows more, and sockets take no number of any size
 _JSON = "application/json"
 _TRANSPORT: dict[str, type[CertserveError]] = {
     "DEADLINE_EXCEEDED": errors.DeadlinePassed,
@@ -49,22 +50,23 @@ def predict_http(
 
     Raises `CertserveError` of the kind that the server answered with; `Unavailable` if it could not be reached.
     """
+    server = _server(url)
     path = f"/v1/models/{quote(model)}" + (f"/versions/{quote(version)}" if version else "") + ":predict"
     query = _texts(options or {})
     try:
         response = httpx.post(
-            url.rstrip("/") + path,
+            server + path,
             params=query,
             content=body,
             headers={"Content-Type": content_type},
             timeout=_timeout_s(wire_options.build(wire_options.from_query(query.items()))),
         )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+        # The last three: a proxy in the environment that httpx cannot use, or certificates that cannot be read.
         raise Unavailable(f"{url} could not be reached ({error or type(error).__name__}); is the server up?") from None
     if response.status_code != 200:
         raise _error(response)
-    document: Document = response.json()
-    return document
+    return _answer(response, url, wanted={"receipt"} if query.get("receipt") == "true" else set())
 
 
 def predict_grpc(
@@ -94,6 +96,35 @@ def predict_grpc(
     return certserve_document.document(response)
 
 
+def _server(url: str) -> str:
+    """The server's URL, to be continued by a path; what httpx would refuse without a reason, or later, is refused here."""
+    try:
+        parsed = httpx.URL(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.host) and (parsed.port or 1) < 2**16
+    except (httpx.InvalidURL, ValueError, TypeError):
+        usable = False
+    if not usable:
+        raise InvalidInput(f"{url!r:.200} is no URL of a server; expected http://host:port or https://host:port")
+    return url.rstrip("/")
+
+
+def _answer(response: httpx.Response, url: str, wanted: set[str]) -> Document:
+    """The predictions in a response, each with the fields in `wanted`; any web server may have answered."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    rows = document.get("predictions") if isinstance(document, dict) else None
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not all(isinstance(row, dict) and wanted <= row.keys() for row in rows)
+    ):
+        raise Internal(f"{url} answered with something else than predictions; is it a certserve server?")
+    found: Document = document
+    return found
+
+
 def _texts(options: Mapping[str, object]) -> dict[str, str]:
     """Options as the query string has them."""
     return {name: _text(value) for name, value in options.items() if value is not None}
@@ -109,7 +140,7 @@ def _text(value: object) -> str:
 
 def _timeout_s(options: Options) -> float:
     """How long to wait: a little more than the server was given, so that the answer is the server's."""
-    return _DEFAULT_S if options.deadline_ms is None else options.deadline_ms / 1000 + _SLACK_S
+    return _DEFAULT_S if options.deadline_ms is None else min(options.deadline_ms / 1000, _LONGEST_S) + _SLACK_S
 
 
 def _put_rows(request: pb.PredictRequest, document: Mapping[str, object]) -> dict[str, object]:
@@ -136,7 +167,7 @@ def _error(response: httpx.Response) -> CertserveError:
     try:
         message = str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        message = f"the server answered {response.status_code} without a message"
+        message = f"the server answered {response.status_code} without a message of certserve's; is it one?"
     retry = response.headers.get("Retry-After", "")
     kinds = {kind.http_status: kind for kind in CertserveError.__subclasses__()}
     kind = kinds.get(response.status_code, errors.Internal)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from export.attack.ball import Ball
 from export.attack.claims import Aim, Claim, issued
@@ -24,6 +23,7 @@ from export.attack.search import Ascent, Direction, Purse, search
 from export.batches import NoisyRun
 from export.bundle import Bundle
 from export.passes import BATCH
+from export.progress import progress
 
 Answering = Callable[[NDArray[np.integer]], Mapping[str, Any]]
 """One grid input to one `predictions[i]` of the friendly route."""
@@ -44,7 +44,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.pictures < 1 or self.seconds <= 0 or self.draws < BATCH or not 0 < self.alpha < 1 or self.seed < 0:
+        if self.pictures < 1 or not self.seconds > 0 or self.draws < BATCH or not 0 < self.alpha < 1 or self.seed < 0:
             raise AttackError(
                 f"expected pictures from 1, seconds above 0, draws from {BATCH}, alpha between 0 and 1, seed from 0;"
                 f" got {self.pictures}, {self.seconds:g}, {self.draws}, {self.alpha:g}, {self.seed}"
@@ -93,6 +93,8 @@ class Findings:
 def shaped(images: NDArray[np.integer], bundle: Bundle) -> NDArray[np.integer]:
     """Pictures [n, height, width] as grid inputs of the bundle."""
     spec = bundle.manifest.input
+    if not len(images):
+        raise AttackError("the data set holds no picture")
     if images[0].size != spec.size or images.max() > spec.top:
         raise AttackError(
             f"pictures of shape {images.shape[1:]} with values up to {images.max()} are no inputs of {bundle.key},"
@@ -123,8 +125,9 @@ def attack(
     findings = Findings(model=model, digest=bundle.digest, sigma=bundle.sigma, plan=plan, searched_by=how)
     started = time.monotonic()
     attacker = _Attacker(bundle, noisy, runtime, inputs, labels, plan, ascent, findings, started + plan.seconds)
-    with tqdm(total=min(plan.pictures, len(inputs)), desc="attack", unit="picture", disable=quiet) as bar:
-        for picture in range(min(plan.pictures, len(inputs))):
+    pictures = range(min(plan.pictures, len(inputs)))
+    with progress(pictures, what="attack", unit="picture", quiet=quiet) as bar:
+        for picture in pictures:
             if time.monotonic() > attacker.deadline:
                 break
             attacker.attack(picture, answering(inputs[picture]))

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
-from tqdm import tqdm
 
 from certify.certificate import AlphaSplit, Counts, Terms
 from certify.noise import RoundedGaussian
@@ -26,6 +25,7 @@ from certify.ood import Detector, assess
 from certify.procedures import SLICE, Best, Target
 from export.attack.sample import own_key
 from export.noise_table import rounded_gaussian_tails
+from export.progress import progress
 
 SIGMA = 64.0
 ALPHA = 0.05
@@ -72,7 +72,7 @@ def simulate(runs: int, seed: int, max_draws: int = 1_024, alpha: float = ALPHA,
     noise = RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA))
     terms = Terms(sigma=SIGMA, alpha=alpha, split=SPLIT, charge=noise.charge(1), classes=2)
     false: Counter[str] = Counter()
-    for run in tqdm(range(runs), desc="simulation", unit="run", disable=quiet):
+    for run in progress(range(runs), what="simulation", unit="run", quiet=quiet):
         drawn = noise.sample(own_key(seed, "simulation", run), 0, max_draws, 1)[:, 0].astype(np.float64)
         cut = CUTS[run % len(CUTS)]
         # The threshold lies where one side of it just fails to hold in the whole ball, the others' sides in turn.

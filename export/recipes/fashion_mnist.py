@@ -20,7 +20,6 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from certify.mahalanobis import Mahalanobis, Moments, fit, unit
 from certify.noise import RoundedGaussian
@@ -41,6 +40,7 @@ from export.heads import BaseGraph, NoisyGraph, Score
 from export.noise_table import rounded_gaussian_tails
 from export.outside import auroc, outside_sets
 from export.passes import BATCH, BaseRun, noisy_lattice, row_key
+from export.progress import progress
 from export.recipes.idx import IdxError, LabelledImages, read_split
 from export.recipes.networks import SIDE, SmallNet
 from export.recipes.training import Plan, train
@@ -100,9 +100,7 @@ def run(
     everything = read_pictures(data, "train")
     cut = len(everything) - recipe.held_out
     if cut < recipe.base.batch:
-        raise ValueError(
-            f"{data} holds {len(everything)} training pictures; {recipe.held_out} are held out of training"
-        )
+        raise IdxError(f"{data} holds {len(everything)} training pictures; {recipe.held_out} are held out of training")
     training, held_out = everything[slice(0, cut)], everything[slice(cut, cut + recipe.held_out)]
     base, noisy = (trained(plan, training, work) for plan in (recipe.base, recipe.noisy))
     tails = rounded_gaussian_tails(SIGMA_STEPS)
@@ -161,7 +159,7 @@ def noisy_features(
 ) -> NDArray[np.float32]:
     """Features [n, d] of one noisy draw of each picture [n, 28, 28], keyed by its row."""
     parts = []
-    for first in tqdm(range(0, len(images), BATCH), desc=purpose, leave=False):
+    for first in progress(range(0, len(images), BATCH), what=purpose):
         rows = range(first, min(first + BATCH, len(images)))
         lattice = [noisy_lattice(images[row][None], noise, row_key(purpose, row), draw, draw + 1) for row in rows]
         with torch.no_grad():

@@ -9,19 +9,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from pickle import UnpicklingError
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
+from export.progress import Progress, progress
 from export.recipes import augment
 
+_KEPT = {"settings", "done", "network", "optimiser", "schedule", "average"}
 _NEXT_EPOCH = 1_000_003  # a prime, so that no two (seed, epoch) of use collide
 
 
@@ -48,6 +50,10 @@ class Plan:
     def settings(self) -> str:
         """All of it in one line, which a checkpoint carries."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+class TrainingError(ValueError):
+    """A training cannot be taken up again; the message names the checkpoint and how to mend it."""
 
 
 class Average:
@@ -100,7 +106,7 @@ def _epoch(
     generator = Generator().manual_seed(seed)
     network.train()
     batches = list(_batches(len(labels), plan.batch, generator))
-    with torch.random.fork_rng(devices=[]), tqdm(batches, desc=f"{plan.name} {epoch + 1}/{plan.epochs}") as bar:
+    with torch.random.fork_rng(devices=[]), _bar(plan, epoch, batches) as bar:
         torch.manual_seed(seed)  # dropout draws from the global generator
         for rows in bar:
             loss = _loss(plan, network, images[rows], labels[rows], generator)
@@ -110,6 +116,10 @@ def _epoch(
             schedule.step()
             average.follow(network)
         bar.set_postfix(loss=f"{loss.item():.3f}")
+
+
+def _bar(plan: Plan, epoch: int, batches: Sequence[Tensor]) -> Progress[Tensor]:
+    return progress(batches, what=f"{plan.name}, epoch {epoch + 1} of {plan.epochs}", unit="batch")
 
 
 def _batches(count: int, size: int, generator: Generator) -> Iterator[Tensor]:
@@ -194,14 +204,32 @@ def _resume(
 ) -> int:
     if not path.exists():
         return 0
-    saved = torch.load(path, weights_only=True)
+    saved = _checkpoint(path)
     if saved["settings"] != plan.settings:
-        raise ValueError(
+        raise TrainingError(
             f"{path} was begun with other settings ({saved['settings']}, now {plan.settings});"
             " name another work folder, or delete this file to train anew"
         )
-    network.load_state_dict(saved["network"])
-    optimiser.load_state_dict(saved["optimiser"])
+    try:
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
     schedule.load_state_dict(saved["schedule"])
     average.state = saved["average"]
     return int(saved["done"])
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """What `_save` wrote, whole. Raises `TrainingError` for anything else."""
+    try:
+        saved = torch.load(path, weights_only=True)
+        if saved.keys() == _KEPT:
+            return cast(dict[str, Any], saved)
+    except (EOFError, IsADirectoryError, RuntimeError, ValueError, AttributeError, KeyError, UnpicklingError):
+        pass  # each of them is how torch says that this is none of its files
+    raise _damaged(path)
+
+
+def _damaged(path: Path) -> TrainingError:
+    return TrainingError(f"{path} is no whole checkpoint of this recipe; delete it to train anew")

@@ -9,7 +9,7 @@ import torch
 from export.recipes import augment, training
 from export.recipes.idx import read_split
 from export.recipes.networks import SmallNet
-from export.recipes.training import Plan, train
+from export.recipes.training import Plan, TrainingError, train
 
 DATA = Path(__file__).parents[1] / "data"
 PLAN = Plan(
@@ -75,6 +75,24 @@ def test_a_checkpoint_of_other_settings_is_refused(pictures, tmp_path):
     train(plan, fresh(), *pictures, tmp_path)
     with pytest.raises(ValueError, match=r"tiny\.pt was begun with other settings.*another work folder"):
         train(dataclasses.replace(plan, sigma_steps=30.0), fresh(), *pictures, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["empty", "binary", "cut short", "of another network", "of other things", "a folder"])
+def test_what_is_no_whole_checkpoint_is_refused_by_name(what, pictures, tmp_path):
+    train(dataclasses.replace(PLAN, epochs=1), fresh(), *pictures, tmp_path)
+    file = tmp_path / "tiny.pt"
+    whole, saved = file.read_bytes(), torch.load(file)
+    file.unlink()
+    if what == "of another network":
+        torch.save(saved | {"network": {"weight": torch.zeros(1)}}, file)
+    elif what == "of other things":
+        torch.save([1, 2, 3], file)
+    elif what == "a folder":
+        file.mkdir()
+    else:
+        file.write_bytes({"empty": b"", "binary": bytes(range(256)) * 9, "cut short": whole[:-999]}[what])
+    with pytest.raises(TrainingError, match=r"tiny\.pt is no whole checkpoint of this recipe; delete it to train anew"):
+        train(dataclasses.replace(PLAN, epochs=1), fresh(), *pictures, tmp_path)
 
 
 def test_what_is_kept_is_the_average(pictures, tmp_path):
