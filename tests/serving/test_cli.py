@@ -73,13 +73,3 @@ def test_predict_says_when_no_server_is_there(tmp_path, capsys):
     for wire in (["--url", "http://127.0.0.1:9"], ["--grpc", "127.0.0.1:9"]):
         assert main(["predict", str(picture), *wire]) == 1
         assert "certserve:" in capsys.readouterr().err
-
-
-def test_the_http_socket_names_its_protocol(tmp_path):
-    """asyncio sets TCP_NODELAY on what such a socket accepts, and on no other."""
-    import socket
-
-    from serving.local import _http_socket
-
-    with _http_socket(Settings(models=tmp_path, http_port=0)) as listening:
-        assert listening.proto == socket.IPPROTO_TCP

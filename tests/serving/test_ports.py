@@ -99,6 +99,12 @@ def test_a_port_that_was_just_used_is_free():
     assert ports.check_free("127.0.0.1", [Wanted("HTTP port", port, "--http-port")]) == [port]
 
 
+def test_a_listening_socket_names_its_protocol():
+    """asyncio sets TCP_NODELAY on what such a socket accepts, and on no other."""
+    with ports.listening("127.0.0.1", Wanted("HTTP port", 0, "--http-port")) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", *(["::1", "::"] if IPV6 else [])])
 def test_an_address_is_listened_on_as_it_is(host):
     assert ports.settled(settings((0, 0, 0), host)).host == host
