@@ -1,6 +1,7 @@
 """ONNX Runtime behind the runtime protocol: CPU here, CUDA and TensorRT execution providers by configuration.
 
-A provider that is asked for and absent is refused: ONNX Runtime itself would run on the CPU without a word.
+A provider that is asked for and absent is refused: ONNX Runtime itself would run on the CPU without a word. So is a graph
+that cannot run, or in which a row's answer could depend on other rows, in one line that names bundle and file.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
+from export.bundle.files import BASE, NOISY
+from serving.graphs.prepared import Prepared, prepare
+from serving.graphs.reading import GraphError, one_line
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -38,7 +42,10 @@ class ProviderError(RuntimeError):
 
 
 class OnnxRuntime:
-    """The two graphs of a bundle in sessions of one thread each: the workers of the engine are the threads."""
+    """The two graphs of a bundle in sessions of one thread each: the workers of the engine are the threads.
+
+    Raises `ProviderError`, or `GraphError` for a graph that is not to be served.
+    """
 
     def __init__(
         self,
@@ -48,11 +55,17 @@ class OnnxRuntime:
         cache: Path | None = None,
     ) -> None:
         check_one_distribution()
-        self._base = _session(bundle.base, provider, tensorrt_settings(bundle, base_rows, cache))
+        rows = bundle.manifest.batch_rows
+
+        def profile(rows: int) -> dict[str, str]:
+            return tensorrt_settings(bundle, rows, cache) if provider == "tensorrt" else {}
+
+        self._base = _Session(bundle, BASE, provider, profile(base_rows))
         one = bundle.noisy == bundle.base
-        fixed = tensorrt_settings(bundle, bundle.manifest.batch_rows, cache)
-        self._noisy = self._base if one else _session(bundle.noisy, provider, fixed)
-        used = self._noisy.get_providers()[0]
+        self._noisy = self._base if one else _Session(bundle, NOISY, provider, profile(rows))
+        self._base.try_out(base_rows)
+        self._noisy.try_out(rows)
+        used = self._noisy.provider
         self._description = f"onnxruntime {onnxruntime.__version__} {used}, {_device(used)}"
 
     @property
@@ -60,15 +73,72 @@ class OnnxRuntime:
         """ONNX Runtime's version, the provider in use and what is known of the device that may change a result."""
         return self._description
 
+    @property
+    def multiplications(self) -> float:
+        """See `Runtime.multiplications`."""
+        return max(self._noisy.graph.multiplications, self._base.graph.multiplications)
+
+    @property
+    def suspects(self) -> Sequence[str]:
+        """See `Runtime.suspects`."""
+        return list(dict.fromkeys([*self._noisy.graph.suspects, *self._base.graph.suspects]))
+
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
-        (probabilities,) = self._base.run(["probabilities"], {"lattice": lattice})
-        return np.asarray(probabilities)
+        (probabilities,) = self._base.run(["probabilities"], lattice)
+        return probabilities
 
     def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `Runtime.noisy`."""
-        vote, score = self._noisy.run(["vote", "score"], {"lattice": lattice})
-        return np.asarray(vote), np.asarray(score)
+        vote, score = self._noisy.run(["vote", "score"], lattice)
+        return vote, score
+
+    def base_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """See `Runtime.base_evidence`."""
+        return self._base.evidence(lattice)
+
+    def noisy_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """See `Runtime.noisy_evidence`."""
+        return self._noisy.evidence(lattice)
+
+
+class _Session:
+    """One graph of a bundle in ONNX Runtime: the very session that serves puts out what its decisions are made from."""
+
+    def __init__(self, bundle: Bundle, file: str, provider: str, profile: dict[str, str]) -> None:
+        self.graph: Prepared = prepare(bundle, file)
+        self._shape, self._where = bundle.manifest.input.shape, f"{bundle.key}: {file}"
+        try:
+            self._session = _session(self.graph.data, provider, profile)
+        except ProviderError:
+            raise
+        except Exception as error:  # ONNX Runtime's kinds have no parent but this
+            raise GraphError(f"{self._where} cannot be opened by ONNX Runtime: {one_line(error)}; mend it") from error
+        self.provider = self._session.get_providers()[0]
+
+    def run(self, outputs: Sequence[str], lattice: NDArray[np.int32]) -> list[NDArray[Any]]:
+        """These outputs; whatever goes wrong is a `GraphError` that names the file."""
+        try:
+            return [np.asarray(each) for each in self._session.run(outputs, {"lattice": lattice})]
+        except Exception as error:
+            raise GraphError(f"{self._where} cannot be run on {len(lattice)} rows: {one_line(error)}") from error
+
+    def evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """All outputs by name, with the rows on the first axis."""
+        axes = self.graph.axes
+        found = self.run(list(axes), lattice)
+        return {name: np.moveaxis(each, axes[name], 0) for name, each in zip(axes, found, strict=True)}
+
+    def try_out(self, rows: int) -> None:
+        """One batch, so that a graph that cannot run, or gives other shapes or types than declared, is refused now."""
+        names = list(self.graph.declared)
+        for name, found in zip(names, self.run(names, np.zeros((rows, *self._shape), np.int32)), strict=True):
+            kind, shape = self.graph.declared[name]
+            if found.dtype != kind or found.shape != (rows, *shape):
+                raise GraphError(
+                    f"{self._where} gives {name!r} as {found.dtype} of shape {found.shape} for {rows} rows; expected"
+                    f" {np.dtype(kind)} of shape {(rows, *shape)}: export it so"
+                )
 
 
 def open_graph(graph: bytes) -> Callable[[NDArray[np.int32]], list[NDArray[np.generic]]]:
@@ -94,10 +164,8 @@ def _session(graph: bytes, provider: str, profile: dict[str, str]) -> onnxruntim
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    if provider == "tensorrt":
-        settings = settings | profile
-    providers: list[Any] = [(name, settings)]
+    options.log_severity_level = 4  # what is wrong is raised, and said in one line
+    providers: list[Any] = [(name, settings | profile)]
     if provider == "tensorrt":
         providers.append(PROVIDERS["cuda"])
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
@@ -126,10 +194,24 @@ def _absent(wanted: str, found: str) -> ProviderError:
 
 
 def tensorrt_settings(bundle: Bundle, rows: int, cache: Path | None) -> dict[str, str]:
-    """A profile of one fixed shape, so that nothing is built inside a request, and a cache keyed by what it is for."""
+    """A profile of one fixed shape, so that nothing is built inside a request, and a cache keyed by what it is for.
+
+    The cache holds code that runs here, so it lies in a folder of the user's own, never in one that others may write to.
+    """
     shape = "x".join(map(str, (rows, *bundle.manifest.input.shape)))
-    place = (cache or Path(tempfile.gettempdir())) / f"tensorrt-{bundle.digest[7:23]}-{onnxruntime.__version__}-{rows}"
+    place = (cache or _own_cache()) / f"tensorrt-{bundle.digest[7:23]}-{onnxruntime.__version__}-{rows}"
     return {
         **{f"trt_profile_{kind}_shapes": f"lattice:{shape}" for kind in ("min", "opt", "max")},
         "trt_engine_cache_path": str(place),
     }
+
+
+def _own_cache() -> Path:
+    """The user's, made private; where a home cannot be had, a folder of this process alone."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certserve"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except (OSError, RuntimeError):
+        return Path(tempfile.mkdtemp(prefix="certserve-"))
+    return home

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,4 +26,22 @@ class Runtime(Protocol):
 
     def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Vote (rows,) and OOD score (rows,) of noisy grid inputs; vote C is "none", a NaN score is +inf."""
+        ...
+
+    @property
+    def multiplications(self) -> float:
+        """About how many one row takes, which says how large a proof may be."""
+        ...
+
+    @property
+    def suspects(self) -> Sequence[str]:
+        """Nodes, in words, that add up the numbers of a row, whose order a runtime may choose by slot."""
+        ...
+
+    def base_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """The probabilities and the floats that decide anything in the graph, (rows, ...) each; of what serves."""
+        ...
+
+    def noisy_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """Vote, score and the floats that decide anything in the graph, (rows, ...) each; of what serves."""
         ...

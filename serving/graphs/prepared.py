@@ -1,0 +1,84 @@
+"""A graph as it is served: every check passed, and the numbers that its decisions are made from among its outputs.
+
+The same session has to serve and to be proven: ONNX Runtime may join operators that have no output between them, and so
+compute other last bits where another set of outputs is asked for. The file, and so the bundle's digest, stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto, TensorProto, helper
+
+from export.bundle import Bundle
+from export.bundle.files import NOISY
+from serving.graphs.facts import Fact, Place
+from serving.graphs.reading import GraphError, declared_outputs, read
+from serving.graphs.rows import Rows, follow
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """`data` is the graph to open. `declared`: the numpy type and the shape of a row of each output of the format.
+
+    `axes`: the axis of the rows in each output, what the decisions are made from included; `suspects` and
+    `multiplications` as in `serving.graphs.rows.Rows`.
+    """
+
+    data: bytes
+    declared: Mapping[str, tuple[str, tuple[int, ...]]]
+    axes: Mapping[str, int]
+    suspects: Sequence[str]
+    multiplications: float
+
+
+def prepare(bundle: Bundle, file: str) -> Prepared:
+    """The graph in `file`, checked and followed. Raises `GraphError`."""
+    where, model = f"{bundle.key}: {file}", read(bundle, file)
+    rows = follow(model, bundle.manifest.input.shape, where)
+    wanted = declared_outputs(bundle, file)
+    shapes = {name: (len(bundle.manifest.labels),)[: rank - 1] for name, (_, rank) in wanted.items()}
+    for name, (kind, _) in wanted.items():
+        _check_output(rows, name, kind, shapes[name], where)
+    if bundle.manifest.ood is not None and file == NOISY and not rows.facts["score"].depends:
+        raise GraphError(
+            f"{where} gives a 'score' that does not depend on the input; export it with the declared score"
+        )
+    added = {_exposed(model, name, fact): fact for name, fact in rows.jumping.items() if name not in wanted}
+    model.graph.output.extend(helper.make_tensor_value_info(name, _kind(fact), None) for name, fact in added.items())
+    return Prepared(
+        data=model.SerializeToString(),
+        declared={name: (_NUMPY[kind], shapes[name]) for name, (kind, _) in wanted.items()},
+        axes=dict.fromkeys(wanted, 0) | {name: fact.place.axis for name, fact in added.items() if fact.place},
+        suspects=rows.suspects,
+        multiplications=rows.multiplications,
+    )
+
+
+_NUMPY: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}
+_UNREADABLE = TensorProto.BFLOAT16
+"""numpy has no such type: what is put out is the same number as a float."""
+
+
+def _check_output(rows: Rows, name: str, kind: int, shape: tuple[int, ...], where: str) -> None:
+    fact = rows.facts[name]
+    if fact.kind != kind or fact.place != Place(0) or fact.shapes[0][1:] != shape:
+        found = "x".join(map(str, fact.shapes[0][1:])) if fact.place == Place(0) else "something else"
+        raise GraphError(
+            f"{where} computes {name!r} as {TensorProto.DataType.Name(fact.kind).lower()} with {found or 'one number'} for"
+            f" each row on the first axis; expected {TensorProto.DataType.Name(kind).lower()} with"
+            f" {'x'.join(map(str, shape)) or 'one number'}: export it so"
+        )
+
+
+def _exposed(model: ModelProto, name: str, fact: Fact) -> str:
+    if fact.kind != _UNREADABLE:
+        return name
+    readable = f"{name} as float"
+    model.graph.node.append(helper.make_node("Cast", [name], [readable], to=TensorProto.FLOAT))
+    return readable
+
+
+def _kind(fact: Fact) -> int:
+    return int(TensorProto.FLOAT if fact.kind == _UNREADABLE else fact.kind)

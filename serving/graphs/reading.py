@@ -1,0 +1,161 @@
+"""From the bytes of a bundle to a graph that has the declared inputs and outputs, or one line that says why not.
+
+A graph is all in its file, whose digest the bundle knows: tensors that lie elsewhere ("external data") are refused wherever
+they are named. What its nodes do to the rows of a batch is told by `serving.graphs.rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx
+from google.protobuf.message import Message
+from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, inliner
+
+from export.bundle import Bundle, BundleError
+from export.bundle.files import BASE, NOISY
+
+LATTICE = "lattice"
+_OUTPUTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    BASE: {"probabilities": (TensorProto.FLOAT, 2)},
+    NOISY: {"vote": (TensorProto.INT64, 1), "score": (TensorProto.FLOAT, 1)},
+}
+
+
+class GraphError(BundleError):
+    """A graph cannot be served; one line names the bundle, the file, the node if it is one, and how to mend it."""
+
+
+def declared_outputs(bundle: Bundle, file: str) -> Mapping[str, tuple[int, int]]:
+    """Type and rank of each output; one graph may be in both files, and then it has the outputs of both."""
+    return {**_OUTPUTS[BASE], **_OUTPUTS[NOISY]} if bundle.base == bundle.noisy else _OUTPUTS[file]
+
+
+def read(bundle: Bundle, file: str) -> ModelProto:
+    """The graph in `file`, its own functions put in line. Raises `GraphError`."""
+    try:
+        model = _parsed(bundle.base if file == BASE else bundle.noisy)
+        _check_versions(model)
+        _check_external(model)
+        model = _checked(model)
+        _check_input(model, (None, *bundle.manifest.input.shape))
+        wanted = declared_outputs(bundle, file)
+        _check_outputs(model, wanted, len(bundle.manifest.labels))
+    except _Unfit as error:
+        raise GraphError(f"{bundle.key}: {file} {error}") from error
+    return model
+
+
+class _Unfit(ValueError):
+    """The end of a sentence that begins with the file's name."""
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says, without its line breaks and its length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _parsed(data: bytes) -> ModelProto:
+    if not data:
+        raise _Unfit("is empty; restore the bundle or export it again")
+    try:
+        model = ModelProto.FromString(data)
+    except Exception as error:  # protobuf's own kinds differ between its implementations
+        raise _Unfit(f"is no ONNX graph, or is cut short or damaged ({one_line(error)}); export it again") from error
+    if not model.graph.node or not model.ir_version:
+        raise _Unfit("holds no ONNX graph, or is cut short or damaged; export it again")
+    return model
+
+
+def _check_versions(model: ModelProto) -> None:
+    if model.ir_version > onnx.IR_VERSION:
+        raise _Unfit(
+            f"has version {model.ir_version} of the ONNX format, newer than {onnx.IR_VERSION}, the last that is read"
+            " here; export it for an older one"
+        )
+    for entry in model.opset_import:
+        newest = onnx.defs.onnx_opset_version() if entry.domain in ("", "ai.onnx") else None
+        if newest is not None and not 1 <= entry.version <= newest:
+            raise _Unfit(f"needs opset {entry.version}; this server reads 1 to {newest}: export it for one of these")
+
+
+def _check_external(model: ModelProto) -> None:
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise _Unfit(
+                f"keeps the tensor {tensor.name!r} outside of itself, where no digest covers it;"
+                " export it with all data inside (external_data=False)"
+            )
+
+
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """Every tensor at any depth: initializers, attributes, subgraphs, functions and what later formats add."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _tensors(part)
+
+
+def _checked(model: ModelProto) -> ModelProto:
+    try:
+        onnx.checker.check_model(model)
+        return inliner.inline_local_functions(model) if model.functions else model
+    except Exception as error:
+        raise _Unfit(f"is no valid ONNX graph ({one_line(error)}); export it again") from error
+
+
+def _check_input(model: ModelProto, shape: tuple[int | None, ...]) -> None:
+    constants = {each.name for each in model.graph.initializer}
+    given = [each for each in model.graph.input if each.name not in constants]
+    if [each.name for each in given] != [LATTICE]:
+        found = ", ".join(each.name for each in given) or "none"
+        raise _Unfit(
+            f"has the inputs {found}; expected {LATTICE!r} alone (an input more would be a state): export it so"
+        )
+    _check_type(given[0], TensorProto.INT32)
+    _check_shape(given[0], shape)
+
+
+def _check_outputs(model: ModelProto, wanted: Mapping[str, tuple[int, int]], labels: int) -> None:
+    found = [each.name for each in model.graph.output]
+    if sorted(found) != sorted(wanted):
+        raise _Unfit(f"has the outputs {', '.join(found) or 'none'}; expected {', '.join(wanted)}: export it so")
+    for output in model.graph.output:
+        kind, rank = wanted[output.name]
+        _check_type(output, kind)
+        if output.type.tensor_type.HasField("shape"):
+            _check_shape(output, (None, labels)[:rank])
+
+
+def _check_type(value: ValueInfoProto, wanted: int) -> None:
+    if value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.elem_type != wanted:
+        raise _Unfit(f"has {value.name!r} of type {_type_name(value.type)}; expected {_name(wanted)}: export it so")
+
+
+def _check_shape(value: ValueInfoProto, wanted: tuple[int | None, ...]) -> None:
+    """None stands for the batch, which has to be free; a dimension that is not said is found out later."""
+    dims = value.type.tensor_type.shape.dim
+    said = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+    text = "x".join("n" if size is None else str(size) for size in wanted)
+    if len(said) != len(wanted) or any(
+        there is not None and size is not None and there != size for there, size in zip(said, wanted, strict=True)
+    ):
+        shape = "x".join(dim.dim_param or str(dim.dim_value) if dim.WhichOneof("value") else "?" for dim in dims)
+        raise _Unfit(f"has {value.name!r} of shape {shape or 'scalar'}; the manifest's is {text}: export it so")
+    if said[0] is not None:
+        raise _Unfit(
+            f"has a fixed batch of {said[0]} rows in {value.name!r}; export it with a free first axis (dynamic_shapes)"
+        )
+
+
+def _type_name(kind: TypeProto) -> str:
+    which = kind.WhichOneof("value")
+    return _name(kind.tensor_type.elem_type) if which == "tensor_type" else str(which).removesuffix("_type")
+
+
+def _name(kind: int) -> str:
+    return str(TensorProto.DataType.Name(kind)).lower()
