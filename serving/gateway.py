@@ -83,6 +83,7 @@ class Gateway:
             predictions=rows,
             queue_s=reply.queue_s,
             compute_s=reply.compute_s,
+            step=model.manifest.input.step,
         )
         _count(answer)
         return answer

@@ -61,7 +61,11 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputNote:
-    """How far the input had to be moved onto the grid, in the caller's units (Euclidean distance)."""
+    """How far the input was moved onto the grid, in the caller's units (Euclidean distance, to double precision).
+
+    There is a note wherever it was moved at all; `snapped` says that some value lay off the grid by more than a
+    thousandth of a step, so that only `snap` allowed it.
+    """
 
     snapped: bool
     snap_distance: float
@@ -178,3 +182,9 @@ class Answer:
     predictions: tuple[Prediction, ...]
     queue_s: float
     compute_s: float
+    step: float = 0.0
+    """The distance of the nearest two inputs of the grid, in the caller's units."""
+
+    def reaches_others(self, radius: float) -> bool:
+        """Whether any other grid input lies within `radius`; one below a step says nothing but of the input itself."""
+        return 0 < radius >= self.step

@@ -18,7 +18,7 @@ from serving.messages import MODES, PARTS, InputNote, Mode, Model, Options, Pred
 from serving.secret import key_id
 
 ON_GRID = 1e-3
-"""Values this close to a grid point, in steps, are on the grid."""
+"""Values this close to a grid point, in steps, are moved onto it without `snap`; the answer says by how much."""
 
 
 def resolve(
@@ -84,15 +84,15 @@ def _on_grid(
     )
     steps = (values - spec.low) / spec.step
     grid = np.clip(np.rint(steps), 0, spec.top)
-    off = np.abs(steps - grid) > ON_GRID
+    off = np.abs(steps - grid).reshape(len(grid), -1).max(axis=1) > ON_GRID
     if not snap:
         _refuse_rows(
             off, f"values of '{spec.name}' must lie on the grid {spec.low} + k * {spec.step:.6g}; or say snap=true"
         )
     distances = np.sqrt(np.sum((steps - grid).reshape(len(grid), -1) ** 2, axis=1)) * spec.step
-    moved = off.reshape(len(grid), -1).any(axis=1)
     notes = [
-        InputNote(snapped=bool(m), snap_distance=float(d)) if m else None for m, d in zip(moved, distances, strict=True)
+        InputNote(snapped=bool(far), snap_distance=float(moved)) if moved else None
+        for far, moved in zip(off, distances, strict=True)
     ]
     return grid.astype(np.int32), notes
 

@@ -50,6 +50,7 @@ def _certificate_document(message: pb.Certificate) -> Document:
         "status": STATUSES.get(message.status),
         "label": message.label if message.HasField("label") else None,
         "radius": message.radius,
+        "reaches_others": message.reaches_others,
         "norm": NORMS.get(message.norm),
         "sigma": message.sigma,
         "p_a_lower": message.p_a_lower if message.HasField("p_a_lower") else None,
@@ -72,6 +73,7 @@ def _ood_document(message: pb.Ood) -> Document:
             "score_lower": certified.score_lower if certified.HasField("score_lower") else None,
             "score_upper": certified.score_upper if certified.HasField("score_upper") else None,
             "radius": certified.radius,
+            "reaches_others": certified.reaches_others,
         }
         if message.HasField("certified")
         else None,
@@ -84,4 +86,5 @@ def _mixture_document(message: pb.Mixture) -> Document:
         "probabilities": list(message.probabilities),
         "robust_weight": message.robust_weight,
         "radius": message.radius,
+        "reaches_others": message.reaches_others,
     }

@@ -146,20 +146,19 @@ def encode(answer: Answer, options: Options) -> pb.PredictResponse:
     """The answer's message; `options` are those of the request, for the parts that were left out."""
     wanted = options.outputs is None or "probabilities" in options.outputs
     model = pb.ModelIdentity(**asdict(answer.model))
-    rows = [_prediction(each, answer.labels, wanted) for each in answer.predictions]
+    rows = [_prediction(each, answer, wanted) for each in answer.predictions]
     return pb.PredictResponse(predictions=rows, model=model)
 
 
-def _prediction(each: Prediction, labels: Sequence[str], probabilities: bool) -> pb.Prediction:
+def _prediction(each: Prediction, answer: Answer, probabilities: bool) -> pb.Prediction:
     split = each.alpha_split
-    moved = each.input is not None and each.input.snapped
     return pb.Prediction(
-        label=labels[each.class_index],
+        label=answer.labels[each.class_index],
         class_index=each.class_index,
         probabilities=each.probabilities.tolist() if probabilities else [],
-        certificate=_certificate(each.certificate, labels) if each.certificate else None,
-        ood=_ood(each.ood) if each.ood else None,
-        mixture=_mixture(each.mixture, labels) if each.mixture else None,
+        certificate=_certificate(each.certificate, answer) if each.certificate else None,
+        ood=_ood(each.ood, answer) if each.ood else None,
+        mixture=_mixture(each.mixture, answer) if each.mixture else None,
         alpha=each.alpha,
         alpha_split=pb.AlphaSplit(
             class_share=split.of_class,
@@ -169,18 +168,19 @@ def _prediction(each: Prediction, labels: Sequence[str], probabilities: bool) ->
         ),
         draws=each.draws,
         lost_draws=each.lost_draws,
-        input=pb.InputNote(snapped=True, snap_distance=each.input.snap_distance) if moved and each.input else None,
+        input=pb.InputNote(snapped=each.input.snapped, snap_distance=each.input.snap_distance) if each.input else None,
         receipt=each.receipt,
         granted_draws=each.granted_draws,
     )
 
 
-def _certificate(certificate: Certificate, labels: Sequence[str]) -> pb.Certificate:
+def _certificate(certificate: Certificate, answer: Answer) -> pb.Certificate:
     index = certificate.class_index
     return pb.Certificate(
         status=_number(certificate.status, STATUSES, "status"),
-        label=None if index is None else labels[index],
+        label=None if index is None else answer.labels[index],
         radius=certificate.radius,
+        reaches_others=answer.reaches_others(certificate.radius),
         norm=_number(certificate.norm, NORMS, "norm"),
         sigma=certificate.sigma,
         p_a_lower=certificate.p_a_lower,
@@ -191,29 +191,31 @@ def _certificate(certificate: Certificate, labels: Sequence[str]) -> pb.Certific
     )
 
 
-def _ood(ood: Ood) -> pb.Ood:
+def _ood(ood: Ood, answer: Answer) -> pb.Ood:
     return pb.Ood(
         score=ood.score if math.isfinite(ood.score) else None,
         p_value=ood.p_value,
         in_distribution=ood.in_distribution,
         threshold=ood.threshold,
-        certified=_certified(ood.certified) if ood.certified else None,
+        certified=_certified(ood.certified, answer) if ood.certified else None,
     )
 
 
-def _certified(certified: CertifiedScore) -> pb.Ood.Certified:
+def _certified(certified: CertifiedScore, answer: Answer) -> pb.Ood.Certified:
     return pb.Ood.Certified(
         verdict=_number(certified.verdict, VERDICTS, "verdict"),
         score_lower=certified.score_lower,
         score_upper=certified.score_upper,
         radius=certified.radius,
+        reaches_others=answer.reaches_others(certified.radius),
     )
 
 
-def _mixture(mixture: Mixture, labels: Sequence[str]) -> pb.Mixture:
+def _mixture(mixture: Mixture, answer: Answer) -> pb.Mixture:
     return pb.Mixture(
-        label=labels[mixture.class_index],
+        label=answer.labels[mixture.class_index],
         probabilities=mixture.probabilities,
         robust_weight=mixture.robust_weight,
         radius=mixture.radius,
+        reaches_others=answer.reaches_others(mixture.radius),
     )

@@ -71,17 +71,17 @@ def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
         "label": answer.labels[each.class_index],
         "class_index": each.class_index,
         "probabilities": [_number(p) for p in each.probabilities.tolist()] if wanted else None,
-        "certificate": each.certificate and _certificate(each.certificate, answer.labels),
-        "ood": each.ood and _ood(each.ood),
-        "mixture": each.mixture and _mixture(each.mixture, answer.labels),
+        "certificate": each.certificate and _certificate(each.certificate, answer),
+        "ood": each.ood and _ood(each.ood, answer),
+        "mixture": each.mixture and _mixture(each.mixture, answer),
         "alpha": each.alpha,
         "alpha_split": _split(each.alpha_split),
         "draws": each.draws,
         "lost_draws": each.lost_draws,
         "model": asdict(answer.model),
     }
-    if each.input is not None and each.input.snapped:
-        document["input"] = {"snapped": True, "snap_distance": each.input.snap_distance}
+    if each.input is not None:
+        document["input"] = {"snapped": each.input.snapped, "snap_distance": each.input.snap_distance}
     if each.granted_draws is not None:
         document["granted_draws"] = each.granted_draws
     if each.receipt is not None:
@@ -89,12 +89,13 @@ def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
     return document
 
 
-def _certificate(certificate: Certificate, labels: tuple[str, ...]) -> Document:
+def _certificate(certificate: Certificate, answer: Answer) -> Document:
     abstained = certificate.class_index is None
     return {
         "status": certificate.status,
-        "label": None if abstained else labels[certificate.class_index or 0],
+        "label": None if abstained else answer.labels[certificate.class_index or 0],
         "radius": _number(certificate.radius),
+        "reaches_others": answer.reaches_others(certificate.radius),
         "norm": certificate.norm,
         "sigma": certificate.sigma,
         "p_a_lower": certificate.p_a_lower,
@@ -105,31 +106,33 @@ def _certificate(certificate: Certificate, labels: tuple[str, ...]) -> Document:
     }
 
 
-def _ood(ood: Ood) -> Document:
+def _ood(ood: Ood, answer: Answer) -> Document:
     return {
         "score": _number(ood.score),
         "p_value": ood.p_value,
         "in_distribution": ood.in_distribution,
         "threshold": _number(ood.threshold),
-        "certified": ood.certified and _certified(ood.certified),
+        "certified": ood.certified and _certified(ood.certified, answer),
     }
 
 
-def _certified(certified: CertifiedScore) -> Document:
+def _certified(certified: CertifiedScore, answer: Answer) -> Document:
     return {
         "verdict": certified.verdict,
         "score_lower": _number(certified.score_lower),
         "score_upper": _number(certified.score_upper),
         "radius": certified.radius,
+        "reaches_others": answer.reaches_others(certified.radius),
     }
 
 
-def _mixture(mixture: Mixture, labels: tuple[str, ...]) -> Document:
+def _mixture(mixture: Mixture, answer: Answer) -> Document:
     return {
-        "label": labels[mixture.class_index],
+        "label": answer.labels[mixture.class_index],
         "probabilities": [_number(p) for p in mixture.probabilities],
         "robust_weight": mixture.robust_weight,
         "radius": _number(mixture.radius),
+        "reaches_others": answer.reaches_others(mixture.radius),
     }
 
 

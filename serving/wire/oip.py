@@ -180,7 +180,11 @@ def _picture(index: int, data: bytes, spec: InputSpec) -> NDArray[np.int32]:
 
 
 def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
-    """What an answer says beside its tensors: strings and integers only, for some clients know no others."""
+    """What an answer says beside its tensors: strings and integers only, for some clients know no others.
+
+    `step` is how far two inputs of the grid are apart at least: a radius below it reaches no other input. `snap_distance`
+    is the largest of the rows, absent where none was moved; the tensor of that name has each.
+    """
     manifest = model.manifest
     certificates = [row.certificate for row in answer.predictions if row.certificate]
     found: dict[str, str | int] = {
@@ -190,9 +194,13 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
         "certserve.alpha": repr(answer.predictions[0].alpha),
         "certserve.norm": certificates[0].norm if certificates else "l2",
         "certserve.procedure": certificates[0].procedure if certificates else "off",
+        "certserve.step": repr(manifest.input.step),
         "certserve.queue_us": round(answer.queue_s * 1e6),
         "certserve.compute_us": round(answer.compute_s * 1e6),
     }
+    moved = max((row.input.snap_distance for row in answer.predictions if row.input), default=0.0)
+    if moved:
+        found["certserve.snap_distance"] = repr(moved)
     if manifest.ood is not None:
         found["certserve.ood_threshold"] = repr(manifest.ood.threshold)
     return found

@@ -95,6 +95,7 @@ def tensors_of(row):
         "mixture_label": index(mixture.get("label")),
         "mixture_radius": number(mixture.get("radius"), 0.0),
         "mixture_probabilities": np.array(mixture.get("probabilities", [0, 0]), dtype=np.float32).tolist(),
+        "snap_distance": row.get("input", {}).get("snap_distance", 0.0),
         "receipt": json.dumps(row.get("receipt", ""), sort_keys=True, separators=(",", ":")),
     }
 
@@ -195,6 +196,29 @@ def test_a_snapped_input_is_said_on_both_wires(server):
     assert by_json[0]["input"] == {"snapped": True, "snap_distance": 0.25}
     assert client.predict_grpc(server.grpc, NAME, body, "application/json")["predictions"] == by_json
     assert client.predict_http(server.http, NAME, body, "application/json")["predictions"] == by_json
+
+
+@pytest.mark.parametrize(("off", "options"), [(0.25, {"snap": True}), (2**-11, {}), (-(2**-40), {"snap": True})])
+def test_how_far_a_row_was_moved_is_said_on_every_wire(server, channel, off, options):
+    rows = np.array([[[[150.0 + off, 7.0], [200.0, 30.0]]], ROWS[0]])
+    body = json.dumps({"instances": rows.tolist(), "input": "values", **options}).encode()
+    by_json = client.predict_http(server.http, NAME, body, "application/json")["predictions"]
+    assert by_json[0]["input"] == {"snapped": abs(off) > 1e-3, "snap_distance": abs(off)}
+    assert "input" not in by_json[1]
+    assert client.predict_grpc(server.grpc, NAME, body, "application/json")["predictions"] == by_json
+    tensor = {"datatype": "FP64", "shape": list(rows.shape), "data": rows.ravel().tolist()}
+    answered = oip_json(server, tensor, options | {"certify": "target"}).json()
+    assert parsed(answered["outputs"])["snap_distance"] == [abs(off), 0.0]
+    assert float(answered["parameters"]["certserve.snap_distance"]) == abs(off)
+    message = oip.ModelInferRequest(
+        model_name=NAME,
+        inputs=[oip.ModelInferRequest.InferInputTensor(name="image", shape=list(rows.shape), datatype="FP64")],
+        raw_input_contents=[rows.tobytes()],
+        parameters={f"certserve.{name}": parameter(value) for name, value in options.items()},
+    )
+    by_grpc = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message)
+    assert float(by_grpc.parameters["certserve.snap_distance"].string_param) == abs(off)
+    assert float(by_grpc.parameters["certserve.step"].string_param) == 1.0
 
 
 def test_parts_can_be_left_out_on_both_wires(server):

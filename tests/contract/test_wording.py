@@ -33,8 +33,12 @@ SENTENCES = {
     ],
     "mixture": ["`label` within `radius`, whatever the accurate network says"],
     "alpha": [
-        "for an input chosen before its key is known; alpha is not the share of false ones among issued certificates."
+        "for an input chosen before its key is known; alpha is not the share of false ones among issued certificates.",
+        "An alpha chosen after seeing answers is not covered.",
+        "Of N inputs, each chosen after the answers on the others, up to alpha * N are expected to have a false answer.",
     ],
+    "a radius below a step": ["One below a grid step claims nothing but of the input itself."],
+    "moved inputs": ["They are moved onto the grid, and the answer says by how much in every case."],
 }
 
 

@@ -89,7 +89,29 @@ def test_off_grid_values_are_refused_or_moved_and_said_so(model):
     found, notes = task(model, ROW + 0.25, snap=True)
     assert np.array_equal(found.rows, ROW)
     assert notes == [InputNote(snapped=True, snap_distance=0.5)]
-    assert task(model, ROW + 5e-4)[1] == [None]
+    assert task(model, ROW + 0.0)[1] == task(model, ROW)[1] == [None]
+
+
+@pytest.mark.parametrize("off", [1e-9, 5e-4, -5e-4, 0.99e-3])
+@pytest.mark.parametrize("snap", [False, True])
+def test_the_answer_says_how_far_values_near_the_grid_were_moved(model, off, snap):
+    """In every case, for each row by itself: a radius is about where the input was moved to."""
+    rows = np.concatenate([ROW + off, ROW, ROW + np.array([off, 0, 0, 0])])
+    found, notes = task(model, rows, snap=snap)
+    assert np.array_equal(found.rows, np.repeat(ROW, 3, axis=0))
+    assert [note and note.snapped for note in notes] == [False, None, False]
+    assert notes[0].snap_distance == pytest.approx(2 * abs(off), rel=1e-4)
+    assert notes[2].snap_distance == pytest.approx(abs(off), rel=1e-4)
+
+
+def test_a_distance_is_in_the_callers_units(model):
+    spec = model.manifest.input.model_copy(update={"low": -1.0, "step": 2 / 255, "high": 1.0})
+    scaled = Model(manifest=model.manifest.model_copy(update={"input": spec}), digest=model.digest)
+    values = -1.0 + (ROW + 0.25) * (2 / 255)
+    _, notes = task(scaled, values, snap=True)
+    assert notes[0] == InputNote(snapped=True, snap_distance=pytest.approx(0.5 * 2 / 255))
+    _, notes = task(scaled, -1.0 + (ROW + 4e-4) * (2 / 255))
+    assert notes[0] == InputNote(snapped=False, snap_distance=pytest.approx(8e-4 * 2 / 255))
 
 
 def test_a_tolerance_reaches_the_task_where_something_is_certified(model):

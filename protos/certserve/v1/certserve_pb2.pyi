@@ -162,7 +162,7 @@ class Prediction(_message.Message):
     def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ...) -> None: ...
 
 class Certificate(_message.Message):
-    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance")
+    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance", "reaches_others")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Certificate.Status]
@@ -183,6 +183,7 @@ class Certificate(_message.Message):
     PROCEDURE_FIELD_NUMBER: _ClassVar[int]
     TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
     RADIUS_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
     status: Certificate.Status
     label: str
     radius: float
@@ -193,7 +194,8 @@ class Certificate(_message.Message):
     procedure: CertifyMode
     target_radius: float
     radius_tolerance: float
-    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ...) -> None: ...
+    reaches_others: bool
+    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
 
 class Ood(_message.Message):
     __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified")
@@ -208,16 +210,18 @@ class Ood(_message.Message):
     VERDICT_OUT_OF_DISTRIBUTION: Ood.Verdict
     VERDICT_UNDETERMINED: Ood.Verdict
     class Certified(_message.Message):
-        __slots__ = ("verdict", "score_lower", "score_upper", "radius")
+        __slots__ = ("verdict", "score_lower", "score_upper", "radius", "reaches_others")
         VERDICT_FIELD_NUMBER: _ClassVar[int]
         SCORE_LOWER_FIELD_NUMBER: _ClassVar[int]
         SCORE_UPPER_FIELD_NUMBER: _ClassVar[int]
         RADIUS_FIELD_NUMBER: _ClassVar[int]
+        REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
         verdict: Ood.Verdict
         score_lower: float
         score_upper: float
         radius: float
-        def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., score_lower: _Optional[float] = ..., score_upper: _Optional[float] = ..., radius: _Optional[float] = ...) -> None: ...
+        reaches_others: bool
+        def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., score_lower: _Optional[float] = ..., score_upper: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
     SCORE_FIELD_NUMBER: _ClassVar[int]
     P_VALUE_FIELD_NUMBER: _ClassVar[int]
     IN_DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
@@ -231,16 +235,18 @@ class Ood(_message.Message):
     def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., in_distribution: bool = ..., threshold: _Optional[float] = ..., certified: _Optional[_Union[Ood.Certified, _Mapping]] = ...) -> None: ...
 
 class Mixture(_message.Message):
-    __slots__ = ("label", "probabilities", "robust_weight", "radius")
+    __slots__ = ("label", "probabilities", "robust_weight", "radius", "reaches_others")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     ROBUST_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     RADIUS_FIELD_NUMBER: _ClassVar[int]
+    REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
     label: str
     probabilities: _containers.RepeatedScalarFieldContainer[float]
     robust_weight: float
     radius: float
-    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ...) -> None: ...
+    reaches_others: bool
+    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
 
 class AlphaSplit(_message.Message):
     __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share")

@@ -102,7 +102,12 @@ def answer(*rows, of=None):
     of = of or model()
     identity = ModelIdentity(name=of.manifest.name, version=of.manifest.version, digest=of.digest, runtime=RUNTIME)
     return Answer(
-        model=identity, labels=of.manifest.labels, predictions=rows or ROWS, queue_s=0.000125, compute_s=0.0025
+        model=identity,
+        labels=of.manifest.labels,
+        predictions=rows or ROWS,
+        queue_s=0.000125,
+        compute_s=0.0025,
+        step=of.manifest.input.step,
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,7 @@ def test_the_document_is_the_one_of_the_design():
         "status": "certified",
         "label": "class 2",
         "radius": CERTIFIED.radius,
+        "reaches_others": True,
         "norm": "l2",
         "sigma": CERTIFIED.sigma,
         "p_a_lower": CERTIFIED.p_a_lower,
@@ -113,17 +115,25 @@ def test_the_document_is_the_one_of_the_design():
         "p_value": 0.62,
         "in_distribution": True,
         "threshold": 8.5,
-        "certified": {"verdict": "in_distribution", "score_lower": 3.9, "score_upper": 6.8, "radius": 8.0},
+        "certified": {
+            "verdict": "in_distribution",
+            "score_lower": 3.9,
+            "score_upper": 6.8,
+            "radius": 8.0,
+            "reaches_others": True,
+        },
     }
     assert whole["mixture"] == {
         "label": "class 2",
         "probabilities": [0.1, 0.05, 0.8, 0.05],
         "robust_weight": 0.9,
         "radius": 6.5,
+        "reaches_others": True,
     }
     assert whole["alpha_split"] == {"class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}
     assert abstained["certificate"]["label"] is None
     assert abstained["certificate"]["radius"] == 0.0
+    assert abstained["certificate"]["reaches_others"] is False
     assert abstained["certificate"]["p_a_lower"] is None
     assert abstained["ood"]["score"] is None
     assert abstained["ood"]["certified"]["score_upper"] is None
@@ -135,6 +145,26 @@ def test_the_document_is_the_one_of_the_design():
 def test_no_radius_is_rounded_up_by_printing():
     text = strict_json.dumps(instances_json.encode(answer(), Options()))
     assert json.loads(text)["predictions"][0]["certificate"]["radius"] == CERTIFIED.radius
+
+
+@pytest.mark.parametrize("snapped", [False, True])
+def test_how_far_a_row_was_moved_is_said_on_either_route(snapped):
+    given = answer(prediction(input=InputNote(snapped=snapped, snap_distance=1e-17)))
+    (row,) = instances_json.encode(given, Options())["predictions"]
+    assert row["input"] == {"snapped": snapped, "snap_distance": 1e-17}
+    assert certserve_document.document(certserve_proto.encode(given, Options()))["predictions"] == [row]
+
+
+@pytest.mark.parametrize("step", [0.5, 6.5, math.nextafter(6.5, 7), 8.0, 300.0])
+def test_a_radius_below_a_step_says_that_it_reaches_no_other_input(step):
+    given = replace(answer(), step=step)
+    whole, abstained, _ = instances_json.encode(given, Options())["predictions"]
+    assert whole["mixture"]["reaches_others"] == (step <= 6.5)
+    assert whole["ood"]["certified"]["reaches_others"] == (step <= 8.0)
+    assert whole["certificate"]["reaches_others"] == (whole["certificate"]["radius"] >= step)
+    assert not abstained["certificate"]["reaches_others"]
+    found = certserve_document.document(certserve_proto.encode(given, Options()))["predictions"]
+    assert found[:2] == [whole, abstained]
 
 
 @pytest.mark.parametrize("outputs", [None, (), ("ood",), ("probabilities",)])
