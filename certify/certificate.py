@@ -38,8 +38,18 @@ class AlphaSplit:
             raise ValueError(f"the shares of alpha must not be negative, nor sum to more than 1; got {shares}")
 
 
-WHOLE_ON_CLASS = AlphaSplit(of_class=1.0, of_upper=0.0)
-"""The split of the `fixed` procedure, which claims the class alone."""
+def class_alone(menu: int) -> AlphaSplit:
+    """The split of the `fixed` procedure, which claims the class alone, with one of `menu` declared numbers of draws.
+
+    Each number has a stream of its own, and so a chance of its own to be wrong: whoever asks for all of them has all.
+    """
+    if menu < 1:
+        raise ValueError(f"a menu of draws has one entry or more; got {menu}")
+    return AlphaSplit(of_class=1 / menu, of_upper=0.0)
+
+
+WHOLE_ON_CLASS = class_alone(1)
+"""The split of the `fixed` procedure where there is one number of draws only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

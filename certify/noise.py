@@ -48,7 +48,7 @@ def derive_key(
     """The 16-byte key of one lattice input under one bundle.
 
     `fixed_draws` is given by the `fixed` procedure alone: Clopper-Pearson needs a stream of its own for each number of
-    draws on the bundle's menu.
+    draws on the bundle's menu. The score is of the stream without it, in every procedure.
     """
     message = [STREAM.encode(), b"\0", bundle_digest, lattice_digest(lattice)]
     if fixed_draws is not None:

@@ -167,7 +167,7 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Clopper-Pearson at a number of draws fixed beforehand, on a stream of its own, alpha whole on the class.
+    """Clopper-Pearson at a number of draws fixed beforehand, on a stream of its own, with the class's share of alpha alone.
 
     For comparison with the literature. The class is chosen by the same draws, at level `alpha * m`. Cut short, it
     claims nothing: a bound for a number of draws that was not fixed beforehand is void.

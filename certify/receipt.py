@@ -24,13 +24,16 @@ from dataclasses import asdict, dataclass
 
 from certify import canonical
 from certify.anytime import MAX_DRAWS
-from certify.certificate import WHOLE_ON_CLASS, AlphaSplit
+from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.noise import KEY_BYTES, STREAM
 
-SCHEMA = "certserve-receipt/1"
+FIRST = "certserve-receipt/1"
 WITH_TOLERANCE = "certserve-receipt/2"
 """Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
-SCHEMAS = (SCHEMA, WITH_TOLERANCE)
+SCHEMA = "certserve-receipt/3"
+"""Version 3, in which every answer is recorded now, says of which draws the scores are, and how long the menu of `fixed` is:
+alpha is split over it. In versions 1 and 2 scores and votes are of the same draws, and `fixed` spends alpha whole."""
+SCHEMAS = (FIRST, WITH_TOLERANCE, SCHEMA)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
 PROCEDURES = ("off", "target", "best", "precision", "fixed")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -91,13 +94,30 @@ class SplitRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcedureRecord:
-    """The procedure, its parameters, and what ended it: "decided", "max_draws" or "cut" (deadline or overload)."""
+    """The procedure, its parameters, and what ended it: "decided", "max_draws" or "cut" (deadline or overload).
+
+    `menu_size` is, of `fixed`, how many numbers of draws the bundle declares, each with a stream of its own.
+    """
 
     name: str
     target_radius: float | None
     max_draws: int
     stop_reason: str
     radius_tolerance: float | None = None
+    menu_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreDraws:
+    """Which draws the scores are of: `[start, stop)` under `key` (hexadecimal), `lost` of them without a result.
+
+    Those of the votes, but for `fixed`, whose score is that of the anytime procedures.
+    """
+
+    key: str
+    start: int
+    stop: int
+    lost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +135,7 @@ class ScoreRecord:
     rank: int | None
     lowest: float
     highest: float
+    drawn: ScoreDraws | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +180,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Version 1, and 2 (see `WITH_TOLERANCE`). Votes for "none" are those that `votes` and `lost` leave of the draws.
+    """Version 3, and 1 and 2 as they were. Votes for "none" are those that `votes` and `lost` leave of the draws.
 
     `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
     built: `ReceiptError`.
@@ -185,8 +206,14 @@ class Receipt:
 
     @property
     def draws(self) -> int:
-        """The number of draws counted."""
+        """The number of draws whose votes were counted."""
         return self.noise.stop
+
+    @property
+    def score_draws(self) -> ScoreDraws:
+        """The draws whose scores were counted."""
+        drawn = self.scores.drawn if self.scores else None
+        return drawn or ScoreDraws(key=self.noise.key, start=self.noise.start, stop=self.noise.stop, lost=self.lost)
 
     def to_bytes(self) -> bytes:
         """The canonical bytes, which are what is signed."""
@@ -197,17 +224,12 @@ def read(document: object) -> Receipt:
     """The receipt in a parsed JSON document. Raises `ReceiptError` for any other version, form or contradiction."""
     found = document.get("schema") if isinstance(document, dict) else None
     if found not in SCHEMAS:
-        known = " or ".join(map(repr, SCHEMAS))
+        known = ", ".join(map(repr, SCHEMAS))
         raise ReceiptError(f"schema: {str(found)[:80]!r} is not a version that is known here, which is {known}")
     try:
         return canonical.from_document(Receipt, document)
     except canonical.FormError as error:
         raise ReceiptError(str(error)) from error
-
-
-def schema(procedure: str) -> str:
-    """The version in which an answer of this procedure is recorded."""
-    return WITH_TOLERANCE if procedure == "precision" else SCHEMA
 
 
 _Holds = tuple[str, bool, str]
@@ -217,9 +239,10 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
     noise, grid, procedure = receipt.noise, receipt.input, receipt.procedure
     aimed, close = procedure.target_radius, procedure.radius_tolerance
     known = (close is not None) == (procedure.name == "precision") and (close is None or 0 < close < math.inf)
-    key = re.fullmatch(f"[0-9a-f]{{{2 * KEY_BYTES}}}", noise.key)
+    menu, old = procedure.menu_size, WITH_TOLERANCE if procedure.name == "precision" else FIRST
+    has_menu = receipt.schema == SCHEMA and procedure.name == "fixed"
     return [
-        ("schema", receipt.schema == schema(procedure.name), repr(schema(procedure.name))),
+        ("schema", receipt.schema in (SCHEMA, old), f"{SCHEMA!r} or {old!r}"),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
         ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
         ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
@@ -228,15 +251,24 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("noise.norm", noise.norm == "l2", "'l2'"),
         ("noise.sigma", 0 < noise.sigma < math.inf, "a positive number"),
         ("noise.charge", 0 <= noise.charge < 1, "0 to 1"),
-        ("noise.key", bool(key), f"{2 * KEY_BYTES} hexadecimal digits"),
+        ("noise.key", _is_key(noise.key), _KEY),
         ("alpha", _SMALLEST_ALPHA <= receipt.alpha <= 0.5, f"{_SMALLEST_ALPHA} to 0.5"),
-        ("split", _is_split(receipt), "shares that sum to at most one; all on the class if fixed"),
+        ("procedure.menu_size", (menu is not None) == has_menu, "a number if fixed from version 3 on, else none"),
+        ("procedure.menu_size", menu is None or 1 <= menu <= MAX_DRAWS, f"1 to {MAX_DRAWS}"),
+        ("split", _is_split(receipt), "shares that sum to at most one; if fixed one part of the menu, on the class"),
         ("procedure.name", procedure.name in PROCEDURES, f"one of {', '.join(PROCEDURES)}"),
         ("procedure.target_radius", (aimed is None) == (procedure.name != "target"), "a radius if target, else none"),
         ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
         ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
+
+
+_KEY = f"{2 * KEY_BYTES} hexadecimal digits"
+
+
+def _is_key(text: str) -> bool:
+    return bool(re.fullmatch(f"[0-9a-f]{{{2 * KEY_BYTES}}}", text))
 
 
 def _in(value: float | None, low: float, high: float) -> bool:
@@ -246,11 +278,17 @@ def _in(value: float | None, low: float, high: float) -> bool:
 def _is_split(receipt: Receipt) -> bool:
     try:
         split = alpha_split(receipt)
+        declared = split_of_fixed(receipt) if receipt.procedure.name == "fixed" else split
     except ValueError:
         return False
     shares = (split.of_class, split.of_upper, split.of_threshold, split.of_interval)
-    computable = all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
-    return computable and (receipt.procedure.name != "fixed" or split == WHOLE_ON_CLASS)
+    return split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
+
+
+def split_of_fixed(receipt: Receipt) -> AlphaSplit:
+    """The split that the version of a receipt of `fixed` has it spend; `ValueError` where its menu is none."""
+    menu = receipt.procedure.menu_size
+    return WHOLE_ON_CLASS if menu is None else class_alone(menu)
 
 
 def alpha_split(receipt: Receipt) -> AlphaSplit:
@@ -270,10 +308,12 @@ def _counts_hold(receipt: Receipt) -> list[_Holds]:
 
 def _scores_hold(receipt: Receipt) -> list[_Holds]:
     """Counts and order statistics of one list of scores: they determine on which side of the threshold each lies."""
-    scores, draws, lost = receipt.scores, receipt.draws, receipt.lost
+    scores, drawn = receipt.scores, receipt.score_draws
     if scores is None:
         return []
+    draws, lost = drawn.stop, drawn.lost
     found = [
+        *_score_draws_hold(receipt, scores),
         ("scores.threshold", math.isfinite(scores.threshold), "a finite number"),
         ("scores.radius", 0 < scores.radius < math.inf, "a positive number"),
         ("scores.score_draws", scores.score_draws >= 1, "1 or more"),
@@ -297,4 +337,22 @@ def _scores_hold(receipt: Receipt) -> list[_Holds]:
         ("scores.rank", 1 <= scores.rank <= draws, f"1 to {draws}"),
         ("scores.lowest", low_inside == (scores.at_most + lost >= draws + 1 - scores.rank), "what the counts allow"),
         ("scores.highest", high_inside == (scores.at_most >= scores.rank), "what the counts allow"),
+    ]
+
+
+def _score_draws_hold(receipt: Receipt, scores: ScoreRecord) -> list[_Holds]:
+    said, drawn = scores.drawn, receipt.score_draws
+    votes = ScoreDraws(key=receipt.noise.key, start=0, stop=receipt.draws, lost=receipt.lost)
+    found = [
+        ("scores.drawn", (said is not None) == (receipt.schema == SCHEMA), "a range from version 3 on, else none"),
+        ("scores.drawn.key", _is_key(drawn.key), _KEY),
+        ("scores.drawn.start", drawn.start == 0, "0: only a prefix of the stream may be counted"),
+        ("scores.drawn.lost", 0 <= drawn.lost <= drawn.stop, "some of the draws"),
+    ]
+    if said is None or receipt.procedure.name != "fixed":
+        return [*found, ("scores.drawn", drawn == votes, "the draws of the votes, but for fixed")]
+    return [
+        *found,
+        ("scores.drawn.key", drawn.key != votes.key, "another key than that of the votes if fixed"),
+        ("scores.drawn.stop", drawn.stop <= scores.score_draws, "no more than score_draws if fixed"),
     ]

@@ -112,10 +112,9 @@ def _rechecked_score(receipt: Receipt, terms: Terms) -> list[Finding]:
         score_draws=record.score_draws,
         calibration_size=record.calibration_size,
     )
-    counts = ScoreCounts(
-        draws=receipt.draws, lost=receipt.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES}
-    )
-    rank = proving_rank(receipt.draws, terms, record.radius)
+    drawn = receipt.score_draws
+    counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES})
+    rank = proving_rank(drawn.stop, terms, record.radius)
     found = verdict(counts, terms, fixed, certify=receipt.procedure.name != "fixed")
     claim = None if found is None else _score_claim(found)
     return [

@@ -1,4 +1,4 @@
-"""The draws of a receipt made again, from its key and range, through a callable graph, and compared with its counts.
+"""The draws of a receipt made again, from its keys and ranges, through a callable graph, and compared with its counts.
 
 What the graph was is the caller's to show: the bundle's digest is in the receipt. Two runtimes whose votes differ are two
 classifiers, so a replay elsewhere than on the receipt's runtime may differ without any wrong.
@@ -45,9 +45,12 @@ def replay(
     findings = _same_input(receipt, law, lattice)
     if not all(each.agrees for each in findings):
         return findings
-    drawn = _draw(receipt, law, lattice, run)
+    key, ours = bytes.fromhex(receipt.noise.key), receipt.score_draws
+    drawn = _draw(key, receipt.draws, law, lattice, run)
     findings.append(_votes(receipt, drawn.votes))
     if receipt.scores is not None:
+        if (ours.key, ours.stop) != (receipt.noise.key, receipt.draws):
+            drawn = _draw(bytes.fromhex(ours.key), ours.stop, law, lattice, run)
         findings += _scores(receipt, receipt.scores, drawn.scores, calibration)
     return findings
 
@@ -63,10 +66,10 @@ def _same_input(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int3
     ]
 
 
-def _draw(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run) -> _Drawn:
-    key, votes, scores = bytes.fromhex(receipt.noise.key), [], []
-    for start in range(receipt.noise.start, receipt.noise.stop, _AT_ONCE):
-        stop = min(start + _AT_ONCE, receipt.noise.stop)
+def _draw(key: bytes, draws: int, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run) -> _Drawn:
+    votes, scores = [], []
+    for start in range(0, draws, _AT_ONCE):
+        stop = min(start + _AT_ONCE, draws)
         noise = law.sample(key, start, stop, lattice.size).astype(np.int32)
         vote, score = run((noise + lattice.reshape(1, -1)).reshape(-1, *lattice.shape))
         votes.append(vote)
@@ -88,13 +91,13 @@ def _scores(
 ) -> list[Finding]:
     known = np.zeros(0) if calibration is None else calibration
     detector = Detector(threshold=said.threshold, radius=said.radius, score_draws=said.score_draws, calibration=known)
-    found = tally(drawn, terms_of(receipt), detector)
+    found, lost = tally(drawn, terms_of(receipt), detector), receipt.score_draws.lost
     findings = [_finding("scores.score", said.score, found.score)]
-    if said.score is None and receipt.lost:
+    if said.score is None and lost:
         findings = []  # one of the first draws may have been lost
     elif calibration is not None:
         findings.append(_finding("scores.calibration_at_least", said.calibration_at_least, found.calibration_at_least))
-    return findings + [_bound(name, said, found, receipt.lost) for name in ("above", "at_most", "lowest", "highest")]
+    return findings + [_bound(name, said, found, lost) for name in ("above", "at_most", "lowest", "highest")]
 
 
 def _bound(name: str, said: ScoreRecord, found: ScoreCounts, lost: int) -> Finding:

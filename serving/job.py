@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.certificate import WHOLE_ON_CLASS, Certificate, Counts, Terms
+from certify.certificate import Certificate, Counts, Terms, class_alone
 from certify.mixture import mix
 from certify.ood import ScoreCounts, tally, verdict
 from certify.procedures import SLICE, Best, Fixed, Precision, Procedure, Target
@@ -36,19 +36,18 @@ class SliceResult:
 
 
 class Job:
-    """The engine's state of one row: `lattice` int32 (*shape), its key, what was counted and what is still to come.
+    """The engine's state of one row: `lattice` int32 (*shape), what was counted and what is still to come.
 
-    With a `notary` its answer carries a signed receipt.
+    Its draws have the places from `first` on: those from 0 on are counted as votes, by their index in the stream of its key;
+    those below 0, which only `fixed` has, are the first of the stream that gives the score. With a `notary` its answer
+    carries a signed receipt.
     """
-
-    first = 0
-    """The index of its first draw."""
 
     def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
         self._task, self._row, self._notary = task, row, notary
         self.lattice = task.rows[row]
-        self.key = task.keys[row]
+        self.first = first_place(bundle, task)
         self._parts = task.parts
         self._terms = _terms(bundle, task)
         self._procedure = _procedure(task, self._terms)
@@ -56,7 +55,7 @@ class Job:
         self._waiting: dict[int, SliceResult] = {}
         self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
         self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
-        self._draws = self._lost = 0
+        self._next, self._lost = self.first, 0
         self._known: Counts | None = None
         self._certificate: Certificate | None = None
         self._granted: int | None = None
@@ -72,7 +71,7 @@ class Job:
     @property
     def least_draws(self) -> int:
         """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
-        return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws
+        return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws - self.first
 
     def shorten(self, draws: int) -> None:
         """Allow no more than `draws` draws, in whole slices, but `least_draws`; an answer that this ends says so."""
@@ -89,7 +88,16 @@ class Job:
     @property
     def drawing(self) -> bool:
         """Whether more draws are needed."""
-        return self._draws < self.max_draws and self._certificate is None
+        return self._next < self.max_draws and self._certificate is None
+
+    @property
+    def _draws(self) -> int:
+        """How many draws were counted as votes."""
+        return max(0, self._next)
+
+    def source(self, place: int) -> tuple[bytes, int]:
+        """The key of the stream that the draw at a place is of, and its index there."""
+        return source(self._task, self._row, self.first, place)
 
     @property
     def done(self) -> bool:
@@ -102,13 +110,13 @@ class Job:
         """
         if not self.drawing:
             return 0, 0
-        expected = wanted = self.max_draws - self._draws
+        expected = wanted = self.max_draws
         if self._procedure:
-            expected = wanted = self._procedure.expected_remaining(self._counts())
+            expected = wanted = self._draws + self._procedure.expected_remaining(self._counts())
             if not self._draws:
                 seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
                 wanted = SLICE + self._procedure.expected_remaining(seen)
-        ahead = sum(result.rows for result in self._waiting.values())
+        ahead = self._next + sum(result.rows for result in self._waiting.values())
         return max(0, expected - ahead), max(0, wanted - ahead)
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
@@ -118,20 +126,22 @@ class Job:
     def receive(self, start: int, result: SliceResult) -> None:
         """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice."""
         self._waiting[start] = result
-        while self.drawing and self._draws in self._waiting:
-            self._count(self._waiting.pop(self._draws))
+        while self.drawing and self._next in self._waiting:
+            self._count(self._waiting.pop(self._next))
             if self._procedure:
                 self._certificate = self._procedure.receive(self._counts())
 
     def _count(self, result: SliceResult) -> None:
-        self._draws += result.rows
         assert result.votes is None or len(result.votes) == result.rows
-        if result.votes is None or result.scores is None:
-            self._lost += result.rows
-            self._scores.append(np.full(result.rows, np.nan, dtype=np.float32))
-        else:
-            self._votes += np.bincount(result.votes, minlength=self._votes.size)
-            self._scores.append(result.scores)
+        if self._task.mode != "fixed" or self._next < 0:
+            missing = np.full(result.rows, np.nan, dtype=np.float32)
+            self._scores.append(missing if result.scores is None else result.scores)
+        if self._next >= 0:
+            if result.votes is None:
+                self._lost += result.rows
+            else:
+                self._votes += np.bincount(result.votes, minlength=self._votes.size)
+        self._next += result.rows
 
     def _counts(self) -> Counts:
         if self._known is None or self._known.draws != self._draws:
@@ -167,8 +177,7 @@ class Job:
             certificate = self._procedure.conclude(counts)
         ood = None
         if scores is not None and self.bundle.detector:
-            certify = self._terms.split is not WHOLE_ON_CLASS
-            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify)
+            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.mode != "fixed")
         return Counted(
             counts=counts,
             scores=scores,
@@ -179,7 +188,8 @@ class Job:
         )
 
     def _score_counts(self) -> ScoreCounts | None:
-        if self.bundle.detector is None or "ood" not in self._parts:
+        own = bool(self._task.score_keys)
+        if self.bundle.detector is None or "ood" not in self._parts or own != (self._task.mode == "fixed"):
             return None
         scores = np.concatenate([np.zeros(0), *self._scores])
         return tally(scores, self._terms, self.bundle.detector)
@@ -191,12 +201,22 @@ class Job:
         return self._notary.signer.sign(made).to_text()
 
 
+def first_place(bundle: Bundle, task: Task) -> int:
+    """The place of the first draw of a row: below 0 where the score is of a stream of its own."""
+    return -bundle.detector.score_draws if bundle.detector and task.score_keys else 0
+
+
+def source(task: Task, row: int, first: int, place: int) -> tuple[bytes, int]:
+    """The key of the stream that the draw at a place is of, and its index there; `first` is that of `first_place`."""
+    return (task.keys[row], place) if place >= 0 else (task.score_keys[row], place - first)
+
+
 def _terms(bundle: Bundle, task: Task) -> Terms:
     spec = bundle.manifest
     return Terms(
         sigma=bundle.sigma,
         alpha=task.alpha,
-        split=WHOLE_ON_CLASS if task.mode == "fixed" else spec.alpha_split.split(),
+        split=class_alone(len(spec.fixed_draws)) if task.mode == "fixed" else spec.alpha_split.split(),
         charge=bundle.noise.charge(spec.input.size),
         classes=len(spec.labels),
     )

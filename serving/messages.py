@@ -78,6 +78,9 @@ class Task:
     `digest` is that of the bundle by which the task was made complete and its keys derived, `runtime` the description of
     the runtime that has answered for it before, empty where none has: an engine with others refuses. `timeout_s` is what
     is left of the deadline when the task is sent; clocks are not compared between hosts.
+
+    `score_keys` are given for `fixed` alone, whose draws are of a stream of their own, and only if the score is wanted: it
+    is that of the first draws under these keys, which are those of every other mode, so asking again buys no other score.
     """
 
     model: str
@@ -97,6 +100,7 @@ class Task:
     key_id: str = ""
     """The public name of the secret that the keys come from."""
     runtime: str = ""
+    score_keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +147,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Share:
-    """What one engine counted of a row's range of draws: from its start on, in index order, as far as it came.
+    """What one engine counted of a row's range of draws: from its start on, in the order of their places (see
+    `serving.job.Job`), as far as it came.
 
-    `votes` (n,) unsigned integers and `scores` (n,) float32, one a draw; in the slices that begin at the indices `lost`
+    `votes` (n,) unsigned integers and `scores` (n,) float32, one a draw; in the slices that begin at the places `lost`
     they mean nothing. `base` are the base probabilities, None unless the range begins at 0. `granted` is what overload left
     of the range, None where it took nothing.
     """

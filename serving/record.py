@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from certify.certificate import Certificate, Counts, Terms
+from certify.certificate import AlphaSplit, Certificate, Counts, Terms
 from certify.noise import lattice_digest
 from certify.ood import Ood, ScoreCounts
 from certify.procedures import Procedure
 from certify.receipt import (
+    SCHEMA,
     InputRecord,
     ModelRecord,
     NoiseRecord,
     ProcedureRecord,
     Receipt,
+    ScoreDraws,
     ScoreRecord,
     SplitRecord,
-    schema,
+    split_of_fixed,
 )
 from certify.recheck import claims, mixture_claim, stop_reason
 from export.bundle import Bundle
@@ -41,16 +43,16 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     certificate = counted.certificate if "certificate" in task.parts else None
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=schema(task.mode),
+        schema=SCHEMA,
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(task, row, terms, counted.counts.draws),
         alpha=terms.alpha,
-        split=_split(terms),
-        procedure=_procedure(task, counted),
+        split=_split(terms.split),
+        procedure=_procedure(bundle, task, counted),
         votes=counted.counts.votes,
         lost=counted.counts.lost,
-        scores=_scores(bundle, counted.scores),
+        scores=_scores(bundle, (task.score_keys or task.keys)[row], counted.scores),
         robust_weight=weight,
         claims=claims(certificate, counted.ood, mixed),
     )
@@ -92,8 +94,7 @@ def _noise(task: Task, row: int, terms: Terms, draws: int) -> NoiseRecord:
     )
 
 
-def _split(terms: Terms) -> SplitRecord:
-    split = terms.split
+def _split(split: AlphaSplit) -> SplitRecord:
     return SplitRecord(
         of_class=split.of_class,
         of_upper=split.of_upper,
@@ -102,17 +103,18 @@ def _split(terms: Terms) -> SplitRecord:
     )
 
 
-def _procedure(task: Task, counted: Counted) -> ProcedureRecord:
+def _procedure(bundle: Bundle, task: Task, counted: Counted) -> ProcedureRecord:
     return ProcedureRecord(
         name=task.mode,
         target_radius=task.target_radius if task.mode == "target" else None,
         max_draws=counted.max_draws,
         stop_reason=stop_reason(counted.procedure, counted.counts, counted.max_draws),
         radius_tolerance=task.radius_tolerance if task.mode == "precision" else None,
+        menu_size=len(bundle.manifest.fixed_draws) if task.mode == "fixed" else None,
     )
 
 
-def _scores(bundle: Bundle, counts: ScoreCounts | None) -> ScoreRecord | None:
+def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreRecord | None:
     if counts is None or bundle.detector is None:
         return None
     fixed = bundle.detector.terms
@@ -128,29 +130,24 @@ def _scores(bundle: Bundle, counts: ScoreCounts | None) -> ScoreRecord | None:
         rank=counts.rank,
         lowest=counts.lowest,
         highest=counts.highest,
+        drawn=ScoreDraws(key=key.hex(), start=0, stop=counts.draws, lost=counts.lost),
     )
 
 
 def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
     """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
-    spec = bundle.manifest
-    terms = Terms(
-        sigma=bundle.sigma,
-        alpha=found.alpha,
-        split=spec.alpha_split.split(),
-        charge=bundle.noise.charge(spec.input.size),
-        classes=len(spec.labels),
-    )
-    fixed = found.procedure.name == "fixed"
+    spec, fixed = bundle.manifest, found.procedure.name == "fixed"
+    menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split.split()
     scores, detector = found.scores, bundle.detector
     said = {
         "model.digest": (found.model.digest, bundle.digest),
         "model": ((found.model.name, found.model.version), (spec.name, spec.version)),
         "input.shape": (found.input.shape, spec.input.shape),
         "input": (_grid(found.input), (spec.input.low, spec.input.step, spec.input.high, spec.input.units)),
-        "noise.sigma": (found.noise.sigma, terms.sigma),
-        "split": (found.split, found.split if fixed else _split(terms)),
-        "votes": (len(found.votes), terms.classes),
+        "noise.sigma": (found.noise.sigma, bundle.sigma),
+        "split": (found.split, _split(split)),
+        "votes": (len(found.votes), len(spec.labels)),
+        "procedure.menu_size": (menu, None if menu is None else len(spec.fixed_draws)),
         "procedure.max_draws": (not fixed or found.procedure.max_draws in spec.fixed_draws, True),
         "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),

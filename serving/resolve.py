@@ -38,6 +38,7 @@ def resolve(
     max_draws = _max_draws(options, mode, manifest, limits)
     digest = bytes.fromhex(model.digest.removeprefix("sha256:"))
     fixed = max_draws if mode == "fixed" else None
+    own_score = fixed and manifest.ood and "ood" in parts
     task = Task(
         model=manifest.name,
         version=manifest.version,
@@ -53,6 +54,7 @@ def resolve(
         radius_tolerance=tolerance,
         receipt=options.receipt,
         key_id=key_id(secret) if options.receipt else "",
+        score_keys=tuple(derive_key(secret, digest, row) for row in rows) if own_score else (),
     )
     return task, notes
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from certify.procedures import SLICE
 from export.bundle import Bundle
-from serving.job import ENOUGH, Job, SliceResult
+from serving.job import ENOUGH, Job, SliceResult, first_place, source
 from serving.messages import Prediction, Reply, Share, Task
 
 WORTH = 2_048
@@ -37,16 +37,18 @@ def split(task: Task, engines: int) -> tuple[range, ...]:
 
 
 class ShareJob:
-    """The engine's state of one row of which it counts the draws `[first, max_draws)`: see `Job`. It concludes nothing."""
+    """The engine's state of one row of which it counts the draws at the places `[first, max_draws)`: see `Job`, which has
+    the draws of the score before the first range, and so has this. It concludes nothing.
+    """
 
     def __init__(self, bundle: Bundle, task: Task, row: int, draws: range) -> None:
         self.bundle = bundle
         self.lattice = task.rows[row]
-        self.key = task.keys[row]
-        self.first, self.max_draws = draws.start, draws.stop
+        self._task, self._row = task, row
+        self.first, self.max_draws = draws.start or first_place(bundle, task), draws.stop
         self.has_base = draws.start > 0
         self._all_or_nothing = task.mode == "fixed"
-        self._next = draws.start
+        self._next = self.first
         self._base: NDArray[np.float32] | None = None
         self._waiting: dict[int, SliceResult] = {}
         self._counted: list[SliceResult] = []
@@ -69,6 +71,10 @@ class ShareJob:
     def drawing(self) -> bool:
         """Whether more draws are needed."""
         return self._next < self.max_draws
+
+    def source(self, place: int) -> tuple[bytes, int]:
+        """See `Job.source`."""
+        return source(self._task, self._row, self.first, place)
 
     @property
     def done(self) -> bool:
@@ -138,7 +144,7 @@ def _whole(job: Job, ranges: Sequence[range], shares: Sequence[Share]) -> Predic
     for draws, share in zip(ranges, shares, strict=True):
         if share.granted is not None:
             job.shorten(draws.start + share.granted)
-        for start, result in _slices(draws.start, share):
+        for start, result in _slices(draws.start or job.first, share):
             job.receive(start, result)
     return job.answer()
 

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class BaseBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoisyBatch:
-    """Slices of draws in row order, each with the input and the key of its job."""
+    """Slices in row order: the job's own in `plan`; as ranges of the stream of a key, with the input, in `sources`."""
 
     plan: NoisyPlan
     sources: tuple[tuple[Slice, NDArray[np.int32], bytes], ...]
@@ -210,8 +210,7 @@ class Workload:
             request.started = now if request.started is None else request.started
         if isinstance(plan, BasePlan):
             return BaseBatch(plan, tuple(live.job.lattice for live in lives))
-        sources = zip(plan.slices, (live.job for live in lives), strict=True)
-        return NoisyBatch(plan, tuple((part, job.lattice, job.key) for part, job in sources))
+        return NoisyBatch(plan, tuple(_source(part, live.job) for part, live in zip(plan.slices, lives, strict=True)))
 
     def expire(self, now: float) -> None:
         """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
@@ -301,6 +300,11 @@ class Workload:
 
 def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
     return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
+
+
+def _source(part: Slice, job: Job | ShareJob) -> tuple[Slice, NDArray[np.int32], bytes]:
+    key, start = job.source(part.start)
+    return replace(part, start=start), job.lattice, key
 
 
 def _failed(live: _Live, what: int) -> int:

@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms
+from certify.certificate import AlphaSplit, Counts, Terms, class_alone
 from certify.ood import Detector, tally, verdict
 from certify.procedures import Best, Fixed, Precision, Target
 from certify.receipt import (
+    SCHEMA,
     InputRecord,
     ModelRecord,
     NoiseRecord,
     ProcedureRecord,
     Receipt,
+    ScoreDraws,
     ScoreRecord,
     SplitRecord,
-    schema,
 )
 from certify.recheck import claims, mixture_claim, stop_reason
 
@@ -35,9 +36,10 @@ def made(
     target_radius=8.0,
     tolerance=8.0,
     scores=None,
+    menu=3,
 ):
-    """A receipt of `hits` votes for class 1; `scores` are those of the draws, a lost one NaN."""
-    split = WHOLE_ON_CLASS if mode == "fixed" else SPLIT
+    """A receipt of `hits` votes for class 1; `scores` are those of the draws, of `fixed` of 32 others, a lost one NaN."""
+    split = class_alone(menu) if mode == "fixed" else SPLIT
     terms = Terms(sigma=16.0, alpha=alpha, split=split, charge=2.0**-40, classes=2)
     counts = Counts(draws=draws, votes=(draws - hits - lost, hits), lost=lost)
     procedure = {
@@ -48,13 +50,14 @@ def made(
         "off": None,
     }[mode]
     certificate = procedure and procedure.conclude(counts)
-    values = np.where(np.arange(draws) < lost, np.nan, 120.0 + np.arange(draws) % 32) if scores is None else scores
+    scored = np.arange(32 if mode == "fixed" else draws)
+    values = np.where((scored < lost) & (mode != "fixed"), np.nan, 120.0 + scored % 32) if scores is None else scores
     found = tally(values, terms, DETECTOR)
     ood = verdict(found, terms, DETECTOR.terms, certify=mode != "fixed")
     counted = {name: getattr(found, name) for name in found.__slots__ if name not in ("draws", "lost")}
     fixed = {name: getattr(DETECTOR.terms, name) for name in DETECTOR.terms.__slots__}
     return Receipt(
-        schema=schema(mode),
+        schema=SCHEMA,
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4,), low=0.0, step=1.0, high=255.0, units="steps"),
         model=ModelRecord(name="half-space", version="1", digest="sha256:" + "2" * 64, runtime="none"),
         noise=NoiseRecord(
@@ -75,10 +78,15 @@ def made(
             max_draws=max_draws,
             stop_reason=stop_reason(procedure, counts, max_draws),
             radius_tolerance=tolerance if mode == "precision" else None,
+            menu_size=menu if mode == "fixed" else None,
         ),
         votes=counts.votes,
         lost=lost,
-        scores=ScoreRecord(**fixed, **counted),
+        scores=ScoreRecord(
+            **fixed,
+            **counted,
+            drawn=ScoreDraws(key=("5" if mode == "fixed" else "3") * 32, start=0, stop=values.size, lost=found.lost),
+        ),
         robust_weight=0.9 if certificate else None,
         claims=claims(certificate, ood, mixture_claim(certificate, 0.9) if certificate else None),
     )

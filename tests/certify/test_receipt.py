@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certify import canonical
-from certify.receipt import SCHEMA, WITH_TOLERANCE, Receipt, ReceiptError, read
+from certify.receipt import FIRST, SCHEMA, WITH_TOLERANCE, Receipt, ReceiptError, read
 from certify.recheck import recheck
 from tests.certify.receipts import altered, made
 
@@ -32,6 +32,9 @@ GOLDEN = (
     '"0x1.999999999999ap-3","of_threshold":"0x1.999999999999ap-4","of_upper":"0x1.999999999999ap-3"},"votes":[6,10]}'
 )
 """Version 1, for ever: what was signed once is verified by every later release."""
+GOLDEN_3 = GOLDEN.replace("receipt/1", "receipt/3").replace(
+    '"calibration_size":999,', '"calibration_size":999,"drawn":{"key":"' + "3" * 32 + '","lost":0,"start":0,"stop":16},'
+)
 
 CASES = {
     "target": {},
@@ -57,11 +60,12 @@ CASES = {
 }
 
 
-def test_the_bytes_are_those_of_version_1():
+def test_the_bytes_are_those_of_their_version():
     """acceptance: smoothing 12.13."""
     receipt = made("off", draws=16, hits=10, max_draws=32)
-    assert receipt.to_bytes().decode() == GOLDEN
-    assert read(json.loads(GOLDEN)) == receipt
+    assert receipt.to_bytes().decode() == GOLDEN_3
+    assert read(json.loads(GOLDEN_3)) == receipt
+    assert read(json.loads(GOLDEN)).to_bytes().decode() == GOLDEN
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -80,18 +84,72 @@ def leaves(document, path=()):
     return [path]
 
 
-def test_a_tolerance_is_recorded_in_version_2_and_nowhere_else():
-    precise = json.loads(made("precision").to_bytes())
-    assert (precise["schema"], precise["procedure"]["radius_tolerance"]) == (WITH_TOLERANCE, (8.0).hex())
-    for change in ({"schema": SCHEMA}, {"procedure": {**precise["procedure"], "radius_tolerance": None}}):
+def as_of(receipt, schema):
+    """The document of a receipt as an earlier version had it, which knew neither a menu nor other draws for the score."""
+    document = json.loads(receipt.to_bytes()) | {"schema": schema}
+    document["scores"].pop("drawn")
+    document["procedure"].pop("menu_size", None)
+    return document
+
+
+def test_a_tolerance_is_recorded_from_version_2_on_and_of_precision_alone():
+    precise = as_of(made("precision"), WITH_TOLERANCE)
+    assert read(precise).procedure.radius_tolerance == 8.0
+    for change in ({"schema": FIRST}, {"procedure": {**precise["procedure"], "radius_tolerance": None}}):
         with pytest.raises(ReceiptError):
             read({**precise, **change})
-    plain = json.loads(made("best").to_bytes())
+    plain = as_of(made("best"), FIRST)
     for tolerance in (None, (8.0).hex()):
         with pytest.raises(ReceiptError, match="radius_tolerance"):
             read({**plain, "procedure": {**plain["procedure"], "radius_tolerance": tolerance}})
     with pytest.raises(ReceiptError, match="schema"):
         read({**plain, "schema": WITH_TOLERANCE})
+
+
+@pytest.mark.parametrize("mode", ["target", "best", "off", "precision"])
+def test_what_version_3_added_is_in_no_earlier_one_and_in_it_always(mode):
+    receipt = made(mode)
+    earlier = as_of(receipt, WITH_TOLERANCE if mode == "precision" else FIRST)
+    assert all(each.agrees for each in recheck(read(earlier)))
+    drawn = canonical.to_document(receipt)["scores"]["drawn"]
+    for document in ({**earlier, "schema": SCHEMA}, earlier | {"scores": {**earlier["scores"], "drawn": drawn}}):
+        with pytest.raises(ReceiptError, match=r"scores\.drawn: expected a range from version 3 on, else none"):
+            read(document)
+    with pytest.raises(ReceiptError, match=r"menu_size: expected a number if fixed from version 3 on, else none"):
+        read(earlier | {"procedure": {**earlier["procedure"], "menu_size": 3}})
+    with pytest.raises(ReceiptError, match="menu_size: expected a number if fixed"):
+        altered(receipt, "procedure.menu_size", 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("scores.drawn.key", "3" * 32, "scores.drawn.key: expected another key than that of the votes if fixed"),
+        ("scores.drawn.key", "5" * 31, "scores.drawn.key: expected 32 hexadecimal digits"),
+        ("scores.drawn.start", 1, "scores.drawn.start: expected 0"),
+        ("scores.drawn.stop", 33, "scores.drawn.stop: expected no more than score_draws if fixed"),
+        ("scores.drawn.stop", 31, "scores.score: expected none within 31 draws"),
+        ("scores.drawn.lost", 33, "scores.drawn.lost: expected some of the draws"),
+        ("scores.drawn.lost", -1, "scores.drawn.lost: expected some of the draws"),
+        ("scores.drawn.lost", 1, "scores: expected counts that sum with the lost draws to 32"),
+        ("scores.drawn", None, "scores.drawn: expected a range from version 3 on"),
+        ("procedure.menu_size", None, "procedure.menu_size: expected a number if fixed"),
+        ("procedure.menu_size", 0, "procedure.menu_size: expected 1 to 10000000"),
+        ("procedure.menu_size", 10**400, "procedure.menu_size: expected 1 to 10000000"),
+        ("procedure.menu_size", 1, "split: expected shares"),
+        ("procedure.menu_size", 4, "split: expected shares"),
+    ],
+)
+def test_a_receipt_of_fixed_draws_says_how_alpha_is_split_and_which_draws_the_score_is_of(path, value, message):
+    with pytest.raises(ReceiptError, match=f"^{message}"):
+        altered(made("fixed", draws=1000, hits=990, max_draws=1000), path, value)
+
+
+@pytest.mark.parametrize("mode", ["target", "best", "off", "precision"])
+@pytest.mark.parametrize(("name", "value"), [("key", "5" * 32), ("stop", 319), ("lost", 1)])
+def test_elsewhere_the_score_is_of_the_draws_of_the_votes(mode, name, value):
+    with pytest.raises(ReceiptError, match=r"^scores\.drawn: expected the draws of the votes, but for fixed"):
+        altered(made(mode), f"scores.drawn.{name}", value)
 
 
 @pytest.mark.parametrize("tolerance", [None, 0.0, -1.0, math.inf])
@@ -186,7 +244,7 @@ def test_a_receipt_without_scores_cannot_claim_any():
 
 @pytest.mark.parametrize(
     ("schema", "message"),
-    [("certserve-receipt/3", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
+    [("certserve-receipt/4", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
 )
 def test_other_versions_are_refused(schema, message):
     with pytest.raises(ReceiptError, match=message):
@@ -198,7 +256,7 @@ def test_other_versions_are_refused(schema, message):
 @given(data=st.data())
 def test_unknown_and_missing_fields_are_refused_and_named(data):
     document = canonical.to_document(full())
-    places = [(), ("noise",), ("claims", "certificate"), ("scores",), ("procedure",), ("split",)]
+    places = [(), ("noise",), ("claims", "certificate"), ("scores",), ("scores", "drawn"), ("procedure",), ("split",)]
     inner = document
     for name in (place := data.draw(st.sampled_from(places))):
         inner = inner[name]
@@ -208,7 +266,7 @@ def test_unknown_and_missing_fields_are_refused_and_named(data):
     else:
         gone = data.draw(st.sampled_from([name for name in inner if name != "schema"]))
         del inner[gone]
-        expected = f"{gone}: missing field"
+        expected = f"{gone}: (missing field|expected a range from version 3 on)"
     with pytest.raises(ReceiptError, match=expected) as refused:
         read(document)
     assert str(refused.value).startswith(".".join(place))
@@ -264,9 +322,13 @@ def test_a_receipt_that_contradicts_itself_cannot_be_built(path, value):
         altered(full(), path, value)
 
 
-def test_fixed_draws_spend_alpha_on_the_class_alone():
-    with pytest.raises(ReceiptError, match="split"):
-        altered(made("fixed"), "split.of_class", 0.5)
+@pytest.mark.parametrize("menu", [1, 2, 3, 7])
+def test_fixed_draws_spend_one_part_of_the_menu_on_the_class_alone(menu):
+    receipt = made("fixed", menu=menu)
+    assert (receipt.split.of_class, receipt.split.of_upper) == (1 / menu, 0.0)
+    for share in (0.5 / menu, 1.0 if menu > 1 else 0.9):
+        with pytest.raises(ReceiptError, match="split"):
+            altered(receipt, "split.of_class", share)
 
 
 @pytest.mark.parametrize(

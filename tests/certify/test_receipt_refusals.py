@@ -12,12 +12,12 @@ from certify.receipt import Receipt, ReceiptError, read
 from tests.certify.receipts import altered, made
 
 DIGEST = "sha256: and 64 hexadecimal digits"
-SHARES = "shares that sum to at most one; all on the class if fixed"
+SHARES = "shares that sum to at most one; if fixed one part of the menu, on the class"
 SUM = "counts that sum with the lost draws to at most 320"
 SCORES = "counts that sum with the lost draws to 320"
 
 MESSAGES = [
-    ("schema", "certserve-receipt/0", "schema: expected 'certserve-receipt/1'"),
+    ("schema", "certserve-receipt/0", "schema: expected 'certserve-receipt/3' or 'certserve-receipt/1'"),
     ("input.digest", "sha256:1", f"input.digest: expected {DIGEST}"),
     ("input.shape", (), "input.shape: expected one or more positive integers"),
     ("input.shape", (0, 4), "input.shape: expected one or more positive integers"),
@@ -128,16 +128,14 @@ def test_an_unknown_version_is_named_up_to_a_length(schema):
     with pytest.raises(ReceiptError) as refused:
         read({"schema": schema})
     text = repr(str(schema)[:80])
-    assert (
-        str(refused.value)
-        == f"schema: {text} is not a version that is known here, which is 'certserve-receipt/1' or 'certserve-receipt/2'"
-    )
+    known = "'certserve-receipt/1', 'certserve-receipt/2', 'certserve-receipt/3'"
+    assert str(refused.value) == f"schema: {text} is not a version that is known here, which is {known}"
 
 
 def test_the_message_about_a_tolerance_and_its_version():
     receipt = made("precision")
     for path, value, message in (
-        ("schema", "certserve-receipt/1", "schema: expected 'certserve-receipt/2'"),
+        ("schema", "certserve-receipt/1", "schema: expected 'certserve-receipt/3' or 'certserve-receipt/2'"),
         (
             "procedure.radius_tolerance",
             0.0,

@@ -64,7 +64,6 @@ def test_another_input_or_law_is_found_before_anything_is_drawn():
 @pytest.mark.parametrize(
     ("path", "value", "fields"),
     [
-        ("noise.key", "7" * 32, {"votes", "scores.above"}),
         ("scores.score", 140.0, {"scores.score"}),
         ("scores.calibration_at_least", 1, {"scores.calibration_at_least"}),
         ("scores.lowest", 100.0, {"scores.lowest"}),
@@ -73,6 +72,33 @@ def test_another_input_or_law_is_found_before_anything_is_drawn():
 )
 def test_what_was_not_counted_is_found(path, value, fields):
     assert fields <= set(differing(altered(counted(), path, value)))
+
+
+def test_draws_of_another_key_are_found():
+    receipt = counted()
+    other = replace(receipt.scores, drawn=replace(receipt.scores.drawn, key="7" * 32))
+    wrong = replace(receipt, noise=replace(receipt.noise, key="7" * 32), scores=other)
+    assert {"votes", "scores.above"} <= set(differing(wrong))
+
+
+def fixed(lost=()) -> Receipt:
+    """A receipt of 300 fixed draws of one key, and of the 32 draws of another that give the score; `lost` are of these."""
+    voted = ROW + LAW.sample(bytes.fromhex("3" * 32), 0, 300, ROW.size).astype(np.int32)
+    scored = ROW + LAW.sample(bytes.fromhex("5" * 32), 0, 32, ROW.size).astype(np.int32)
+    values = np.where(np.isin(np.arange(32), lost), np.nan, run(scored)[1]).astype(float)
+    hits = int(run(voted)[0].sum())
+    receipt = made("fixed", draws=300, hits=hits, max_draws=300, scores=values)
+    receipt = altered(receipt, "noise.charge", LAW.charge(ROW.size))
+    return altered(receipt, "input.digest", "sha256:" + lattice_digest(ROW).hex())
+
+
+@pytest.mark.parametrize("lost", [(), (3,), range(32)])
+def test_both_streams_of_a_fixed_answer_are_drawn_again(lost):
+    receipt = fixed(tuple(lost))
+    assert differing(receipt) == []
+    assert differing(altered(receipt, "noise.key", "7" * 32)) == ["votes"]
+    moved = set(differing(altered(receipt, "scores.drawn.key", "7" * 32)))
+    assert len(lost) == 32 or (moved and all(name.startswith("scores.") for name in moved))
 
 
 def test_one_vote_moved_is_found():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from certify.certificate import AlphaSplit
 from certify.receipt import ReceiptError
 from serving.audit import replayed, verified
 from serving.cli import main
@@ -179,7 +181,51 @@ async def test_terms_that_the_bundle_does_not_declare_are_found(served, bundle, 
 
 async def test_fixed_draws_are_of_the_menu(served, bundle):
     _, receipt = await receipt_of(served[0], certify="fixed")
+    assert undeclared(bundle, receipt) == []
     assert undeclared(bundle, altered(receipt, "procedure.max_draws", 1001)) == ["procedure.max_draws"]
+
+
+async def test_the_whole_menu_shares_alpha_and_the_bundle_says_how_long_it_is(served, bundle):
+    answer, receipt = await receipt_of(served[0], certify="fixed")
+    assert (receipt.procedure.menu_size, receipt.split.of_class) == (3, 1 / 3)
+    assert (answer.alpha, answer.alpha_split) == (0.001, AlphaSplit(of_class=1 / 3, of_upper=0.0))
+    shorter = replace(
+        receipt,
+        procedure=replace(receipt.procedure, menu_size=2),
+        split=replace(receipt.split, of_class=0.5),
+    )
+    assert undeclared(bundle, shorter) == ["procedure.menu_size"]
+
+
+async def test_the_score_of_fixed_draws_is_that_of_every_other_mode(served, bundle):
+    """Whatever is asked about an input, its score and p-value are of one stream, and so are not to be chosen."""
+    gateway = served[0]
+    modes = [{"certify": "fixed", "draws": n} for n in (1_000, 10_000, 100_000)]
+    modes += [{}, {"certify": "best"}, {"certify": "off"}, {"certify": "precision", "radius_tolerance": 8.0}]
+    found = [(await receipt_of(gateway, [158, 1, 2, 3], **options)) for options in modes]
+    assert len({(answer.ood.score, answer.ood.p_value, answer.ood.in_distribution) for answer, _ in found}) == 1
+    assert {receipt.scores.drawn.key for _, receipt in found} == {found[-1][1].noise.key}
+    assert len({receipt.noise.key for _, receipt in found}) == 4
+    for answer, receipt in found[:3]:
+        assert (answer.draws, answer.lost_draws, receipt.scores.drawn.stop) == (receipt.procedure.max_draws, 0, 32)
+        assert answer.ood.certified is None
+
+
+@pytest.mark.parametrize(("fails", "scored", "votes"), [(1, 0, 0), (2, 32, 96), (4, 32, 224)])
+async def test_lost_draws_of_either_stream_count_where_they_are(served, bundle, fails, scored, votes):
+    """Batches hold 128 rows: the first the 32 draws of the score and 96 of the votes, each tried twice."""
+    gateway, runtime = served
+    runtime.fail_noisy = fails
+    answer, receipt = await receipt_of(gateway, certify="fixed")
+    assert (receipt.scores.drawn.lost, receipt.lost, answer.lost_draws) == (scored, votes, votes)
+    assert (answer.ood is None, answer.draws) == (scored > 0, 1_000)
+    assert differing(receipt, bundle) == []
+
+
+async def test_fixed_draws_without_the_score_draw_nothing_for_it(served):
+    answer, receipt = await receipt_of(served[0], certify="fixed", outputs=("certificate",))
+    assert (answer.ood, receipt.scores, answer.draws) == (None, None, 1_000)
+    assert sum(map(len, served[1].batches)) == 1_024
 
 
 @pytest.fixture
@@ -200,7 +246,7 @@ def test_verify_prints_a_numbered_list(files, capsys):
     for key in (SIGNER.public.hex(), str(files / "key")):
         assert main(["verify", str(files / "receipt.json"), "--key", key]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].startswith(" 1. holds: schema certserve-receipt/1")
+        assert lines[0].startswith(" 1. holds: schema certserve-receipt/3")
         assert lines[1].startswith(" 2. holds: signature")
         assert any("claims.certificate.radius" in line for line in lines)
 

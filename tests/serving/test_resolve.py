@@ -64,6 +64,20 @@ def test_a_fixed_number_of_draws_has_its_own_stream(model):
     assert len(keys) == 3
 
 
+def test_the_score_of_a_fixed_number_is_of_the_stream_of_every_other_mode(model):
+    for draws in (1_000, 10_000, 100_000):
+        assert task(model, certify="fixed", draws=draws)[0].score_keys == task(model)[0].keys
+    assert task(model, certify="fixed", outputs=("certificate",))[0].score_keys == ()
+    for options in ({}, {"certify": "best"}, {"certify": "off"}, {"certify": "precision", "radius_tolerance": 2.0}):
+        assert task(model, **options)[0].score_keys == ()
+
+
+def test_without_a_score_there_is_no_stream_for_it(tmp_path):
+    alone = write_half_space(tmp_path, "class-alone", class_alone=True)
+    found = task(Model(manifest=alone.manifest, digest=alone.digest), certify="fixed")[0]
+    assert (found.mode, found.score_keys) == ("fixed", ())
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64])
 def test_one_tensor_has_one_key_whatever_carries_it(model, dtype):
     """acceptance: claims 7.9."""

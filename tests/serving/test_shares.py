@@ -91,7 +91,10 @@ def test_a_slice_that_comes_back_before_the_first_makes_no_more_wanted(bundle):
 
 
 class Stream:
-    """Votes and scores of every draw: misses are rare or frequent, some scores are no numbers, some slices are lost."""
+    """Votes and scores of every draw: misses are rare or frequent, some scores are no numbers, some slices are lost.
+
+    The slice before the first is of the stream that gives the score of fixed draws.
+    """
 
     def __init__(self, seed, draws, lost):
         rng = np.random.default_rng(seed)
@@ -99,9 +102,12 @@ class Stream:
         self.votes = (rng.random(draws) > rng.choice([0.0, 0.02, 0.4])).astype(np.int64) + (rng.random(draws) > 0.99)
         self.scores = rng.normal(160, 8, draws).astype(np.float32)
         self.scores[rng.random(draws) > 0.999] = np.nan
+        self.own = SliceResult(SLICE, np.zeros(SLICE, dtype=np.int64), np.arange(SLICE, dtype=np.float32))
 
     def slices(self, draws):
-        for start in range(draws.start, draws.stop, SLICE):
+        if draws.start < 0:
+            yield draws.start, SliceResult(SLICE, None, None) if -1 in self.lost else self.own
+        for start in range(max(0, draws.start), draws.stop, SLICE):
             stop = min(start + SLICE, self.draws)
             gone = start // SLICE in self.lost
             yield (
@@ -115,7 +121,7 @@ class Stream:
 def counted_by_one(bundle, task, stream, draws):
     job = Job(bundle, task, 0)
     job.receive_base(BASE)
-    for start, result in stream.slices(range(draws)):
+    for start, result in stream.slices(range(job.first, draws)):
         job.receive(start, result)
     return job.answer()
 
@@ -127,7 +133,7 @@ def counted_in_shares(bundle, task, stream, ranges, stops, shuffled):
         job = ShareJob(bundle, task, 0, draws)
         if not job.has_base:
             job.receive_base(BASE)
-        slices = list(stream.slices(range(draws.start, min(draws.stop, stop))))
+        slices = list(stream.slices(range(job.first, min(draws.stop, stop))))
         shuffled.shuffle(slices)
         for start, result in slices:
             job.receive(start, result)
@@ -158,16 +164,21 @@ def claims(answer):
 
 
 streams = st.builds(
-    Stream, st.integers(0, 2**32 - 1), st.integers(1, 900), st.frozensets(st.integers(0, 28), max_size=2)
+    Stream, st.integers(0, 2**32 - 1), st.integers(1, 900), st.frozensets(st.integers(-1, 28), max_size=2)
 )
 cuts = st.lists(st.integers(1, 28), max_size=4)
-modes = st.sampled_from(["best", "fixed", "target", "precision"])
+modes = st.sampled_from(["best", "fixed", "fixed with a score", "target", "precision"])
+
+
+def any_task(mode, draws):
+    mode, scored, _ = mode.partition(" with")
+    return task_of(mode, draws, score_keys=(b"s" * 16,) if scored else ())
 
 
 @settings(deadline=None, max_examples=150)
 @given(streams, modes, cuts, st.randoms(use_true_random=False))
 def test_any_shares_give_the_answer_of_one_engine(bundle, stream, mode, cuts, shuffled):
-    task, ranges = task_of(mode, stream.draws), ranges_of(stream.draws, cuts)
+    task, ranges = any_task(mode, stream.draws), ranges_of(stream.draws, cuts)
     stops = [draws.stop for draws in ranges]
     whole = counted_by_one(bundle, task, stream, stream.draws)
     assert claims(counted_in_shares(bundle, task, stream, ranges, stops, shuffled)) == claims(whole)
@@ -176,7 +187,7 @@ def test_any_shares_give_the_answer_of_one_engine(bundle, stream, mode, cuts, sh
 @settings(deadline=None, max_examples=150)
 @given(streams, modes, cuts, st.lists(st.integers(0, 28), min_size=5, max_size=5), st.randoms(use_true_random=False))
 def test_a_gap_ends_what_is_counted(bundle, stream, mode, cuts, stopped, shuffled):
-    task, ranges = task_of(mode, stream.draws), ranges_of(stream.draws, cuts)
+    task, ranges = any_task(mode, stream.draws), ranges_of(stream.draws, cuts)
     stops = [max(draws.start, stop * SLICE) for draws, stop in zip(ranges, stopped, strict=False)]
     gaps = [stop for draws, stop in zip(ranges, stops, strict=True) if stop < draws.stop]
     prefix = counted_by_one(bundle, task, stream, min(gaps, default=stream.draws))
@@ -260,3 +271,31 @@ def test_a_merged_answer_names_what_counted_its_shares(bundle):
 def test_votes_are_as_small_as_the_classes_allow(bundle):
     share = ShareJob(bundle, task_of(), 0, range(0, 64)).answer()
     assert (share.votes.dtype, share.scores.dtype) == (np.uint8, np.float32)
+
+
+def test_the_score_s_draws_come_first_and_are_of_its_own_stream(bundle):
+    task = any_task("fixed with a score", 1_000)
+    whole, first, second = Job(bundle, task, 0), *(ShareJob(bundle, task, 0, draws) for draws in ranges_of(1_000, [8]))
+    assert [job.first for job in (whole, first, second)] == [-SLICE, -SLICE, 256]
+    assert [whole.source(place) for place in (-32, -1, 0, 999)] == [
+        *((b"s" * 16, 0), (b"s" * 16, 31)),
+        *((b"k" * 16, 0), (b"k" * 16, 999)),
+    ]
+    assert (first.source(-32), first.source(0)) == (whole.source(-32), whole.source(0))
+    assert second.source(256) == (b"k" * 16, 256)
+    assert whole.forecast() == (1_000 + SLICE, 1_000 + SLICE)
+    assert whole.least_draws == 1_000 + SLICE
+    for mode in ("fixed", "best", "target", "precision", "off"):
+        assert Job(bundle, task_of(mode), 0).first == 0
+
+
+def test_the_score_is_told_from_its_own_stream_and_the_class_from_the_other(bundle):
+    stream = Stream(5, 1_000, frozenset())
+    stream.votes[:], stream.scores[:] = 1, 1e9
+    answer = counted_by_one(bundle, any_task("fixed with a score", 1_000), stream, 1_000)
+    assert (answer.ood.score, answer.ood.certified) == (15.0, None)  # the lower median of 0, 1, ..., 31
+    assert (answer.draws, answer.lost_draws, answer.certificate.class_index) == (1_000, 0, 1)
+    assert counted_by_one(bundle, task_of("fixed", 1_000), stream, 1_000).ood is None
+    stream.lost = frozenset([-1])
+    lost = counted_by_one(bundle, any_task("fixed with a score", 1_000), stream, 1_000)
+    assert (lost.ood, lost.lost_draws, lost.certificate) == (None, 0, answer.certificate)

@@ -36,14 +36,23 @@ class Device:
         above = int(np.sum(self.column(key, lattice, 0, draws) > CUT))
         return draws - above, above
 
-    def alone(self, bundle, task, row: int, draws: int):
-        """The answer to one row from its first draws, counted in order with nothing else in the world."""
+    def alone(self, bundle, task, row: int, draws: int, scored: bool = True):
+        """The answer to one row from its first draws, counted in order with nothing else in the world.
+
+        The first draws of every mode but `fixed` give the score, too; here they are lost unless it is `scored`.
+        """
         job = Job(bundle, task, row)
         job.receive_base(base(task.rows[row]))
+        if task.score_keys:
+            first = self.column(task.score_keys[row], task.rows[row], 0, SLICE)
+            job.receive(-SLICE, _voted(first) if scored else SliceResult(SLICE, None, None))
         for start in range(0, draws, SLICE):
-            first = self.column(task.keys[row], task.rows[row], start, min(start + SLICE, draws))
-            job.receive(start, SliceResult(len(first), (first > CUT).astype(np.int64), first.astype(np.float32)))
+            job.receive(start, _voted(self.column(task.keys[row], task.rows[row], start, min(start + SLICE, draws))))
         return job.answer()
+
+
+def _voted(first: np.ndarray) -> SliceResult:
+    return SliceResult(len(first), (first > CUT).astype(np.int64), first.astype(np.float32))
 
 
 def base(lattice: np.ndarray) -> np.ndarray:

@@ -60,13 +60,16 @@ def _counted_once(world, task, row: int, prediction) -> None:
     stretch = (receipt.noise.key, receipt.noise.start, receipt.noise.stop)
     if stretch != (task.keys[row].hex(), 0, prediction.draws) or min(missing) < 0 or sum(missing) != receipt.lost:
         world.breaks("counted_once", f"{receipt.votes} and {receipt.lost} lost, of {drawn}")
+    if receipt.score_draws.key != (task.score_keys or task.keys)[row].hex():
+        world.breaks("counted_once", "the score is of another stream")
 
 
 def _pure(world, task, row: int, prediction) -> None:
     """The same draws of the same key give the same answer, wherever, whenever and beside whatever they are counted."""
     if prediction.lost_draws == 0:
         bundle = next(each for each in world.bundles if each.manifest.name == task.model)
-        if essence(prediction) != essence(world.device.alone(bundle, task, row, prediction.draws)):
+        scored = prediction.ood is not None  # fixed draws have others for the score, which may be lost or cut alone
+        if essence(prediction) != essence(world.device.alone(bundle, task, row, prediction.draws, scored)):
             world.breaks("pure", f"another answer than that of the same {prediction.draws} draws alone")
 
 

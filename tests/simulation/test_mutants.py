@@ -27,9 +27,16 @@ class CountsTwice(job.Job):
 
 
 class KeyOfTheReplica(job.Job):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.key = id(self).to_bytes(len(self.key), "big")
+    def source(self, place):
+        key, index = super().source(place)
+        return id(self).to_bytes(len(key), "big"), index
+
+
+class ScoreOfTheVotes(job.Job):
+    """The score of fixed draws is of their own stream, where it has to be that of every other mode."""
+
+    def source(self, place):
+        return self._task.keys[self._row], super().source(place)[1]
 
 
 class SkipsWhatIsLost(job.Job):
@@ -47,6 +54,7 @@ class SkipsWhatIsLost(job.Job):
         (CountsTwice, "pure"),
         (KeyOfTheReplica, "counted_once"),
         (KeyOfTheReplica, "pure"),
+        (ScoreOfTheVotes, "pure"),
         (SkipsWhatIsLost, "counted_once"),
     ],
 )

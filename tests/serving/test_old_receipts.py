@@ -1,0 +1,60 @@
+"""Receipts that an earlier release signed are verified and drawn again by the rules of their versions.
+
+Versions 1 and 2 spent alpha whole on each number of fixed draws, and took the score from the draws of the votes. The
+receipts are of the half-space, in every mode, some cut short, some with lost draws.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certify.noise import RoundedGaussian
+from certify.receipt import FIRST, WITH_TOLERANCE
+from certify.replay import replay
+from export.noise_table import rounded_gaussian_tails
+from serving.audit import verified
+from serving.cli import main
+from serving.record import undeclared
+from serving.signing import parse
+from tests.half_space import CUT, SIGMA, write_half_space
+
+OLD = json.loads((Path(__file__).parents[1] / "data/receipts_of_versions_1_and_2.json").read_text())
+LAW = RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA))
+CALIBRATION = np.linspace(0.0, 180.0, 999)
+
+
+def run(noisy):
+    return (noisy[:, 0] > CUT).astype(np.int64), noisy[:, 0].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.parametrize("each", OLD["receipts"].values(), ids=OLD["receipts"])
+def test_an_old_receipt_is_verified_and_drawn_again(each, bundle):
+    findings = list(verified(each["signed"].encode(), bytes.fromhex(OLD["public_key"])))
+    assert [finding.field for finding in findings if not finding.agrees] == []
+    receipt = parse(each["signed"]).receipt
+    assert receipt.schema == (WITH_TOLERANCE if receipt.procedure.name == "precision" else FIRST)
+    assert receipt.to_bytes().decode() in each["signed"]
+    again = replay(receipt, LAW, np.array(each["row"], dtype=np.int32), run, CALIBRATION)
+    assert [finding.field for finding in again if not finding.agrees] == []
+    assert [name for name in undeclared(bundle, receipt) if name != "model.digest"] == []
+
+
+def test_every_procedure_is_among_them():
+    names = {parse(each["signed"]).receipt.procedure.name for each in OLD["receipts"].values()}
+    assert names == {"off", "target", "best", "precision", "fixed"}
+
+
+def test_the_command_verifies_them(tmp_path, capsys):
+    for each in OLD["receipts"].values():
+        (tmp_path / "receipt.json").write_text(each["signed"])
+        assert main(["verify", str(tmp_path / "receipt.json"), "--key", OLD["public_key"]]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
