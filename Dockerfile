@@ -28,13 +28,19 @@ RUN case "${VARIANT}" in \
     && ln -s "$(/opt/certserve/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" /opt/certserve/site
 
 FROM ${PYTHON_IMAGE}
-# Ray asks for the name of the user.
+# Any other user id will do, too: OpenShift takes one of its own, in group 0, which may write to the home folder.
 RUN groupadd --gid 10001 certserve \
-    && useradd --uid 10001 --gid 10001 --create-home certserve
+    && useradd --uid 10001 --gid 10001 --create-home certserve \
+    && mkdir -p /home/certserve/.local/state \
+    && chgrp -R 0 /home/certserve \
+    && chmod -R g=u /home/certserve
 COPY --from=build /opt/certserve /opt/certserve
 COPY models /models
-# The root file system may be read-only: nothing is compiled beside the code. ONNX Runtime would report to its makers.
+# The root file system may be read-only: nothing is compiled beside the code. Ray asks for the name of the user, which an
+# arbitrary one has not. ONNX Runtime would report to its makers.
 ENV PATH=/opt/certserve/bin:${PATH} \
+    HOME=/home/certserve \
+    USER=certserve \
     LD_LIBRARY_PATH=/opt/certserve/site/nvidia/cu13/lib:/opt/certserve/site/nvidia/cudnn/lib:/opt/certserve/site/tensorrt_libs \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     ORT_DISABLE_TELEMETRY=1 \

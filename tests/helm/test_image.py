@@ -56,3 +56,10 @@ def test_its_command_is_one_that_the_server_takes() -> None:
     assert json.loads(entry) == list(PROJECT["project"]["scripts"])
     options = cli._parser().parse_args(json.loads(command))
     assert (str(options.models), options.local, options.host) == ("/models", True, "0.0.0.0")
+
+
+def test_any_user_id_will_do() -> None:
+    """OpenShift runs it as a number of its own, in group 0, without a name."""
+    assert re.search(r"chgrp -R 0 /home/certserve .*chmod -R g=u /home/certserve$", TEXT.replace("\\\n", " "), re.M)
+    assert re.search(r"^ +HOME=/home/certserve", TEXT, re.M)
+    assert re.search(r"^ +USER=certserve", TEXT, re.M)

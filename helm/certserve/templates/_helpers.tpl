@@ -1,10 +1,20 @@
-{{/* The name of every object. KubeRay allows a RayService 47 characters. */}}
+{{/*
+The name of every object. KubeRay allows a RayService 47 characters, and a Service begins with a letter and holds no dot,
+which a release may do otherwise. A name that has to be changed for that ends with a digest of what it was, so that two
+releases never share one.
+*/}}
 {{- define "certserve.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
 {{- $name = ternary .Release.Name (printf "%s-certserve" .Release.Name) (contains "certserve" .Release.Name) -}}
 {{- end -}}
-{{- $name | trunc 47 | trimSuffix "-" -}}
+{{- if regexMatch "^[a-z]([-a-z0-9]{0,45}[a-z0-9])?$" $name -}}
+{{- $name -}}
+{{- else -}}
+{{- $changed := $name | replace "." "-" -}}
+{{- $changed = ternary $changed (printf "certserve-%s" $changed) (regexMatch "^[a-z]" $changed) -}}
+{{- printf "%s-%s" ($changed | trunc 38 | trimAll "-") (sha256sum $name | trunc 8) -}}
+{{- end -}}
 {{- end }}
 
 {{- define "certserve.labels" -}}
@@ -12,7 +22,7 @@ app.kubernetes.io/name: certserve
 {{ include "certserve.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
@@ -21,7 +31,7 @@ label, and a head pod with another would be unreachable.
 */}}
 {{- define "certserve.selector" -}}
 app.kubernetes.io/part-of: certserve
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Selects the pods that answer requests: not the head of a Ray cluster. */}}
@@ -31,7 +41,11 @@ app.kubernetes.io/component: server
 {{- end }}
 
 {{- define "certserve.image" -}}
+{{- with .Values.image.digest -}}
+{{ $.Values.image.repository }}@{{ . }}
+{{- else -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
 {{- end }}
 
 {{- define "certserve.secretFile" -}}

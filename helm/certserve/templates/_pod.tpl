@@ -10,16 +10,20 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- if and $gpu $values.gpuRuntimeClassName }}
-runtimeClassName: {{ $values.gpuRuntimeClassName }}
+runtimeClassName: {{ $values.gpuRuntimeClassName | quote }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
+  {{- with $values.userId }}
+  {{- if not ($.root.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- with $values.nodeSelector }}
@@ -60,15 +64,19 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* Variables of both shapes. The root file system is read-only; ONNX Runtime would report to its makers. */}}
+{{/*
+Variables of both shapes. The root file system is read-only; the user may be one that the image does not know, and Ray
+asks for its name; ONNX Runtime would report to its makers.
+*/}}
 {{- define "certserve.env" -}}
 - {name: HOME, value: /tmp}
+- {name: USER, value: certserve}
 - {name: ORT_DISABLE_TELEMETRY, value: "1"}
 {{- end }}
 
 {{/* Of a server: the values, and one GPU where the provider needs it. */}}
 {{- define "certserve.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
+{{- $resources := deepCopy (.Values.resources | default dict) -}}
 {{- if include "certserve.gpu" . -}}
 {{- $_ := set $resources "limits" (merge (dict .Values.gpuResource 1) ($resources.limits | default dict)) -}}
 {{- end -}}
@@ -79,24 +87,24 @@ securityContext:
 {{- define "certserve.volumes" -}}
 - name: noise-secret
   secret:
-    secretName: {{ required "noiseSecret.name is missing: make a Secret of 32 random bytes and name it (values.yaml says how it is used)" .Values.noiseSecret.name }}
+    secretName: {{ required "noiseSecret.name is missing: make a Secret of 32 random bytes and name it (values.yaml says how it is used)" .Values.noiseSecret.name | quote }}
     defaultMode: 0440
     items:
-      - key: {{ .Values.noiseSecret.key }}
+      - key: {{ .Values.noiseSecret.key | quote }}
         path: {{ base (include "certserve.secretFile" .) }}
 {{- with .Values.signingKey.name }}
 - name: signing-key
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
     items:
-      - key: {{ $.Values.signingKey.key }}
+      - key: {{ $.Values.signingKey.key | quote }}
         path: {{ base (include "certserve.signingKeyFile" $) }}
 {{- end }}
 {{- with .Values.models.existingClaim }}
 - name: models
   persistentVolumeClaim:
-    claimName: {{ . }}
+    claimName: {{ . | quote }}
     readOnly: true
 {{- end }}
 {{- end }}

@@ -75,7 +75,7 @@ spec:
         {{- if .server }}
         {{- include "certserve.resources" .root | nindent 8 }}
         {{- else }}
-        {{- toYaml $values.ray.headResources | nindent 8 }}
+        {{- toYaml ($values.ray.headResources | default dict) | nindent 8 }}
         {{- end }}
       # Of the Ray node: it is alive before the application is sent to it.
       startupProbe:
