@@ -16,7 +16,18 @@ from benchmarks.measure import OUT
 from certify.conformal import pac_threshold
 from certify.mahalanobis import Moments, fit
 from certify.noise import RoundedGaussian
-from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, NoiseSpec, OodSpec, load, write
+from export.bundle import (
+    AlphaShares,
+    Bundle,
+    BundleError,
+    Defaults,
+    InputSpec,
+    Manifest,
+    NoiseSpec,
+    OodSpec,
+    load,
+    write,
+)
 from export.calibrate import golden_outputs
 from export.heads import BaseGraph, NoisyGraph, Score
 from export.noise_table import rounded_gaussian_tails
@@ -78,11 +89,20 @@ class ResNet20(nn.Module):
         return self.body(lattice / 255)
 
 
+def _kept(folder: Path) -> bool:
+    """Whether the bundle of an earlier run is there, and still one that loads."""
+    try:
+        load(folder)
+    except BundleError:
+        return False
+    return True
+
+
 def repository() -> Path:
     """A folder with all three bundles, made on first use."""
     folder = OUT / "models"
     for name, network in (("cnn", Cnn), ("resnet20", ResNet20)):
-        if not (folder / name / "1" / "manifest.json").exists():
+        if not _kept(folder / name / "1"):
             torch.manual_seed(0)
             write_random(folder, name, network().eval())
     shutil.rmtree(folder / DEMO, ignore_errors=True)

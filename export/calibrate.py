@@ -16,6 +16,7 @@ from certify.conformal import pac_threshold
 from certify.noise import RoundedGaussian
 from export.batches import NoisyRun
 from export.bundle import Golden
+from export.bundle.tensors import LEAST_ROWS
 from export.passes import BaseRun, draw_rows, noisy_lattice, row_key
 
 SCORE_DRAWS: Final = 32
@@ -82,8 +83,11 @@ def golden_outputs(
     steady = np.array([_steady(candidates[row], votes[row], noise, noisy, row) for row in range(len(candidates))])
     turn = np.array([int(np.sum(steady[:row] & (votes[:row] == votes[row]))) for row in range(len(votes))])
     chosen = [int(row) for row in np.lexsort((votes, turn)) if steady[row]][:rows]
-    if not chosen:
-        raise CalibrationError(f"none of {len(candidates)} noisy inputs has a steady vote; check the network")
+    if len(chosen) < LEAST_ROWS:
+        raise CalibrationError(
+            f"{len(chosen)} of {len(candidates)} noisy inputs have a steady vote, expected {LEAST_ROWS} or more;"
+            " check the network, or give more inputs"
+        )
     votes, scores = noisy(candidates[chosen])
     clean = images[: len(chosen)].astype(np.int32)
     return Golden(

@@ -6,6 +6,7 @@ that needs it is named, so that plain clients stay plain.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -182,8 +183,8 @@ def _picture(index: int, data: bytes, spec: InputSpec) -> NDArray[np.int32]:
 def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     """What an answer says beside its tensors: strings and integers only, for some clients know no others.
 
-    `step` is how far two inputs of the grid are apart at least: a radius below it reaches no other input. `snap_distance`
-    is the largest of the rows, absent where none was moved; the tensor of that name has each.
+    `step` is how far two inputs of the grid are apart at least: a radius below it reaches no other input. `snap_distances`
+    is a JSON list of how far each row was moved onto the grid, absent where none was.
     """
     manifest = model.manifest
     certificates = [row.certificate for row in answer.predictions if row.certificate]
@@ -198,9 +199,9 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
         "certserve.queue_us": round(answer.queue_s * 1e6),
         "certserve.compute_us": round(answer.compute_s * 1e6),
     }
-    moved = max((row.input.snap_distance for row in answer.predictions if row.input), default=0.0)
-    if moved:
-        found["certserve.snap_distance"] = repr(moved)
+    if any(row.input for row in answer.predictions):
+        moved = [row.input.snap_distance if row.input else 0.0 for row in answer.predictions]
+        found["certserve.snap_distances"] = json.dumps(moved)
     if manifest.ood is not None:
         found["certserve.ood_threshold"] = repr(manifest.ood.threshold)
     return found

@@ -100,7 +100,6 @@ TENSORS: dict[str, _Tensor] = {
     "mixture_label": _Tensor("INT64", "mixture", lambda row: row.mixture.class_index if row.mixture else -1),
     "mixture_radius": _Tensor("FP64", "mixture", lambda row: row.mixture.radius if row.mixture else 0.0),
     "mixture_probabilities": _Tensor("FP32", "mixture", _mixture_probabilities, per_class=True),
-    "snap_distance": _Tensor("FP64", None, lambda row: row.input.snap_distance if row.input else 0.0),
     "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
 DEFAULT = "probabilities"

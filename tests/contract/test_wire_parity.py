@@ -95,7 +95,6 @@ def tensors_of(row):
         "mixture_label": index(mixture.get("label")),
         "mixture_radius": number(mixture.get("radius"), 0.0),
         "mixture_probabilities": np.array(mixture.get("probabilities", [0, 0]), dtype=np.float32).tolist(),
-        "snap_distance": row.get("input", {}).get("snap_distance", 0.0),
         "receipt": json.dumps(row.get("receipt", ""), sort_keys=True, separators=(",", ":")),
     }
 
@@ -208,8 +207,7 @@ def test_how_far_a_row_was_moved_is_said_on_every_wire(server, channel, off, opt
     assert client.predict_grpc(server.grpc, NAME, body, "application/json")["predictions"] == by_json
     tensor = {"datatype": "FP64", "shape": list(rows.shape), "data": rows.ravel().tolist()}
     answered = oip_json(server, tensor, options | {"certify": "target"}).json()
-    assert parsed(answered["outputs"])["snap_distance"] == [abs(off), 0.0]
-    assert float(answered["parameters"]["certserve.snap_distance"]) == abs(off)
+    assert json.loads(answered["parameters"]["certserve.snap_distances"]) == [abs(off), 0.0]
     message = oip.ModelInferRequest(
         model_name=NAME,
         inputs=[oip.ModelInferRequest.InferInputTensor(name="image", shape=list(rows.shape), datatype="FP64")],
@@ -217,7 +215,7 @@ def test_how_far_a_row_was_moved_is_said_on_every_wire(server, channel, off, opt
         parameters={f"certserve.{name}": parameter(value) for name, value in options.items()},
     )
     by_grpc = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(message)
-    assert float(by_grpc.parameters["certserve.snap_distance"].string_param) == abs(off)
+    assert json.loads(by_grpc.parameters["certserve.snap_distances"].string_param) == [abs(off), 0.0]
     assert float(by_grpc.parameters["certserve.step"].string_param) == 1.0
 
 

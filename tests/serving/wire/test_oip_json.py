@@ -338,14 +338,19 @@ def test_absence_claims_nothing_and_is_finite():
     assert found["mixture_radius"] == [6.5, 6.5, 0.0]
     assert all(isinstance(value, str | int) for value in document["parameters"].values())
     assert document["parameters"]["certserve.procedure"] == "target"
-    assert found["snap_distance"] == [0.0, 0.25, 0.0]
-    assert document["parameters"]["certserve.snap_distance"] == "0.25"
-    assert document["parameters"]["certserve.step"] == "1.0"
+
+
+def test_how_far_each_row_was_moved_is_a_parameter_of_every_answer():
+    named = [{"name": "certificate_radius"}]
+    for asked in ({}, {"parameters": {"certify": "best"}}, {"parameters": {"certify": "off"}}, {"outputs": named}):
+        document = json.loads(oip_json.encode(decode(request(**asked)), answer(), SMALL)[0])
+        assert json.loads(document["parameters"]["certserve.snap_distances"]) == [0.0, 0.25, 0.0]
+        assert document["parameters"]["certserve.step"] == "1.0"
 
 
 def test_what_was_not_moved_says_nothing_of_it():
     document = json.loads(oip_json.encode(decode(request()), answer(ROWS[0]), SMALL)[0])
-    assert "certserve.snap_distance" not in document["parameters"]
+    assert "certserve.snap_distances" not in document["parameters"]
 
 
 def test_the_input_may_have_any_name():
