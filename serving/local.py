@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.gateway import Gateway
 from serving.identity import other_runtime
-from serving.wire.grpc_server import GrpcServer, build_server
+from serving.wire.grpc_server import build_server
 from serving.wire.http_listener import HttpServer, listen
 from serving.wire.http_server import build_app
 
@@ -61,7 +60,8 @@ def _serve_metrics(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _wires(gateway: Gateway, settings: Settings, draining: asyncio.Event) -> AsyncIterator[None]:
-    grpc_server, listening = _grpc_server(gateway, settings), listen(settings.host, settings.http_port)
+    grpc_server, _ = build_server(gateway, settings.host, settings.grpc_port)
+    listening = listen(settings.host, settings.http_port)
     http = HttpServer(build_app(gateway), gateway.buffered, drain_s=_drain_s(settings))
     await grpc_server.start()
     await http.start(listening)
@@ -75,11 +75,3 @@ async def _wires(gateway: Gateway, settings: Settings, draining: asyncio.Event) 
 def _drain_s(settings: Settings) -> float:
     """What was accepted is answered before the end: no deadline is longer than this."""
     return settings.limits.max_deadline_ms / 1000 + 1
-
-
-def _grpc_server(gateway: Gateway, settings: Settings) -> GrpcServer:
-    try:
-        return build_server(gateway, ports.at(settings.host, settings.grpc_port))[0]
-    except RuntimeError as error:
-        wanted = ports.Wanted("gRPC port", settings.grpc_port, "--grpc-port")
-        raise ports.refused(settings.host, wanted, OSError(errno.EADDRINUSE, "")) from error

@@ -26,7 +26,11 @@ if FOLDER_VARIABLE in os.environ:
 
 REQUESTS = Counter("certserve_requests", "Finished requests.", ["protocol", "code"])
 REQUEST_SECONDS = Histogram("certserve_request_seconds", "Time to answer a request.", ["protocol"], buckets=_BUCKETS)
-REFUSED = Counter("certserve_refused_connections", "HTTP connections ended for what they sent or did not.", ["code"])
+REFUSED = Counter(
+    "certserve_refused_connections",
+    "Connections ended for what they sent or did not, by the HTTP status, or grpc.",
+    ["code"],
+)
 QUEUE_SECONDS = Histogram("certserve_queue_seconds", "Time from arrival to the first batch.", buckets=_BUCKETS)
 CERTIFICATES = Counter(
     "certserve_certificates", "Rows answered, by the status of the certificate.", ["model", "status"]

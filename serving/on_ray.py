@@ -31,7 +31,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from export.bundle import load_repository
-from serving import log, metrics, ports, processors
+from serving import log, metrics, processors
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.dealer import Dealer
@@ -108,7 +108,7 @@ class GatewayReplica:
         )
         digests = {bundle.key: bundle.digest for bundle in bundles}
         self._probing = asyncio.create_task(self._engines.probe(digests, settings.engines))
-        self._grpc, _ = build_server(gateway, ports.at(settings.host, settings.grpc_port), shared=True)
+        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=True)
         await self._grpc.start()
         return build_app(gateway)
 

@@ -7,6 +7,8 @@ cancels its work. Several processes may listen on one port.
 from __future__ import annotations
 
 import functools
+import shutil
+import tempfile
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,10 +18,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from protos.certserve.v1 import certserve_pb2, certserve_pb2_grpc
 from protos.inference import open_inference_pb2 as oip_pb2
 from protos.inference import open_inference_pb2_grpc as oip_grpc
+from serving import ports
 from serving.errors import NotFound
 from serving.messages import Model
 from serving.wire import certserve_proto, off_loop, oip, oip_models, oip_proto
 from serving.wire.grpc_calls import Calls
+from serving.wire.grpc_door import Door
 from serving.wire.grpc_frame import time_left
 from serving.wire.grpc_readiness import Readiness
 from serving.wire.observed import observed
@@ -28,6 +32,7 @@ from serving.wire.port import Gateway
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _LAST_S = 2.0  # for the last answers on their way
 _MINUTE_MS = 60_000
+_STREAMS = 1_000  # calls at once on one connection
 _PING_MS = 9_000
 """Clients may ping this often without being cut off: many do so every 10 seconds."""
 _SERVICES = (
@@ -40,46 +45,55 @@ _TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for 
 
 
 class GrpcServer:
-    """The server and the routes of its calls."""
+    """gRPC's own server, the routes of its calls, and the door before it."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: str) -> None:
         self._server = server
         self._calls = calls
+        self._door = door
+        self._inner = inner
 
     async def start(self) -> None:
         """Take calls from now on."""
         await self._server.start()
+        await self._door.open()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, answer those that were accepted for at most `grace_s` seconds, then cut the rest."""
         await self._calls.drain(grace_s)
         await self._server.stop(_LAST_S)
+        self._door.close()
+        shutil.rmtree(self._inner, ignore_errors=True)
 
 
 def build_server(
-    gateway: Gateway, address: str, *, shared: bool = False, message_s: float = 60.0
+    gateway: Gateway, host: str, port: int, *, shared: bool = False, message_s: float = 60.0, head_s: float = 10.0
 ) -> tuple[GrpcServer, int]:
-    """The gRPC server of a gateway, bound to `address` ("host:port", port 0 for a free one) but not started, and its
+    """The gRPC server of a gateway, bound to the address `host` and `port` (0 for a free one), but not started, and its
     port. It belongs to the running event loop; start it with `await server.start()`. Several gateways of one host may
     have a port in common if each says that it is `shared`. A call whose message has not come within `message_s` seconds
-    is given up. Raises `RuntimeError` if the address is taken.
+    is given up, a connection whose greeting or headers have not within `head_s` is cut. Raises `PortError`.
     """
+    listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
+    inner = tempfile.mkdtemp(prefix="certserve-grpc-")  # nobody else may enter it, so nobody passes the door by
     calls = Calls(message_s, _TO_THE_LAST)
-    server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes, shared))
+    server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), calls)  # type: ignore[no-untyped-call]
     health_pb2_grpc.add_HealthServicer_to_server(Readiness(gateway, _SERVICES), calls)
     reflecting = reflection.aio.ReflectionServicer((*_SERVICES, reflection.SERVICE_NAME))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, calls)
-    return GrpcServer(server, calls), server.add_insecure_port(address)
+    server.add_insecure_port(f"unix:{inner}/socket")
+    door = Door(listening, f"{inner}/socket", head_s)
+    return GrpcServer(server, calls, door, inner), listening.getsockname()[1]
 
 
-def _options(max_bytes: int, shared: bool) -> list[tuple[str, int]]:
+def _options(max_bytes: int) -> list[tuple[str, int]]:
     """Both directions up to the body limit; clients may keep their connection alive, and are made to renew it."""
     return [
         ("grpc.max_receive_message_length", max_bytes),
         ("grpc.max_send_message_length", max_bytes),
-        ("grpc.so_reuseport", int(shared)),
+        ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
         ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),

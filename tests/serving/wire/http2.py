@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
 END_STREAM, END_HEADERS = 1, 4
 
@@ -35,7 +35,7 @@ PING = frame(6, 0, 0, b"12345678")
 
 def head(path=b"/inference.GRPCInferenceService/ServerLive"):
     """The headers of a call."""
-    rest = {b":path": path, b"te": b"trailers", b"content-type": b"application/grpc"}
+    rest = {b":path": path, b":authority": b"x", b"te": b"trailers", b"content-type": b"application/grpc"}
     return b"\x83\x86" + b"".join(header(name, value) for name, value in rest.items())
 
 
@@ -50,7 +50,7 @@ class Connection:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, port, preface=_PREFACE + frame(SETTINGS, 0, 0)):
+    async def open(cls, port, preface=PREFACE + frame(SETTINGS, 0, 0)):
         self = cls(*await asyncio.open_connection("127.0.0.1", port))
         await self.send(preface)
         return self

@@ -38,12 +38,14 @@ NOTHING = b"\xff\xff\xff"
 
 @contextlib.asynccontextmanager
 async def serving(gateway=None, **settings):
-    server, port = build_server(gateway or FakeGateway(), "127.0.0.1:0", **settings)
+    server, port = build_server(gateway or FakeGateway(), "127.0.0.1", 0, **settings)
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        channel.server, channel.port = server, port
-        yield channel
-    await server.stop(0)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.server, channel.port = server, port
+            yield channel
+    finally:
+        await server.stop(0)
 
 
 def error_of(call_error):

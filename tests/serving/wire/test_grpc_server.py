@@ -30,7 +30,7 @@ def gateway():
 
 @pytest.fixture
 async def channel(gateway):
-    server, port = build_server(gateway, "127.0.0.1:0")
+    server, port = build_server(gateway, "127.0.0.1", 0)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
         yield opened
@@ -293,7 +293,7 @@ async def test_reflection_lists_the_services(channel):
 
 async def test_a_large_picture_is_decoded_off_the_loop():
     gateway = FakeGateway(model(shape=(3, 600, 600)))
-    server, port = build_server(gateway, "127.0.0.1:0")
+    server, port = build_server(gateway, "127.0.0.1", 0)
     await server.start()
     pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
