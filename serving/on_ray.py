@@ -155,7 +155,7 @@ class _Engines:
                 self.unready = await asyncio.wait_for(self._asked(digests, number), 5 * _PROBE_S)
             except Exception:
                 self.unready = _PROVING
-            if self.unready not in (told, _PROVING):
+            if self.unready not in ("", told, _PROVING):
                 _log.warning("not ready: %s", self.unready)
             told = self.unready
             await asyncio.sleep(_PROBE_S)

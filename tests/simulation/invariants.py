@@ -37,6 +37,7 @@ def _in_time(world, asked, moment: float) -> None:
 
 
 def _rows(world, asked, answer: Answer) -> None:
+    _named(world, asked, answer)
     if len(answer.predictions) != len(asked.request.inputs):
         world.breaks("answered_once", "a row is missing")
     for row, prediction in enumerate(answer.predictions):
@@ -48,6 +49,21 @@ def _rows(world, asked, answer: Answer) -> None:
         noted = prediction.input.snap_distance if prediction.input else 0.0
         if not math.isclose(noted, moved, abs_tol=1e-9):
             world.breaks("moves_are_noted", f"moved by {moved}, noted {noted}")
+
+
+def _named(world, asked, answer: Answer) -> None:
+    """An answer names the bundle that it was asked of, and its receipts the one that counted; all name one runtime."""
+    said = {(answer.model.digest, answer.model.runtime)}
+    said |= {(asked.task.digest, answer.model.runtime)}
+    for prediction in answer.predictions:
+        if prediction.receipt is not None:
+            model = world.receipts[int(prediction.receipt)].model
+            said.add((model.digest, model.runtime))
+    if len(said) > 1:
+        world.breaks("names_what_made_it", f"{said}")
+    world.runtimes.add(answer.model.runtime)
+    if len(world.runtimes) > 1:
+        world.breaks("one_runtime", f"{world.runtimes}")
 
 
 def _counted_once(world, task, row: int, prediction) -> None:
@@ -67,7 +83,7 @@ def _counted_once(world, task, row: int, prediction) -> None:
 def _pure(world, task, row: int, prediction) -> None:
     """The same draws of the same key give the same answer, wherever, whenever and beside whatever they are counted."""
     if prediction.lost_draws == 0:
-        bundle = next(each for each in world.bundles if each.manifest.name == task.model)
+        bundle = next(each for each in world.every_bundle() if each.digest == task.digest)
         scored = prediction.ood is not None  # fixed draws have others for the score, which may be lost or cut alone
         if essence(prediction) != essence(world.device.alone(bundle, task, row, prediction.draws, scored)):
             world.breaks("pure", f"another answer than that of the same {prediction.draws} draws alone")

@@ -68,6 +68,11 @@ class World:
     asked: list[Asked] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     receipts: list = field(default_factory=list)
+    runtimes: set = field(default_factory=set)
+
+    def every_bundle(self) -> list:
+        """All that any engine may hold."""
+        return self.bundles
 
     def breaks(self, name: str, what: str) -> None:
         self.broken.setdefault(name, what)
@@ -78,9 +83,8 @@ class World:
         self._turn = 0
         self._together = two_at_most if replicas > 1 else one_at_a_time
         self._replicas = [self._start() for _ in range(replicas)]
-        models = [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in self.bundles]
         self._sending = Resending(self._send)
-        self._gateway = Gateway(models, self, self.secret, Limits(max_draws=1_000))
+        self._gateway = self._new_gateway()
         for step in steps:
             await asyncio.sleep(step.pause / 1_000)
             getattr(self, f"_{step.kind}")(step.pick)
@@ -112,6 +116,10 @@ class World:
         except CertserveError as error:
             answer = error
         asked.answers.append((self._clock(), answer))
+
+    def _new_gateway(self) -> Gateway:
+        models = [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in self.bundles]
+        return Gateway(models, self, self.secret, Limits(max_draws=1_000))
 
     def _start(self) -> Replica:
         notaries = {bundle.key: Notary(signer=_Clerk(self.receipts), runtime="virtual") for bundle in self.bundles}
@@ -190,7 +198,11 @@ class _Clerk:
 
 def simulate(bundles, steps, secret: bytes = b"s" * 32, replicas: int = 2) -> World:
     """The world after a schedule, every request answered, and the invariants that broke on the way."""
-    world = World(bundles, secret, Device(bundles[0]))
+    return simulated(World(bundles, secret, Device(bundles[0])), steps, replicas)
+
+
+def simulated(world: World, steps, replicas: int) -> World:
+    """The same of a world that is there."""
     try:
         run_virtually(world.run(steps, replicas))
     except Stuck:
