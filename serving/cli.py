@@ -11,7 +11,6 @@ import contextlib
 import gc
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from serving import audit, console, log, ports, signing
+from export.bundle import manifests
+from serving import audit, banner, console, log, ports, signing
 from serving.config import Settings, declared, explained
 from serving.console import Parser
 from serving.console import say as _say
@@ -111,9 +111,10 @@ async def _serve_until_told(settings: Settings, local: bool) -> None:
     if settings.signing_key_file is not None:
         public = Signer(read_signing_key(settings.signing_key_file)).public
         _say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
+    served = manifests(settings.models)  # before anything starts, for a folder that is no repository
     async with _home(settings, local):
         gc.freeze()  # what is loaded stays: to look through it for garbage would hold up every request for 40 ms
-        _announce(settings)
+        _say(banner.text(settings, served, sys.argv[0]))
         await stop.wait()
 
 
@@ -129,20 +130,6 @@ def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextMan
     from serving import on_ray
 
     return on_ray.running(settings, scratch, _say)
-
-
-def _announce(settings: Settings) -> None:
-    host = ports.reachable(settings.host)
-    http, grpc = f"http://{ports.at(host, settings.http_port)}", ports.at(host, settings.grpc_port)
-    picture = Path("examples/sneaker.png")
-    certserve = shlex.quote(str(Path(sys.argv[0])))
-    _say(
-        f"ready: HTTP {http}, gRPC {grpc}, metrics http://{ports.at(host, settings.metrics_port)}/metrics. Try\n\n"
-        f"  curl -s --data-binary @{picture} -H 'Content-Type: image/png' \\\n"
-        f"    '{http}/v1/models/fashion-mnist:predict?certify=target&target_radius=0.5'\n\n"
-        f"  {certserve} predict {picture} --grpc {grpc} --certify target --target-radius 0.5\n\n"
-        "Ctrl-C stops it."
-    )
 
 
 def _add_predict(commands: Any) -> None:

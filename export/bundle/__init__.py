@@ -24,7 +24,7 @@ from export.bundle.manifest import (
     NoiseSpec,
     OodSpec,
 )
-from export.bundle.repository import load_repository
+from export.bundle.repository import load_repository, manifests
 from export.bundle.tensors import Golden
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "OodSpec",
     "load",
     "load_repository",
+    "manifests",
     "write",
 ]

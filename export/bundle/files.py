@@ -76,6 +76,11 @@ def load(folder: Path) -> Bundle:
     )
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """What the bundle in `folder` declares, no other file read. Raises `BundleError`."""
+    return parse(folder / MANIFEST, _read(folder, MANIFEST, _LARGEST_MANIFEST))
+
+
 def write(
     folder: Path,
     manifest: Manifest,

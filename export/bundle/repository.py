@@ -6,8 +6,8 @@ import re
 import stat
 from pathlib import Path
 
-from export.bundle.files import Bundle, load
-from export.bundle.manifest import MANIFEST, BundleError
+from export.bundle.files import Bundle, load, read_manifest
+from export.bundle.manifest import MANIFEST, BundleError, Manifest
 
 _EXPECTED = "expected <name>/<version>/manifest.json"
 _TAKE_AWAY = "take the folder away, or begin its name with a dot"
@@ -23,12 +23,24 @@ def load_repository(folder: Path) -> list[Bundle]:
     bundles = []
     for place in _places(folder):
         bundle = load(place)
-        if (place.parent.name, place.name) != (bundle.manifest.name, bundle.manifest.version):
-            raise BundleError(
-                f"{place}: the manifest says {bundle.manifest.name}/{bundle.manifest.version}; rename the folder"
-            )
+        _check_name(place, bundle.manifest)
         bundles.append(bundle)
     return bundles
+
+
+def manifests(folder: Path) -> list[Manifest]:
+    """What the bundles of a repository declare, without reading their other files. Raises `BundleError` likewise."""
+    found = []
+    for place in _places(folder):
+        manifest = read_manifest(place)
+        _check_name(place, manifest)
+        found.append(manifest)
+    return found
+
+
+def _check_name(place: Path, manifest: Manifest) -> None:
+    if (place.parent.name, place.name) != (manifest.name, manifest.version):
+        raise BundleError(f"{place}: the manifest says {manifest.name}/{manifest.version}; rename the folder")
 
 
 def _places(repository: Path) -> list[Path]:
