@@ -13,6 +13,7 @@ from serving.errors import NotFound
 from serving.identity import refuse_others
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.resolve import resolve
+from serving.statistics import Statistics
 
 
 class Predictor(Protocol):
@@ -40,6 +41,7 @@ class Gateway:
         """
         self.limits = limits
         self.buffered = BufferedBytes(limits.max_buffered_bytes)
+        self.statistics = Statistics()
         self._versions: dict[str, dict[str, Model]] = {}
         for model in models:
             self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
@@ -66,7 +68,7 @@ class Gateway:
             return versions[max(versions, key=int)]
         if version not in versions:
             raise NotFound(
-                f"Request for unknown model: '{name}' version '{version}' is not found; there is {', '.join(versions)}"
+                f"Request for unknown model: '{name}' version {version} is not found; there is {', '.join(versions)}"
             )
         return versions[version]
 

@@ -118,8 +118,12 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
     ) -> certserve_pb2.PredictResponse:
         model = self._gateway.model(message.model, oip.version(message.version))
         decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
-        request = await off_loop.run(decode, message.ByteSize(), model)
-        return certserve_proto.encode(await self._gateway.predict(request), request.options)
+        with self._gateway.statistics.request(model) as clock:
+            request = await off_loop.run(decode, message.ByteSize(), model)
+            clock.decoded()
+            answer = await self._gateway.predict(request)
+            clock.answered(answer)
+            return certserve_proto.encode(answer, request.options)
 
 
 class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
@@ -184,5 +188,16 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
     ) -> oip_pb2.ModelInferResponse:
         model = self._model(message.model_name, message.model_version)
         decode = functools.partial(oip_proto.decode, message, model, self._gateway.limits, seconds_left)
-        call = await off_loop.run(decode, message.ByteSize(), model)
-        return oip_proto.encode(call, await self._gateway.predict(call.request), model)
+        with self._gateway.statistics.request(model) as clock:
+            call = await off_loop.run(decode, message.ByteSize(), model)
+            clock.decoded()
+            answer = await self._gateway.predict(call.request)
+            clock.answered(answer)
+            return oip_proto.encode(call, answer, model)
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: oip_pb2.ModelStatisticsRequest, context: _Context
+    ) -> oip_pb2.ModelStatisticsResponse:
+        """What this gateway has answered: of one version, of all of a model, or of all models."""
+        version = oip.version(request.version)
+        return oip_proto.statistics(oip_models.statistics(self._gateway, request.name or None, version))

@@ -53,8 +53,7 @@ register_url_convertor("served", _ModelName())
 _V1, _V2 = "/v1/models/{name:served}", "/v2/models/{name:served}"
 _VERSION = "/versions/{version:served}"
 _NOT_OFFERED = (
-    "/v2/models/stats",
-    *(base + tail for base in (_V2, _V2 + _VERSION) for tail in ("/stats", "/generate", "/generate_stream")),
+    *(base + tail for base in (_V2, _V2 + _VERSION) for tail in ("/generate", "/generate_stream")),
     _V2 + "/trace/setting",
     "/v2/trace/setting",
     "/v2/logging",
@@ -80,12 +79,14 @@ def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
         Route("/v2/health/live", api.live),
         Route("/v2/health/ready", api.ready),
         Route("/v2/models", api.models),
+        Route("/v2/models/stats", api.statistics),
     ]
     for base in (_V2, _V2 + _VERSION):
         routes += [
             Route(base, api.metadata),
             Route(base + "/ready", api.model_ready),
             Route(base + "/config", api.config),
+            Route(base + "/stats", api.statistics),
         ]
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
     app = Starlette(routes=routes, middleware=[Middleware(Frame)], exception_handlers=handlers)
@@ -114,9 +115,12 @@ class _Api:
         content_type = _content_type(request)
         body = await self._body(request)
         decode = functools.partial(self._decoded, body, content_type, model, query)
-        asked = await off_loop.run(decode, len(body), model)
-        answer = await _while_connected(request, self._gateway.predict(asked))
-        return json_response(instances_json.encode(answer, asked.options))
+        with self._gateway.statistics.request(model) as clock:
+            asked = await off_loop.run(decode, len(body), model)
+            clock.decoded()
+            answer = await _while_connected(request, self._gateway.predict(asked))
+            clock.answered(answer)
+            return json_response(instances_json.encode(answer, asked.options))
 
     def _decoded(self, body: bytes, content_type: str, model: Model, query: dict[str, object]) -> PredictRequest:
         spec = model.manifest.input
@@ -132,9 +136,12 @@ class _Api:
         json_length = _json_length(request)
         body = await self._body(request)
         decode = functools.partial(oip_json.decode, body, json_length, model, self._gateway.limits)
-        asked = await off_loop.run(decode, len(body), model)
-        answer = await _while_connected(request, self._gateway.predict(asked.call.request))
-        return _infer_response(request, *oip_json.encode(asked, answer, model))
+        with self._gateway.statistics.request(model) as clock:
+            asked = await off_loop.run(decode, len(body), model)
+            clock.decoded()
+            answer = await _while_connected(request, self._gateway.predict(asked.call.request))
+            clock.answered(answer)
+            return _infer_response(request, *oip_json.encode(asked, answer, model))
 
     async def v1_models(self, request: Request) -> Response:
         """KServe V1: the names of the models."""
@@ -174,6 +181,11 @@ class _Api:
     async def config(self, request: Request) -> Response:
         """Model configuration."""
         return json_response(oip_models.config(self._model(request), self._gateway.limits.max_rows))
+
+    async def statistics(self, request: Request) -> Response:
+        """What this gateway has answered: of one version, of all of a model, or of all models."""
+        name, version = (request.path_params.get(part) for part in ("name", "version"))
+        return json_response(oip_models.statistics(self._gateway, name, oip.version(version)))
 
     def _names(self) -> list[str]:
         return sorted({model.manifest.name for model in self._gateway.models()})

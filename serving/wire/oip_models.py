@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from serving.messages import Model
+from serving.statistics import Counts
 from serving.wire import datatypes, oip, tensors
+from serving.wire.port import Gateway
 
-EXTENSIONS = ("classification", "model_configuration", "binary_tensor_data", "parameters")
+EXTENSIONS = ("classification", "model_configuration", "binary_tensor_data", "parameters", "statistics")
 """Extensions that work, and no others."""
 
 _FORMATS = {"CHW": "FORMAT_NCHW", "HWC": "FORMAT_NHWC", "features": "FORMAT_NONE"}
@@ -61,6 +64,33 @@ def config(model: Model, max_rows: int) -> Document:
         ],
         "output": [{"name": tensors.DEFAULT, "data_type": "TYPE_FP32", "dims": [len(model.manifest.labels)]}],
         "parameters": {name: {"string_value": text} for name, text in _parameters(model).items()},
+    }
+
+
+def statistics(gateway: Gateway, name: str | None, version: str | None) -> Document:
+    """What a gateway has answered: of one version, of all of a model, or of all models. Raises `NotFound`."""
+    found = gateway.models()
+    if name is not None:
+        wanted = gateway.model(name, version)
+        found = [wanted] if version else [each for each in found if each.manifest.name == name]
+    return {"model_stats": [_counted(each, gateway.statistics.of(each)) for each in found]}
+
+
+def _counted(model: Model, counts: Counts) -> Document:
+    parts = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+    nothing = {"count": 0, "ns": 0}
+    return {
+        "name": model.manifest.name,
+        "version": model.manifest.version,
+        "last_inference": counts.last_ms,
+        "inference_count": counts.inferences,
+        "execution_count": counts.success.count,
+        "inference_stats": {
+            **{part: asdict(getattr(counts, part)) for part in parts},
+            "cache_hit": nothing,
+            "cache_miss": nothing,
+        },
+        "batch_stats": [{"batch_size": rows, **asdict(each)} for rows, each in sorted(counts.by_rows.items())],
     }
 
 

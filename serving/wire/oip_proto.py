@@ -76,6 +76,11 @@ def server(document: Mapping[str, object]) -> pb.ServerMetadataResponse:
     return json_format.ParseDict(dict(document), pb.ServerMetadataResponse())
 
 
+def statistics(document: Mapping[str, object]) -> pb.ModelStatisticsResponse:
+    """The message of a statistics document."""
+    return json_format.ParseDict(dict(document), pb.ModelStatisticsResponse())
+
+
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits) -> oip.Tensor:
     name = message.name
     datatype = datatypes.check(name, message.datatype)

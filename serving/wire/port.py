@@ -7,6 +7,7 @@ from typing import Protocol
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.messages import Answer, Model, PredictRequest
+from serving.statistics import Statistics
 
 
 class Gateway(Protocol):
@@ -15,6 +16,9 @@ class Gateway(Protocol):
     limits: Limits
     buffered: BufferedBytes
     """What the whole process may keep of requests that are not answered yet: every wire takes from it before it reads."""
+
+    statistics: Statistics
+    """What this gateway has answered, by model and version; each wire takes the time of every predict and infer."""
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to every row. Raises `CertserveError`; cancelling the awaiting task cancels the work."""

@@ -77,13 +77,16 @@ def triton_http(http_port, grpc_port, model):
         model, [_triton_input(triton)], outputs=[triton.InferRequestedOutput("probabilities", class_count=1)]
     )
     check("classification", best.as_numpy("probabilities")[0][0].decode().endswith(":1:above"))
+    (counted,) = client.get_inference_statistics(model)["model_stats"]
+    check("statistics", counted["version"] == "1" and counted["inference_stats"]["success"]["count"] > 10)
+    check("statistics of all models", client.get_inference_statistics()["model_stats"])
     asynchronous = client.async_infer(model, [_triton_input(triton)]).get_result()
     check("asynchronous infer", asynchronous.as_numpy("probabilities").shape == (2, 2))
     for name, call in {
         "unknown model": lambda: client.infer("nope", [_triton_input(triton)]),
         "wrong shape": lambda: client.infer(model, [_triton_input(triton, ROWS[:, 0])]),
         "unknown parameter": lambda: infer(np.uint8, True, True, parameters={"certserve.colour": 1}),
-        "statistics": lambda: client.get_inference_statistics(model),
+        "an unknown version": lambda: client.get_inference_statistics(model, "9"),
         "repository": lambda: client.get_model_repository_index(),
     }.items():
         try:
@@ -165,13 +168,16 @@ def triton_grpc(http_port, grpc_port, model):
         f"127.0.0.1:{grpc_port}", model, json.dumps({"instances": ROWS.tolist()}).encode(), "application/json"
     )
     radii = [each["certificate"]["radius"] for each in document["predictions"]]
+    (counted,) = client.get_inference_statistics(model).model_stats
+    check("statistics", counted.version == "1" and counted.inference_stats.success.count > 3)
+    check("statistics as JSON", client.get_inference_statistics(as_json=True)["model_stats"])
     result = client.infer(model, [_triton_input(triton)], outputs=outputs)
     check("our client beside it gives the same radii", result.as_numpy("certificate_radius").tolist() == radii)
     for name, call in {
         "unknown model": lambda: client.infer("nope", [_triton_input(triton)]),
         "wrong shape": lambda: client.infer(model, [_triton_input(triton, ROWS[:, 0])]),
         "unknown parameter": lambda: client.infer(model, [_triton_input(triton)], parameters={"certserve.colour": 1.5}),
-        "statistics": lambda: client.get_inference_statistics(model),
+        "an unknown version": lambda: client.get_inference_statistics(model, "9"),
         "repository": lambda: client.get_model_repository_index(),
     }.items():
         try:

@@ -14,6 +14,7 @@ from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
+from serving.statistics import Statistics
 
 DIGEST = "sha256:" + "0" * 64
 RUNTIME = "onnxruntime 1.2.3 CPUExecutionProvider, x86_64 avx2"
@@ -117,6 +118,7 @@ class FakeGateway:
     def __init__(self, *models, limits=None):
         self.limits = limits or Limits()
         self.buffered = BufferedBytes(self.limits.max_buffered_bytes)
+        self.statistics = Statistics()
         self._models = list(models) or [model(), model(version="2"), model(name="rgb", shape=(8, 8, 3), layout="HWC")]
         self.is_ready = True
         self.failure = None

@@ -132,13 +132,13 @@ async def test_failures_keep_their_form(http, gateway, failure, status, retry, p
         ("DELETE", "/v2", 405),
         ("PUT", INFER, 405),
         ("GET", INFER, 405),
+        ("POST", "/v2/models/stats", 405),
+        ("POST", "/v2/models/pictures/stats", 405),
+        ("POST", "/v2/models/pictures/versions/1/stats", 405),
         *(
             (method, path, 501)
             for method in ("GET", "POST")
             for path in (
-                "/v2/models/stats",
-                "/v2/models/pictures/stats",
-                "/v2/models/pictures/versions/1/stats",
                 "/v2/models/pictures/generate",
                 "/v2/models/pictures/generate_stream",
                 "/v2/models/pictures/trace/setting",
@@ -252,7 +252,7 @@ async def test_only_a_large_infer_answer_is_compressed(http, accepted, encoding)
     ("given", "echoed"), [("a.B-c_9", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
 )
 async def test_the_request_id_comes_back(http, given, echoed):
-    for path in ("/v2", "/nope", "/v2/models/stats"):
+    for path in ("/v2", "/nope", "/v2/repository/index"):
         answered = (await http.get(path, headers={"X-Request-Id": given})).headers["x-request-id"]
         assert (answered == given) is echoed
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", answered)
