@@ -78,6 +78,12 @@ class _GraphScore(Score):
         self.kind, self.normalised = kind, normalised
         for name, value in constants.items():
             setattr(self, name, nn.Parameter(torch.from_numpy(value.copy()), requires_grad=False))
+        # What only adds up is not in a graph that adds up by an operator of its own, nor the part of another kind of score.
+        features, whitened = self.whitening.shape
+        sizes = {"ones_of_features": features, "ones_of_whitened": whitened, "ones_of_classes": len(self.lengths)}
+        for name, size in sizes.items():
+            if name not in constants:
+                setattr(self, name, nn.Parameter(torch.ones(size, 1), requires_grad=False))
 
 
 def _score(bundle: Bundle) -> _GraphScore:
