@@ -8,7 +8,7 @@ import time
 
 from benchmarks.measure import OUT, Row, machine, save, table
 
-NAMES = ("noise", "engine", "throughput", "latency", "draws", "overload", "published", "client_side")
+NAMES = ("noise", "engine", "throughput", "latency", "draws", "fairness", "overload", "published", "client_side")
 
 
 def main() -> None:

@@ -37,11 +37,11 @@ def rows() -> list[Row]:
     ]
     noise_kernel.prove(model.noise, model.manifest.input.size)  # compiles it
     try:
-        rate = asyncio.run(_at_ease(engine, tasks))
+        rate = asyncio.run(at_ease(engine, tasks, Counter()))
         values = in_turns(
             ROUNDS,
             {
-                "best": lambda: asyncio.run(_at_ease(engine, tasks)),
+                "best": lambda: asyncio.run(at_ease(engine, tasks, Counter())),
                 "flooded": lambda: asyncio.run(_flooded(engine, tasks, TIMES * rate)),
             },
         )
@@ -53,9 +53,8 @@ def rows() -> list[Row]:
     return [Row(figure, f"{flooded:,.0f} a second", f"at ease {best:,.0f} a second", share, 0.90, 0.97)]
 
 
-async def _at_ease(engine: Engine, tasks: Sequence[Task]) -> float:
-    """Decisions a second where `AT_EASE` clients each wait for their answers."""
-    ends: Counter[str] = Counter()
+async def at_ease(engine: Engine, tasks: Sequence[Task], ends: Counter[str]) -> float:
+    """Decisions a second where `AT_EASE` clients each wait for their answers; `ends` counts how each ended."""
 
     async def client(first: int) -> None:
         for place in itertools.count(first, AT_EASE):

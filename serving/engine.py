@@ -75,6 +75,23 @@ class _Waiting:
             self.future.set_result(outcome)
 
 
+@dataclass(slots=True, eq=False)
+class _Rate:
+    """How many passes a worker makes in a second of work, of late."""
+
+    made: float = 0.0
+    seconds: float = 0.0
+
+    def note(self, passes: int, seconds: float) -> None:
+        """Some passes were made in so much time."""
+        kept = math.exp(-seconds / _MEMORY_S)
+        self.made, self.seconds = kept * self.made + passes, kept * self.seconds + seconds
+
+    def per_second(self) -> float:
+        """The rate; infinite while it is not known."""
+        return self.made / self.seconds if self.seconds > _KNOWN_S else math.inf
+
+
 class Engine:
     """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
 
@@ -99,7 +116,7 @@ class Engine:
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
         self._closed = False
-        self._drawn, self._busy = 0.0, 0.0
+        self._drawn, self._predicted = _Rate(), _Rate()
         self._kept = threading.local()
         self._batch_s: dict[str, float] = {}
         self._at_work: dict[int, float] = {}
@@ -124,7 +141,8 @@ class Engine:
     async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
         with self._lock:
-            number = self._work.admit(jobs, timeout_s, time.monotonic(), self._draws_per_second())
+            rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
+            number = self._work.admit(jobs, timeout_s, time.monotonic(), *rates)
             self._waiting[number] = waiting
             self._wake_base.notify()
             if time.monotonic() + timeout_s < self._alarm:
@@ -156,10 +174,6 @@ class Engine:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def _draws_per_second(self) -> float:
-        known = self._busy > _KNOWN_S
-        return self._drawn / self._busy * self._workers if known else math.inf
-
     def _run(self, turn: Callable[[], None], draws: bool) -> None:
         if draws:
             _give_way()
@@ -179,7 +193,7 @@ class Engine:
         started = self._at_work[threading.get_ident()] = time.monotonic()
         try:
             if isinstance(batch, BaseBatch):
-                self._run_base(batch)
+                self._run_base(batch, started)
             else:
                 self._run_noisy(batch, started)
         finally:
@@ -225,7 +239,7 @@ class Engine:
                 waiting.settle(outcome)
         metrics.PENDING.set(self._work.scheduler.owed)
 
-    def _run_base(self, batch: BaseBatch) -> None:
+    def _run_base(self, batch: BaseBatch, started: float) -> None:
         served = self._served[batch.plan.model]
         rows = np.zeros((self._work.scheduler.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
         rows[: len(batch.lattices)] = batch.lattices
@@ -234,8 +248,10 @@ class Engine:
             probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of base predictions failed")
+        now = time.monotonic()
         with self._lock:
-            self._work.deliver_base(batch, probabilities, time.monotonic())
+            self._work.deliver_base(batch, probabilities, now)
+            self._predicted.note(len(batch.lattices), now - started)
 
     def _run_noisy(self, batch: NoisyBatch, started: float) -> None:
         served = self._served[batch.plan.model]
@@ -247,9 +263,7 @@ class Engine:
         drawn, now = sum(part.rows for part in batch.plan.slices), time.monotonic()
         with self._lock:
             self._work.deliver_noisy(batch, results, now)
-            kept = math.exp((started - now) / _MEMORY_S)
-            self._drawn = kept * self._drawn + drawn
-            self._busy = kept * self._busy + now - started
+            self._drawn.note(drawn, now - started)
             if results is not None:
                 self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
         metrics.DRAWS.inc(drawn)

@@ -1,20 +1,22 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
 The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
-model fixes. Noisy slices go in the order of their jobs' expected remaining draws, less the rows that have been planned since
-a job was last served, so that nothing starves. Each job takes the slices that it is expected to need; rows left over
-are filled with draws beyond that, which cost nothing and may turn out to be needed: rows too few for a slice with the last
-draws of jobs whose number is no multiple of it.
+model fixes. Three batches of four go by need: whoever is soon decided comes first, with all the slices that it is expected
+to need. The fourth goes by age: requests take turns, a slice each. So a large request cannot keep small ones from the
+device, nor many small ones a large one. Rows left over are filled with draws beyond that, which cost nothing and may turn
+out to be needed: rows too few for a slice with the last draws of jobs whose number is no multiple of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from certify.procedures import SLICE
+from serving.line import BaseLine, Entry, JobId, NoisyLine, RequestId, Slice, size
 
-JobId = int
+_TURNS = 4  # of which the last goes by age
 Together = Callable[[str, int], int]
 """How many batches of a model go together where so many full ones are wanted: at least one, and no more than those."""
 
@@ -33,15 +35,6 @@ class BasePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """Draws `[start, start + rows)` of one job."""
-
-    job: JobId
-    start: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class NoisyPlan:
     """Noisy passes in `batches` of `rows` rows: slices in row order, what they leave of them is padding."""
 
@@ -51,58 +44,17 @@ class NoisyPlan:
     batches: int = 1
 
 
-@dataclass(slots=True)
-class _Entry:
-    model: str
-    batch_rows: int
-    whole: int
-    least: int
-    remaining: int
-    soon: int
-    next_start: int
-    tail: Slice | None
-    certain: bool
-    again: list[Slice] = field(default_factory=list)
-    in_flight: int = 0
-    served: int = 0
-
-    def available(self) -> bool:
-        return bool(self.again or self.tail) or self.next_start < self.whole
-
-    def wants(self) -> bool:
-        return self.available() and (bool(self.again) or not self.in_flight or self.wanted() > 0)
-
-    def wanted(self) -> int:
-        return self.soon - self.in_flight * SLICE
-
-    def needs(self) -> int:
-        return min(self.remaining, self.least)
-
-    def take(self, job: JobId, room: int) -> Slice | None:
-        """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
-        if self.again and self.again[0].rows <= room:
-            return self.again.pop(0)
-        if self.next_start < self.whole and room >= SLICE:
-            self.next_start += SLICE
-            return Slice(job, self.next_start - SLICE, SLICE)
-        if self.tail and self.tail.rows <= room:
-            tail, self.tail = self.tail, None
-            return tail
-        return None
-
-    def priority(self) -> tuple[bool, int]:
-        """What only waits for its results must not choose the model of a batch, or one that hangs starves the others."""
-        return not self.wants(), self.soon + self.served
-
-
 class Scheduler:
     """Plans batches of noisy rows, or of `base_rows` base rows, over all jobs that it was given."""
 
     def __init__(self, base_rows: int = 1) -> None:
         self.base_rows = base_rows
-        self._entries: dict[JobId, _Entry] = {}
-        self._planned = self._owed_at_least = 0
-        self._base: dict[JobId, str] = {}
+        self._entries: dict[JobId, tuple[NoisyLine, Entry]] = {}
+        self._lines: dict[str, NoisyLine] = {}
+        self._base: dict[JobId, tuple[str, RequestId]] = {}
+        self._base_lines: dict[str, BaseLine] = {}
+        self._owed: dict[int, dict[RequestId, int]] = {}
+        self._remaining = self._planned = self._turn = 0
 
     def add(
         self,
@@ -115,66 +67,112 @@ class Scheduler:
         wanted: int | None = None,
         first: int = 0,
         base: bool = True,
+        request: RequestId | None = None,
     ) -> None:
-        """A new job: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast, `least` not to be
-        denied, `wanted` before the next forecast, if those are not all that are expected.
+        """A new job of a `request`: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast,
+        `least` not to be denied, `wanted` before the next forecast, if those are not all that are expected.
 
-        Its model runs `batch_rows` rows at a time, which must be whole slices.
+        Its model runs `batch_rows` rows at a time, which must be whole slices. A job of no request is one of its own.
         """
         if batch_rows % SLICE or batch_rows < SLICE:
             raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
+        asked = job if request is None else request
         if base:
-            self._base[job] = model
+            self._wait_for_base(job, model, asked)
         if max_draws > first:
             whole = max_draws - (max_draws - first) % SLICE
             tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
             soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
-            entry = _Entry(model, batch_rows, whole, least, expected, soon, first, tail, certain, served=self._planned)
-            self._entries[job] = entry
-            self._owed_at_least += entry.needs()
+            entry = Entry(job, asked, whole, least, expected, soon, first, tail, certain)
+            line = self._lines.setdefault(model, NoisyLine(model, batch_rows))
+            self._entries[job] = line, entry
+            self._count(line, entry, 1)
+            line.enter(entry, self._planned)
+
+    def _wait_for_base(self, job: JobId, model: str, request: RequestId) -> None:
+        self._base[job] = model, request
+        self._base_lines.setdefault(model, BaseLine()).enter(job, request)
+
+    def _count(self, line: NoisyLine, entry: Entry, sign: int) -> None:
+        """Keep the totals: a job is taken off before it changes, and put on afterwards."""
+        self._remaining += sign * entry.remaining
+        line.sure += sign * max(0, entry.wanted()) * entry.certain
+        line.unsure += sign * (not entry.certain)
+        line.failed += sign * len(entry.again)
+        owed = self._owed.setdefault(size(entry.remaining), {})
+        owed[entry.request] = owed.get(entry.request, 0) + sign * entry.needs()
+        if not owed[entry.request]:
+            del owed[entry.request]
+
+    @contextmanager
+    def _changed(self, job: JobId) -> Iterator[Entry | None]:
+        if job not in self._entries:
+            yield None
+            return
+        line, entry = self._entries[job]
+        self._count(line, entry, -1)
+        yield entry
+        self._count(line, entry, 1)
+        line.offer(entry)
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
-        if job in self._entries:
-            entry = self._entries[job]
-            self._owed_at_least -= entry.needs()
-            entry.remaining, entry.soon = expected, expected if wanted is None else wanted
-            self._owed_at_least += entry.needs()
+        with self._changed(job) as entry:
+            if entry:
+                entry.remaining, entry.soon = expected, expected if wanted is None else wanted
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""
-        if part.job in self._entries:
-            self._entries[part.job].in_flight -= 1
+        with self._changed(part.job) as entry:
+            if entry:
+                entry.in_flight -= 1
 
     def again(self, part: Slice) -> None:
         """A slice came to nothing: plan the same draws again, before others of its job."""
-        if part.job in self._entries:
-            self._entries[part.job].in_flight -= 1
-            self._entries[part.job].again.append(part)
+        with self._changed(part.job) as entry:
+            if entry:
+                entry.in_flight -= 1
+                entry.again.append(part)
 
-    def base_again(self, job: JobId, model: str) -> None:
+    def base_again(self, job: JobId, model: str, request: RequestId | None = None) -> None:
         """A base prediction came to nothing: plan it again."""
-        self._base[job] = model
+        self._wait_for_base(job, model, job if request is None else request)
 
     def remove(self, job: JobId) -> None:
         """A job is finished, cancelled or expired; nothing more of it is planned."""
         self.remove_draws(job)
-        self._base.pop(job, None)
+        if found := self._base.pop(job, None):
+            model, request = found
+            self._base_lines[model].leave(job, request)
+            if not self._base_lines[model]:
+                del self._base_lines[model]
 
     def remove_draws(self, job: JobId) -> None:
         """A job needs no more draws, though its base prediction may still be due."""
-        if entry := self._entries.pop(job, None):
-            self._owed_at_least -= entry.needs()
+        if found := self._entries.pop(job, None):
+            line, entry = found
+            self._count(line, entry, -1)
+            line.leave(entry)
+            if not line:
+                del self._lines[line.model]
 
     @property
     def owed(self) -> int:
         """Passes that the jobs are expected to need still, base predictions among them."""
-        return sum(entry.remaining for entry in self._entries.values()) + len(self._base)
+        return self._remaining + len(self._base)
 
-    @property
-    def owed_at_least(self) -> int:
-        """The same, no job counted for more than must not be denied it: what stands before a job of few draws."""
-        return self._owed_at_least + len(self._base)
+    def owed_before(self, draws: int, expected: int) -> int:
+        """Noisy passes that others are sure to get before a new request has the `draws` that it needs at least.
+
+        Whoever is decided much later than the new one, with `expected` draws a row, comes after it; requests of its like
+        take turns, so none of them counts for more than it does itself.
+        """
+        sooner = (requests for at, requests in self._owed.items() if at <= size(expected))
+        return sum(min(owed, draws) for requests in sooner for owed in requests.values())
+
+    def base_before(self, rows: int) -> int:
+        """Base predictions that others get before a new request of `rows` rows has its own: requests take turns."""
+        return sum(line.before(rows) for line in self._base_lines.values())
 
     @property
     def base_waits(self) -> bool:
@@ -184,60 +182,78 @@ class Scheduler:
     @property
     def draws_wait(self) -> bool:
         """Whether noisy passes are wanted."""
-        return any(entry.wants() for entry in self._entries.values())
+        return any(line.neediest() for line in self._lines.values())
 
     def plan_base(self) -> BasePlan | None:
-        """The next base predictions, oldest first, all of one model; None if none waits."""
+        """The next base predictions, all of one model, a turn for each request; None if none waits."""
         if not self._base:
             return None
-        model = next(iter(self._base.values()))
-        jobs = [job for job, of in self._base.items() if of == model][: self.base_rows]
-        for job in jobs:
-            del self._base[job]
+        model, line = next(iter(self._base_lines.items()))
+        jobs: list[JobId] = []
+        while line and len(jobs) < self.base_rows:
+            jobs.append(line.take())
+            del self._base[jobs[-1]]
+        del self._base_lines[model]  # models take turns, too
+        if line:
+            self._base_lines[model] = line
         return BasePlan(model, tuple(jobs))
 
     def plan_noisy(self, together: Together = one_at_a_time) -> NoisyPlan | None:
         """The next noisy passes, all of one model, in as many batches as are to go together; None if none is wanted: what
         is under way is expected to decide, and who comes next should not find the device at work in vain.
         """
-        order = sorted(
-            (j for j, e in self._entries.items() if e.available()), key=lambda j: self._entries[j].priority()
-        )
-        if not order or not self._entries[order[0]].wants():
+        by_age = self._turn % _TURNS == _TURNS - 1
+        line = self._line(by_age)
+        if line is None:
             return None
-        model, rows = self._entries[order[0]].model, self._entries[order[0]].batch_rows
-        order = [job for job in order if self._entries[job].model == model]
-        batches = self._batches([self._entries[job] for job in order], model, rows, together)
-        slices = tuple(self._fill(order, rows * batches))
-        self._planned += rows * batches
-        for part in slices:
-            self._entries[part.job].served = self._planned
-        return NoisyPlan(model, rows, slices, batches)
+        self._turn += 1
+        batches = self._batches(line, together)
+        self._planned += line.rows * batches
+        return NoisyPlan(line.model, line.rows, tuple(self._fill(line, line.rows * batches, by_age)), batches)
 
-    def _batches(self, entries: Sequence[_Entry], model: str, rows: int, together: Together) -> int:
-        """One, unless all draws of whoever comes first are sure to be made: what stops by what it sees has to see it. One
-        also where something failed, so that not all of it fails together again.
+    def _line(self, by_age: bool) -> NoisyLine | None:
+        """The model of whoever comes first."""
+        first = [(line, entry) for line in self._lines.values() if (entry := line.neediest())]
+        if by_age:
+            first = [(line, entry) for line, _ in first if (entry := line.oldest())]
+        order = (lambda each: each[0].waits_since(each[1])) if by_age else (lambda each: each[1].place())
+        return min(first, key=order)[0] if first else None
+
+    def _batches(self, line: NoisyLine, together: Together) -> int:
+        """One, unless all draws of everybody are sure to be made: what stops by what it sees has to see it, and should find
+        a worker when it has. One also where something failed, so that not all of it fails together again.
         """
-        if not entries[0].certain or any(entry.again for entry in entries):
-            return 1
-        return together(model, sum(max(0, entry.wanted()) for entry in entries if entry.certain) // rows)
+        return 1 if line.unsure or line.failed else together(line.model, line.sure // line.rows)
 
-    def _fill(self, order: list[JobId], room: int) -> Iterator[Slice]:
-        for job in order:
-            while self._entries[job].wants() and (part := self._next(job, room)):
+    def _fill(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
+        for take in (self._wanted, self._spare, self._ends):
+            for part in take(line, room, by_age):
                 room -= part.rows
                 yield part
-            if not room:
-                return
+
+    def _wanted(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
+        while room >= SLICE and (entry := line.oldest() if by_age else line.neediest()):
+            if part := self._take(line, entry, room):
+                room -= part.rows
+                yield part
+
+    def _spare(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
         fitted = True
-        while room and fitted:
+        while room >= SLICE and fitted:
             fitted = False
-            for job in order:
-                if part := self._next(job, room):
+            for entry in line.spare():
+                if room >= SLICE and (part := self._take(line, entry, room)):
                     room, fitted = room - part.rows, True
                     yield part
 
-    def _next(self, job: JobId, room: int) -> Slice | None:
-        part = self._entries[job].take(job, room)
-        self._entries[job].in_flight += part is not None
+    def _ends(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
+        for entry in line.ends(room) if room else ():
+            if part := self._take(line, entry, room):
+                room -= part.rows
+                yield part
+
+    def _take(self, line: NoisyLine, entry: Entry, room: int) -> Slice | None:
+        self._count(line, entry, -1)
+        part = line.take(entry, room, self._planned)
+        self._count(line, entry, 1)
         return part

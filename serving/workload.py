@@ -22,8 +22,9 @@ from export.bundle import Bundle
 from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.identity import refuse_others
 from serving.job import Job, SliceResult
+from serving.line import JobId, Slice
 from serving.messages import Prediction, Reply, Share, Task
-from serving.scheduler import BasePlan, JobId, NoisyPlan, Scheduler, Slice, Together, one_at_a_time
+from serving.scheduler import BasePlan, NoisyPlan, Scheduler, Together, one_at_a_time
 from serving.shares import ShareJob
 from serving.signing import Notary
 
@@ -116,13 +117,22 @@ class Workload:
             )
         return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
 
-    def admit(self, jobs: Sequence[Job | ShareJob], timeout_s: float, now: float, draws_per_second: float) -> RequestId:
+    def admit(
+        self,
+        jobs: Sequence[Job | ShareJob],
+        timeout_s: float,
+        now: float,
+        draws_per_second: float,
+        predictions_per_second: float = math.inf,
+    ) -> RequestId:
         """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
 
-        `draws_per_second` is what the device makes; infinite while that is not known.
+        `draws_per_second` and `predictions_per_second`, without noise, are what the device makes; infinite while that is not
+        known.
         """
         if self._closed:
             raise _stopping()
+        self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
         request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs))
@@ -130,10 +140,10 @@ class Workload:
             identity = next(self._numbers)
             self._live[identity] = _Live(job, number, row)
             request.jobs.add(identity)
-            self._schedule(identity, job)
+            self._schedule(identity, number, job)
         return number
 
-    def _schedule(self, identity: JobId, job: Job | ShareJob) -> None:
+    def _schedule(self, identity: JobId, number: RequestId, job: Job | ShareJob) -> None:
         expected, wanted = job.forecast()
         self.scheduler.add(
             identity,
@@ -145,20 +155,35 @@ class Workload:
             wanted=wanted,
             first=job.first,
             base=not job.has_base,
+            request=number,
         )
 
+    def _wait_for_base(self, rows: int, timeout_s: float, predictions_per_second: float) -> None:
+        """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
+        answer at all. A lone one never is refused.
+        """
+        before = self.scheduler.base_before(rows)
+        if before and before + rows > predictions_per_second * timeout_s:
+            late = (before + rows) / predictions_per_second - timeout_s
+            raise Overloaded(
+                f"{before} predictions come before the {rows} of this request: over what can be made in its time; try again"
+                " later, allow more time or send fewer rows",
+                retry_after_s=min(60.0, max(1.0, late)),
+            )
+
     def _make_room(self, jobs: Sequence[Job | ShareJob], timeout_s: float, draws_per_second: float) -> None:
-        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside the
-        least that everybody else needs, so that they fall smoothly. It is refused where that does not leave its own least;
+        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside what
+        others are sure to get before it, so that they fall smoothly. It is refused where that does not leave its own least;
         a lone one never is.
         """
-        least, before = sum(job.least_draws for job in jobs), self.scheduler.owed_at_least
+        least = sum(job.least_draws for job in jobs)
+        before = self.scheduler.owed_before(least, max(job.forecast()[0] for job in jobs))
         if not before:
             return
         can = min(float(self._max_pending), draws_per_second * timeout_s)
-        if before + least > can and (least or before >= self._max_pending):
+        if before + least > can:
             raise Overloaded(
-                f"{before} draws are owed at least, and this request needs {least} more: over what can be drawn in its"
+                f"{before} draws come before the {least} that this request needs at least: over what can be drawn in its"
                 " time; try again later, allow more time or send fewer rows",
                 retry_after_s=min(60.0, max(1.0, (before + least - can) / max(draws_per_second, 1.0))),
             )
@@ -232,7 +257,7 @@ class Workload:
                 live.job.receive_base(probabilities[row].copy())
                 self._look(identity, now)
             elif _failed(live, _BASE) < _ATTEMPTS:
-                self.scheduler.base_again(identity, batch.plan.model)
+                self.scheduler.base_again(identity, batch.plan.model, live.request)
             else:
                 error = Internal("the base network gave no finite answer; the operator's log says more")
                 self._fail(live.request, error)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certify.procedures import SLICE
-from serving.scheduler import BasePlan, NoisyPlan, Scheduler, Slice
+from serving.line import Entry, Slice, size
+from serving.scheduler import BasePlan, NoisyPlan, Scheduler
 
 
 def of(*jobs, model="m/1", rows=32):
@@ -120,7 +122,8 @@ def test_batches_go_together_as_far_as_they_are_wanted():
 
 def test_batches_of_what_stops_by_what_it_sees_go_one_by_one():
     scheduler = of((1, 10_000, 300), (2, 10_000, 10_000), rows=64)
-    assert [scheduler.plan_noisy(lambda model, wanted: wanted).batches for _ in range(5)] == [1] * 5
+    assert [scheduler.plan_noisy(lambda model, wanted: wanted).batches for _ in range(10)] == [1] * 10
+    scheduler.remove(1)
     assert scheduler.plan_noisy(lambda model, wanted: min(3, wanted)).batches == 3
 
 
@@ -192,8 +195,9 @@ def test_each_draw_is_planned_once_whatever_happens(jobs, seed):
         assert sorted(given_out[number]) == list(range(draws))
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 600), st.booleans()), max_size=40))
-def test_what_is_owed_at_least_is_the_sum_over_the_jobs_that_are_there(steps):
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 600), st.booleans()), max_size=40), st.integers(0, 2_000))
+def test_what_comes_before_a_request_is_the_sum_over_the_others_of_no_more_than_it_needs_itself(steps, draws):
+    """Jobs 0 and 1 are of one request, the others each of one."""
     scheduler, needed = Scheduler(), {}
     for job, expected, leaves in steps:
         if leaves:
@@ -201,8 +205,105 @@ def test_what_is_owed_at_least_is_the_sum_over_the_jobs_that_are_there(steps):
             needed.pop(job, None)
         elif job in needed:
             scheduler.update(job, expected)
-            needed[job] = min(expected, 256)
+            needed[job] = expected
         else:
-            scheduler.add(job, "m/1", 32, 1_000, expected, least=256, base=False)
-            needed[job] = min(expected, 256)
-        assert scheduler.owed_at_least == sum(needed.values())
+            scheduler.add(job, "m/1", 32, 1_000, expected, least=256, base=False, request=max(1, job))
+            needed[job] = expected
+        least = {job: min(256, expected) for job, expected in needed.items()}
+        together = size(needed.get(0, 0)) == size(needed.get(1, 0))
+        first = [least.pop(0, 0), least.pop(1, 0)]
+        requests = [*([sum(first)] if together else first), *least.values()]
+        assert scheduler.owed_before(draws, 1_000) == sum(min(draws, request) for request in requests)
+        assert scheduler.owed == sum(needed.values())
+
+
+def test_whoever_is_decided_much_later_does_not_stand_before_a_new_request():
+    scheduler = of((1, 100_000, 100_000), (2, 10_000, 100), (3, 10_000, 120))
+    for job in (1, 2, 3):
+        scheduler.update(job, {1: 100_000, 2: 100, 3: 120}[job])
+    assert scheduler.owed_before(256, 100) == 0  # they may all be denied
+    for job, expected in ((4, 100), (5, 100_000)):
+        scheduler.add(job, "m/1", 32, 100_000, expected, least=256)
+    assert scheduler.owed_before(256, 100) == 100
+    assert scheduler.owed_before(256, 100_000) == 356
+
+
+def shares(scheduler, batches, large):
+    """The rows of some batches that go to the jobs of `large`, and to others, of which one comes after each batch."""
+    given_out = Counter()
+    for number in range(batches):
+        scheduler.add(10_000 + number, "m/1", 32, 64, 64)
+        plan = scheduler.plan_noisy()
+        given_out.update(part.job in large for part in plan.slices for _ in range(part.rows))
+        for part in plan.slices:
+            scheduler.settle(part)
+    return given_out[True], given_out[False]
+
+
+@pytest.mark.parametrize("jobs", [1, 1_000])
+def test_a_large_request_and_a_flow_of_small_ones_share_the_device_however_many_rows_it_has(jobs):
+    scheduler = Scheduler()
+    for job in range(jobs):
+        scheduler.add(job, "m/1", 32, 100_000, 100_000, request=0)
+    large, small = shares(scheduler, 400, range(jobs))
+    assert small >= 0.7 * (large + small)
+    assert large >= 32
+
+
+def test_many_large_requests_leave_small_ones_three_batches_of_four():
+    scheduler = Scheduler()
+    for job in range(200):
+        scheduler.add(job, "m/1", 32, 100_000, 100_000)
+    large, small = shares(scheduler, 400, range(200))
+    assert small >= 0.7 * (large + small)
+    assert large >= 0.2 * (large + small)
+
+
+def test_the_rows_of_a_large_request_get_as_many_draws_each():
+    scheduler = Scheduler()
+    for job in range(50):
+        scheduler.add(job, "m/1", 32, 100_000, 100_000, request=0)
+    given_out = Counter()
+    for _ in range(2_000):
+        plan = scheduler.plan_noisy()
+        given_out.update(part.job for part in plan.slices)
+        for part in plan.slices:
+            scheduler.settle(part)
+            scheduler.update(part.job, 100_000 - 32 * given_out[part.job])
+    assert max(given_out.values()) - min(given_out.values()) <= 0.5 * max(given_out.values())
+
+
+def test_requests_take_turns_at_base_predictions():
+    scheduler = Scheduler()
+    for job in range(1_000):
+        scheduler.add(job, "m/1", 32, 0, 0, request=0)
+    scheduler.add(1_000, "m/1", 32, 0, 0, request=1)
+    scheduler.add(1_001, "n/1", 32, 0, 0, request=2)
+    assert scheduler.base_before(1) == 3
+    assert scheduler.base_before(10) == 12
+    assert {scheduler.plan_base().jobs[0] for _ in range(4)} >= {1_000, 1_001}
+
+
+def test_planning_takes_no_longer_beside_many_rows_that_wait(monkeypatch):
+    """Counted in the entries that are looked at, not in time."""
+    looked = Counter()
+
+    honest = Entry.available
+
+    def available(entry):
+        looked["available"] += 1
+        return honest(entry)
+
+    monkeypatch.setattr(Entry, "available", available)
+
+    def looks(rows):
+        scheduler = Scheduler()
+        for job in range(rows):
+            scheduler.add(job, "m/1", 128, 10_000, 10_000, request=job // 100)
+        looked.clear()
+        for _ in range(40):
+            for part in scheduler.plan_noisy().slices:
+                scheduler.settle(part)
+        return sum(looked.values())
+
+    assert looks(10_000) <= 2 * looks(100)

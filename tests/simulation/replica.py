@@ -15,7 +15,7 @@ import numpy as np
 
 from serving.errors import CertserveError
 from serving.retry import Lost
-from serving.scheduler import Scheduler, one_at_a_time
+from serving.scheduler import _TURNS, Scheduler, one_at_a_time
 from serving.workload import BaseBatch, Workload
 from tests.simulation.device import base
 
@@ -39,14 +39,14 @@ class WatchedScheduler(Scheduler):
         self._passed: dict[int, tuple[int, int]] = {}
 
     def plan_noisy(self, together=one_at_a_time):
-        waiting = {job for job, entry in self._entries.items() if entry.wants()}
+        waiting = {job for job, (_, entry) in self._entries.items() if entry.wants()}
         plan = super().plan_noisy(together)
         served = {part.job for part in plan.slices} if plan else set()
         passed = {job: self._passed.get(job, (0, 0)) for job in waiting - served}
         self._passed = {job: (n + 1, max(most, len(self._entries))) for job, (n, most) in passed.items()}
         for job, (times, most) in self._passed.items():
-            # After as many batches as it has draws to make, whoever came later stands behind it; the others go first once.
-            if times > self._entries[job].whole // plan.rows + 1 + most:
+            # One batch of some goes by age, in which the others, of two rows a request at most, go first once or twice.
+            if times > _TURNS * (2 * most + 2):
                 self._starved(f"job {job} was passed over {times} times among {most}")
         return plan
 
@@ -54,16 +54,28 @@ class WatchedScheduler(Scheduler):
 class Replica:
     """Serves `bundles`; tells `broken` (a name, what happened) where an invariant fails, and `hung` of a lost batch."""
 
-    def __init__(self, bundles, device, notaries, broken, hung, together, runtime="virtual") -> None:
+    def __init__(
+        self,
+        bundles,
+        device,
+        notaries,
+        broken,
+        hung,
+        together,
+        runtime="virtual",
+        max_pending_draws=6_000,
+        base_s=BATCH_S,
+    ) -> None:
         self.workload = Workload(
             {bundle.key: bundle for bundle in bundles},
             {bundle.key: runtime for bundle in bundles},
             WatchedScheduler(lambda what: broken("nothing_starves", what)),
-            max_pending_draws=6_000,
+            max_pending_draws=max_pending_draws,
             notaries=notaries,
         )
         self.serving, self.dead, self.frozen = True, False, False
         self.fates: deque[tuple[str, int]] = deque()
+        self._base_s = base_s
         self._device, self._broken, self._hung, self._together = device, broken, hung, together
         self._clock = asyncio.get_running_loop().time
         self._waiting: dict[int, asyncio.Future] = {}
@@ -136,8 +148,8 @@ class Replica:
             if fate == "lose":
                 self._hung(self)
                 await asyncio.get_running_loop().create_future()
-            batches = 1 if isinstance(batch, BaseBatch) else batch.plan.batches
-            await asyncio.sleep(BATCH_S * batches * times * (1 + turn % 3 / 4))  # the workers do not keep step
+            takes = self._base_s if isinstance(batch, BaseBatch) else BATCH_S * batch.plan.batches
+            await asyncio.sleep(takes * times * (1 + turn % 3 / 4))  # the workers do not keep step
             self._deliver(batch, failed=fate == "fail")
             self._tell()
 

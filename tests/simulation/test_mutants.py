@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from certify import anytime, procedures
-from serving import job, retry, workload
-from serving.scheduler import _Entry
-from tests.simulation.schedules import Step, seeded, simulate
+from serving import job, retry, scheduler, workload
+from tests.simulation.replica import WatchedScheduler
+from tests.simulation.schedules import seeded
 from tests.simulation.test_schedules import counted, holds
 
 SEEDS = range(300)
@@ -107,12 +107,24 @@ def test_work_that_stays_after_a_cancellation_is_found(bundles, monkeypatch):
     assert breaks(bundles, "nothing_raises")
 
 
-def test_a_queue_without_age_starves_the_long(bundles, monkeypatch):
+def test_a_queue_without_age_starves_the_long(monkeypatch):
     """A long job, and a flow of short ones as fast as the device is."""
-    steps = [Step("arrive", 132, 0), *[Step("arrive", pick, 2) for pick in range(33, 4_000, 48)] * 3]
-    assert simulate(bundles, steps, replicas=1).broken == {}
-    monkeypatch.setattr(_Entry, "priority", lambda self: (not self.wants(), self.remaining))
-    assert "nothing_starves" in simulate(bundles, steps, replicas=1).broken
+
+    def starved():
+        found = []
+        watched = WatchedScheduler(found.append)
+        watched.add(0, "m/1", 32, 10_000, 10_000)
+        for short in range(1, 400):
+            watched.add(short, "m/1", 32, 32, 32)
+            for part in watched.plan_noisy().slices:
+                watched.settle(part)
+                if part.job:
+                    watched.remove(part.job)
+        return found
+
+    assert not starved()
+    monkeypatch.setattr(scheduler, "_TURNS", 10**9)
+    assert starved()
 
 
 def test_a_share_of_votes_taken_for_a_bound_exceeds_alpha(bundles, monkeypatch):

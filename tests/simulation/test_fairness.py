@@ -1,0 +1,111 @@
+"""Requests share one device: nobody is locked out by what another may ask for. On a virtual clock, with certain votes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import numpy as np
+import pytest
+
+from serving.config import Limits
+from serving.errors import Overloaded
+from serving.gateway import Gateway
+from serving.messages import Answer, Model, Options, PredictRequest
+from tests.simulation.replica import Replica, two_at_most
+from tests.virtual_loop import run_virtually
+
+CLIENTS, SECONDS = 8, 4.0
+TARGET = Options(certify="target", target_radius=8.0, deadline_ms=10_000)
+BEST = Options(certify="best", max_draws=100_000, deadline_ms=60_000)
+PLAIN = Options(certify="off", outputs=("probabilities",), deadline_ms=2_000)
+
+
+class Certain:
+    """Every vote is for the second class."""
+
+    def noisy(self, batch):
+        rows = sum(part.rows for part in batch.plan.slices)
+        return np.ones(rows, dtype=np.int64), np.zeros(rows, dtype=np.float32)
+
+
+class Crowd:
+    """One replica, and what its clients have got."""
+
+    def __init__(self, bundle) -> None:
+        self._bundle = bundle
+        self._inputs = itertools.count()
+        self.failures: list[str] = []
+
+    async def answered(self, options: Options, *others: tuple[int, int, Options]) -> tuple[int, int]:
+        """What 8 clients of one row got answered and refused, beside so many requests of so many rows of something else."""
+        self._replica = Replica(
+            [self._bundle], Certain(), {}, self._broken, print, two_at_most, max_pending_draws=200_000, base_s=0.001
+        )
+        model = Model(manifest=self._bundle.manifest, digest=self._bundle.digest)
+        self._gateway = Gateway([model], self._replica_port(), b"s" * 32, Limits())
+        beside = [asyncio.ensure_future(self._ask(rows, asked)) for n, rows, asked in others for _ in range(n)]
+        await asyncio.sleep(0.1)
+        got = await asyncio.gather(*(self._client(options) for _ in range(CLIENTS)))
+        for each in beside:
+            each.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        return sum(answers for answers, _ in got), sum(refused for _, refused in got)
+
+    def _replica_port(self):
+        replica = self._replica
+
+        class Port:
+            async def predict(self, task):
+                outcome = await replica.predict(task)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+
+        return Port()
+
+    def _broken(self, name: str, what: str) -> None:
+        self.failures.append(f"{name}: {what}")
+
+    async def _ask(self, rows: int, options: Options) -> Answer:
+        first = next(self._inputs)
+        inputs = np.array([[200, first % 256, first // 256 % 256, row % 256] for row in range(rows)])
+        return await self._gateway.predict(
+            PredictRequest(model="half-space", version=None, inputs=inputs, options=options)
+        )
+
+    async def _client(self, options: Options) -> tuple[int, int]:
+        answers, refused = 0, 0
+        until = asyncio.get_running_loop().time() + SECONDS
+        while asyncio.get_running_loop().time() < until:
+            try:
+                await self._ask(1, options)
+                answers += 1
+            except Overloaded as error:
+                refused += 1
+                await asyncio.sleep(error.retry_after_s or 1.0)
+        return answers, refused
+
+
+def measured(bundles, options, *others):
+    crowd = Crowd(next(bundle for bundle in bundles if bundle.manifest.name == "half-space"))
+    found = run_virtually(crowd.answered(options, *others))
+    assert not crowd.failures
+    return found
+
+
+@pytest.mark.parametrize(
+    "others", [(1, 1_024, BEST), (200, 1, BEST), (8, 256, BEST)], ids=["one large", "many", "some"]
+)
+def test_clients_who_want_a_decision_keep_half_of_their_rate_beside_the_largest_requests(bundles, others):
+    alone, _ = measured(bundles, TARGET)
+    beside, refused = measured(bundles, TARGET, others)
+    assert beside >= alone / 2
+    assert not refused
+
+
+def test_plain_predictions_of_one_row_do_not_wait_for_requests_of_many(bundles):
+    alone, _ = measured(bundles, PLAIN)
+    beside, refused = measured(bundles, PLAIN, (50, 1_024, PLAIN))
+    assert beside >= alone / 8  # there are 58 who take turns, and 8 alone
+    assert not refused
