@@ -101,6 +101,7 @@ def _server(url: str) -> str:
     try:
         parsed = httpx.URL(url)
         usable = parsed.scheme in ("http", "https") and bool(parsed.host) and (parsed.port or 1) < 2**16
+        usable = usable and not parsed.query and not parsed.fragment
     except (httpx.InvalidURL, ValueError, TypeError):
         usable = False
     if not usable:

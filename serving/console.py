@@ -19,7 +19,7 @@ from typing import NoReturn
 
 _OURS = {"certify", "export", "serving"}
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "onnx", "onnxscript", "mpmath", "tqdm"), "export"),
+    **dict.fromkeys(("torch", "onnxscript", "mpmath", "tqdm"), "export"),
     "onnxruntime": "cpu] or, for a machine with a GPU, certserve[gpu",
 }
 """Modules that only an optional set of requirements brings, and its name."""
@@ -65,6 +65,8 @@ def explained(error: Exception) -> str:
         return _missing(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
+    if isinstance(error, UnicodeEncodeError):  # the shell hands on any bytes
+        return one_line(f"{error.object!r:.200} is no text in UTF-8")
     if isinstance(error, OSError) and error.strerror:
         return one_line(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror)
     # Whatever class of ours is raised was written to be read; RuntimeError and OSError come from libraries with a reason.
@@ -74,8 +76,9 @@ def explained(error: Exception) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and without what moves a terminal's cursor."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    """The text without line breaks, without what moves a terminal's cursor, and with bytes that are no text written out."""
+    written = text.encode("utf-8", "backslashreplace").decode()
+    return " ".join("".join(each if each.isprintable() else " " for each in written).split())
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -151,25 +151,36 @@ class _Attacker:
 
     def attack(self, picture: int, answer: Mapping[str, Any]) -> None:
         """Search and judge every claim of one answer."""
-        if answer["model"]["digest"] != self.bundle.digest:
-            raise AttackError(
-                f"the answer comes from {answer['model']['digest']}, and the bundle at hand is {self.bundle.digest}:"
-                " attack the bundle that is served"
-            )
-        if answer["model"]["runtime"] != self.runtime:
-            raise AttackError(
-                f"the answer comes from {answer['model']['runtime']!r}, and here runs {self.runtime!r}, whose votes may"
-                " differ: attack from a machine of the server's kind and version"
-            )
-        self.findings.answers += 1
-        self.findings.honest_chance = min(1.0, self.findings.honest_chance + answer["alpha"])
         hunts: dict[tuple[Aim | None, float], list[Claim]] = {}
-        for claim in issued(answer, self.bundle.manifest.labels):
+        for claim in self._claims(answer):
             hunts.setdefault((claim.aim, claim.radius), []).append(claim)
         for number, ((aim, radius), claims) in enumerate(hunts.items()):
             # The time decides whether a test is made at all, never how it ends.
             if time.monotonic() <= self.deadline:
                 self._hunt(picture, number, aim, radius, claims)
+
+    def _claims(self, answer: Mapping[str, Any]) -> list[Claim]:
+        """What an answer claims, once it is counted; any server may have given it."""
+        try:
+            self._check_origin(answer["model"])
+            claims, chance = issued(answer, self.bundle.manifest.labels), float(answer["alpha"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise AttackError(f"the answer is none of certserve's ({type(error).__name__}: {error})") from error
+        self.findings.answers += 1
+        self.findings.honest_chance = min(1.0, self.findings.honest_chance + chance)
+        return claims
+
+    def _check_origin(self, model: Mapping[str, Any]) -> None:
+        if model["digest"] != self.bundle.digest:
+            raise AttackError(
+                f"the answer comes from {model['digest']}, and the bundle at hand is {self.bundle.digest}:"
+                " attack the bundle that is served"
+            )
+        if model["runtime"] != self.runtime:
+            raise AttackError(
+                f"the answer comes from {model['runtime']!r}, and here runs {self.runtime!r}, whose votes may"
+                " differ: attack from a machine of the server's kind and version"
+            )
 
     def _hunt(self, picture: int, number: int, aim: Aim | None, radius: float, claims: list[Claim]) -> None:
         spec = self.bundle.manifest.input

@@ -36,6 +36,8 @@ def test_what_was_written_to_be_read_is_said_in_one_line(capsys):
     assert ended(capsys, OSError("no more")) == (1, "no more")
     assert ended(capsys, RuntimeError("a library\nsays why")) == (1, "a library says why")
     assert ended(capsys, MemoryError()) == (1, "there is not enough memory for this")
+    assert ended(capsys, InvalidInput("a\udcffb")) == (1, r"a\udcffb")
+    assert ended(capsys, UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "no")) == (1, r"'a\udcff' is no text in UTF-8")
     assert ended(capsys, KeyboardInterrupt()) == (130, "interrupted")
 
 
@@ -48,7 +50,8 @@ def test_a_defect_says_where_it_lies_and_that_it_is_one(capsys):
 def test_only_an_extra_that_brings_what_is_missing_is_advised(capsys):
     for name, advice in {
         "torch": "install certserve[export]",
-        "onnx.helper": "install certserve[export]",
+        "onnxscript.values": "install certserve[export]",
+        "onnx.helper": "this installation is not whole; install certserve again",
         "tqdm": "install certserve[export]",
         "onnxruntime": "install certserve[cpu] or, for a machine with a GPU, certserve[gpu]",
         "scipy.special": "this installation is not whole; install certserve again",

@@ -131,7 +131,17 @@ def test_a_text_that_is_no_url_is_one_line(url, refused):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[::1", "http://127.0.0.1:70000", "http://127.0.0.1:-1", "http://a b", "//", "http:/x"]
+    "url",
+    [
+        "http://[::1",
+        "http://127.0.0.1:70000",
+        "http://127.0.0.1:-1",
+        "http://a b",
+        "//",
+        "http:/x",
+        "http://a?b",
+        "http://a#b",
+    ],
 )
 def test_a_url_that_is_damaged_is_one_line(url, refused):
     refused("predict", PICTURE, "--url", url)
@@ -206,6 +216,22 @@ def test_a_server_that_is_none_of_ours_is_one_line(answer, refused, tmp_path):
     assert not (tmp_path / "receipt").exists()
 
 
+STRANGE = [
+    "{}",
+    '{"model": 7}',
+    '{"model": {}}',
+    '{"model": {"digest": "sha256:0"}}',
+    '{"model": {"digest": {}, "runtime": []}}',
+]
+
+
+@pytest.mark.parametrize("row", STRANGE)
+def test_an_answer_that_is_none_of_ours_cannot_be_attacked(row, refused):
+    with web_server(200, b'{"predictions": [' + row.encode() + b"]}", {}) as url:
+        said = refused("attack", BUNDLE, "--data", DATA, "--split", "fashion_mnist_test_1000", "--url", url)
+    assert "the answer " in said
+
+
 def test_a_server_that_hangs_up_or_speaks_otherwise_is_one_line(refused):
     for greeting in (b"", b"220 smtp.example ESMTP\r\n", b"\x15\x03\x01\x00\x02\x02\x46"):
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -222,6 +248,19 @@ def test_a_server_that_hangs_up_or_speaks_otherwise_is_one_line(refused):
             for scheme in ("http", "https"):
                 assert "could not be reached" in refused("predict", PICTURE, "--url", f"{scheme}://127.0.0.1:{port}")
             thread.join(10)
+
+
+def test_bytes_that_are_no_text_are_one_line(refused):
+    for words in (
+        ("predict", "\udcff"),
+        ("predict", PICTURE, "--model", "\udcff", "--url", NOWHERE),
+        ("predict", PICTURE, "--model", "\udcff", "--grpc", "127.0.0.1:9"),
+        ("verify", "\udcff", "--key", "\udcff"),
+        ("serve", "m", "--host", "\udcff"),
+        ("serve", "m", "--noise-secret-file", "\udcff", *FREE),
+        ("attack", BUNDLE, "--data", "\udcff"),
+    ):
+        assert "udcff" in refused(*words)
 
 
 def test_numbers_that_cannot_be_are_one_line(refused):
