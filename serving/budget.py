@@ -61,21 +61,32 @@ class BufferedBytes:
 
 
 class Held:
-    """The bytes of one request."""
+    """The bytes of one request. Once its context has closed it takes no more, from whatever thread."""
 
     def __init__(self, budget: BufferedBytes) -> None:
         self._budget = budget
+        self._lock = threading.Lock()
+        self._closed = False
         self.size = 0
 
     def grow(self, size: int) -> None:
         """Hold `size` bytes more. Raises as `BufferedBytes.acquire`; then nothing has changed."""
-        self._budget.acquire(size, self.size)
-        self.size += size
+        with self._lock:
+            if self._closed:
+                raise Overloaded("the request that this was for is over", retry_after_s=_RETRY_AFTER_S)
+            self._budget.acquire(size, self.size)
+            self.size += size
+
+    def check(self, size: int) -> None:
+        """Raise as `grow` would, and hold nothing more."""
+        self.grow(size)
+        self.shrink(size)
 
     def shrink(self, size: int) -> None:
         """Hold `size` bytes less."""
-        self._budget.release(size)
-        self.size -= size
+        with self._lock:
+            self._budget.release(size)
+            self.size -= size
 
     def __enter__(self) -> Held:
         return self
@@ -83,4 +94,7 @@ class Held:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.shrink(self.size)
+        with self._lock:
+            self._closed = True
+            self._budget.release(self.size)
+            self.size = 0

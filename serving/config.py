@@ -76,10 +76,12 @@ def _shown(value: object) -> str:
 class Limits:
     """What a request may cost at most, whatever it asks for.
 
-    `max_buffered_bytes` is what one process keeps of all requests that are not answered yet; one request may have half.
+    `max_json_bytes` bounds JSON, which costs many times its size to read, below `max_body_bytes`. `max_buffered_bytes` is
+    what one process keeps of all requests that are not answered yet; one request may have half.
     """
 
     max_body_bytes: int = _number(64 * 2**20, 1, _LARGEST, "bytes of the body of one request")
+    max_json_bytes: int = _number(8 * 2**20, 1, _LARGEST, "bytes of JSON in one request, which costs more to read")
     max_buffered_bytes: int = _number(768 * 2**20, 1, _MOST_MEMORY, "bytes that one process keeps of all requests")
     max_rows: int = _number(1_024, 1, _LARGEST, "inputs in one request")
     max_draws: int = _number(100_000, 1, MAX_DRAWS, "noisy passes that one input may ask for")

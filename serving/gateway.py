@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -14,6 +16,8 @@ from serving.identity import refuse_others
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.resolve import resolve
 from serving.statistics import Statistics
+
+_QUICK = 64 * 1024
 
 
 class Predictor(Protocol):
@@ -75,7 +79,9 @@ class Gateway:
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         model = self.model(request.model, request.version)
-        task, notes = resolve(request, model, self.limits, self._secret)
+        completing = functools.partial(resolve, request, model, self.limits, self._secret)
+        # Millions of numbers are compared, converted and hashed: meanwhile others are served.
+        task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
         reply = await self._predictor.predict(self._pinned(task))
         made_by = self._identity(task, reply)
         rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidInput
+from serving.wire import work
 from serving.wire.strict_json import shown
 
 NUMPY: dict[str, np.dtype[np.generic]] = {
@@ -44,7 +45,7 @@ def check(name: str, datatype: object) -> str:
     )
 
 
-def from_bytes(name: str, datatype: str, count: int, data: bytes | memoryview) -> NDArray[np.generic]:
+def from_bytes(name: str, datatype: str, count: int, data: bytes | bytearray | memoryview) -> NDArray[np.generic]:
     """`count` elements from exactly their bytes, flat."""
     if datatype == BYTES:
         return _objects(_split(name, count, bytes(data)))
@@ -54,8 +55,9 @@ def from_bytes(name: str, datatype: str, count: int, data: bytes | memoryview) -
             f"input {shown(name)} has {len(data)} bytes; expected {count * dtype.itemsize},"
             f" {count} elements of {datatype}"
         )
-    if datatype == "BOOL" and bytes(data).strip(b"\x00\x01"):
+    if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"input {shown(name)} is BOOL and holds a byte other than 0 and 1")
+    work.take(4 * count)  # for the grid integers that become of them
     return np.frombuffer(data, dtype=dtype)
 
 
@@ -83,6 +85,7 @@ def from_values(name: str, datatype: str, count: int, values: Sequence[object]) 
     """`count` elements from a flat list: JSON's, or a typed field's. Every one must be of the datatype and in its range."""
     if len(values) != count:
         raise InvalidInput(f"input {shown(name)} has {len(values)} elements; its shape says {count}")
+    work.take(8 * count)
     if datatype == BYTES:
         return _objects([_as_bytes(name, value) for value in values])
     dtype = NUMPY[datatype]

@@ -1,77 +1,120 @@
-"""Reading a request's body: never more of it than the limit, and never more than the limit when inflated."""
+"""Reading a request's body: never more of it than the limit, as it comes and inflated, and never more than memory is free.
+
+What is compressed is inflated in pieces, in a thread unless it is short: the loop goes on serving others.
+"""
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import AsyncIterator
 
+from serving.budget import Held
 from serving.errors import InvalidInput, TooLarge, UnsupportedMedia
+from serving.wire import off_loop, work
 
-# A body of one colour compresses a thousandfold; a ratio says "bomb" only where much comes out.
-_MAX_RATIO = 100
-_FREE = 2**20
-_WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_PIECE = 2**20
+_SHORT = 1024  # inflates to a megabyte at most
+_BATCH = 64 * 1024
+_MEMBERS = 64
 
 
-async def read(chunks: AsyncIterator[bytes], encoding: str, declared: str | None, limit: int) -> bytes:
-    """The whole body, inflated if it is encoded; `TooLarge` as soon as it is over the limit."""
-    if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit, f"it says {declared[:20]}")
-    sink = _sink(encoding, limit)
-    received = 0
+async def read(
+    chunks: AsyncIterator[bytes], encoding: str, declared: str | None, limit: int, held: Held | None = None
+) -> bytearray:
+    """The whole body, inflated if it is encoded; `TooLarge` as soon as it is over the limit.
+
+    `declared` is its Content-Length, which is looked at before anything is read. `held` is charged for what is kept, and
+    refuses it where the server has too little memory left.
+    """
+    _check_declared(declared, limit, held)
+    inflater = _inflater(encoding, limit)
+    received, body = 0, bytearray()
     async for chunk in chunks:
         received += len(chunk)
         if received > limit:
             raise _too_large(limit, "more than that came")
-        sink.feed(chunk)
-    return sink.finish()
+        if held is not None:
+            held.grow(len(chunk))
+        body += chunk
+        if inflater and len(body) >= min(_BATCH, limit):
+            await _inflate(inflater, body, held)
+    if not inflater:
+        return body
+    await _inflate(inflater, body, held)
+    return inflater.finish()
 
 
-def _sink(encoding: str, limit: int) -> _Plain | _Inflated:
+def _check_declared(declared: str | None, limit: int, held: Held | None) -> None:
+    if declared is None or not (declared.isascii() and declared.isdigit()):
+        return
+    if int(declared[:20]) > limit:
+        raise _too_large(limit, f"it says {declared[:20]}")
+    if held is not None:
+        held.check(int(declared))
+
+
+async def _inflate(inflater: _Inflater, body: bytearray, held: Held | None) -> None:
+    """Move what has come through the inflater."""
+    compressed = bytes(body)
+    body.clear()
+    await off_loop.doing(functools.partial(inflater.feed, compressed), len(compressed) <= _SHORT, held)
+    if held is not None:
+        held.shrink(len(compressed))
+
+
+def _inflater(encoding: str, limit: int) -> _Inflater | None:
     if encoding in ("", "identity"):
-        return _Plain()
+        return None
     if encoding not in _WINDOW:
         raise UnsupportedMedia(f"Content-Encoding {encoding!r:.80} is not read; expected gzip, deflate or none")
-    return _Inflated(_WINDOW[encoding], encoding, limit)
+    return _Inflater(encoding, limit)
 
 
-class _Plain:
-    def __init__(self) -> None:
-        self._body = bytearray()
+class _Inflater:
+    """Inflates as bytes come, and counts what comes out before it is kept. A gzip file may have several members."""
 
-    def feed(self, chunk: bytes) -> None:
-        self._body += chunk
-
-    def finish(self) -> bytes:
-        return bytes(self._body)
-
-
-class _Inflated:
-    """Inflates as bytes come, and counts what comes out before it is kept."""
-
-    def __init__(self, window: int, encoding: str, limit: int) -> None:
-        self._inflater = zlib.decompressobj(window)
-        self._encoding = encoding
+    def __init__(self, encoding: str, limit: int) -> None:
+        self._encoding = encoding.removeprefix("x-")
+        self._inflater = zlib.decompressobj(_WINDOW[encoding])
         self._limit = limit
-        self._received = 0
+        self._received = self._members = 0
         self._body = bytearray()
 
-    def feed(self, chunk: bytes) -> None:
-        self._received += len(chunk)
-        allowed = min(self._limit, max(_FREE, _MAX_RATIO * self._received))
-        try:
-            self._body += self._inflater.decompress(chunk, allowed + 1 - len(self._body))
-        except zlib.error:
-            raise InvalidInput(f"the body is not {self._encoding}, as its Content-Encoding says") from None
-        if len(self._body) > allowed:
-            raise _too_large(allowed, f"it inflates to more, from {self._received} bytes")
-        if self._inflater.unused_data:
-            raise InvalidInput(f"bytes follow the end of the {self._encoding} stream; expected one stream")
+    def feed(self, data: bytes) -> None:
+        """Inflate some more."""
+        self._received += len(data)
+        piece = b"."
+        while data or len(piece) == _PIECE:
+            if self._inflater.eof and data:
+                self._next_member(data)
+            try:
+                piece = self._inflater.decompress(data, _PIECE)
+            except zlib.error:
+                raise InvalidInput(f"the body is not {self._encoding}, as its Content-Encoding says") from None
+            data = self._inflater.unused_data or self._inflater.unconsumed_tail
+            self._keep(piece)
 
-    def finish(self) -> bytes:
+    def _next_member(self, data: bytes) -> None:
+        self._members += 1
+        if self._encoding != "gzip" or not data.startswith(b"\x1f"):
+            raise InvalidInput(f"bytes follow the end of the {self._encoding} stream; expected none")
+        if self._members > _MEMBERS + self._received // 1024:
+            raise InvalidInput(f"the body comes in {self._members} tiny gzip members; send larger ones")
+        self._inflater = zlib.decompressobj(_WINDOW["gzip"])
+
+    def _keep(self, piece: bytes) -> None:
+        if len(self._body) + len(piece) > self._limit:
+            raise _too_large(self._limit, f"it inflates to more, from {self._received} bytes")
+        work.take(len(piece))
+        self._body += piece
+
+    def finish(self) -> bytearray:
+        """All that came out."""
         if not self._inflater.eof:
             raise InvalidInput(f"the {self._encoding} stream of the body is cut off; send it again")
-        return bytes(self._body)
+        return self._body
 
 
 def _too_large(limit: int, what: str) -> TooLarge:

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import CertserveError, Internal, MethodNotAllowed, NotFound
+from serving.errors import CertserveError, Internal, MethodNotAllowed, NotFound, Unavailable
 from serving.wire import strict_json
 from serving.wire.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
+_IDENTIFIER = "certserve.request_id"
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -45,8 +46,11 @@ def error_text(error: CertserveError) -> bytes:
 
 
 async def certserve_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler of our errors."""
-    return error_response(error if isinstance(error, CertserveError) else _bug(error))
+    """Starlette's handler of our errors. One that sends the client to the log is in the log."""
+    assert isinstance(error, CertserveError)
+    if isinstance(error, Internal):
+        _log.error("request %s failed: %s", request.scope[_IDENTIFIER], error.message, exc_info=error.__cause__)
+    return error_response(error)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
@@ -62,40 +66,61 @@ async def http_error(request: Request, error: Exception) -> Response:
     return json_response({"error": error.detail}, error.status_code, headers)
 
 
-def _bug(error: Exception) -> Internal:
-    _log.error("a request failed", exc_info=error)
+def _bug(error: Exception, identifier: str) -> Internal:
+    _log.error("request %s failed", identifier, exc_info=error)
     return Internal("something went wrong in the server; its log says more")
 
 
 class Frame:
-    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, and answers
-    whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
+    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, bounds the
+    requests in progress, and answers whatever nobody caught as a plain 500. Starlette's own place for the last would lose
+    the id.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_requests: int = 1024) -> None:
         self._app = app
+        self._max_requests = max_requests
+        self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"] if name == b"x-request-id"}
-        identifier = request_id(headers.get(b"x-request-id", b"").decode("latin-1") or None)
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["X-Request-Id"] = identifier
-            await send(message)
-
-        path = scope["path"]
-        scope = {**scope, "path": path.rstrip("/") or "/"}
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        exchange = _Exchange(send, request_id(given.decode("latin-1")))
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/", _IDENTIFIER: exchange.identifier}
+        self._in_progress += 1
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._answer(scope, receive, exchange)
+        finally:
+            self._in_progress -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        # What asks for no work, as a health check, is answered however much is going on.
+        if self._in_progress > self._max_requests and scope["method"] == "POST":
+            full = f"{self._max_requests} requests are in progress, as many as one server takes; try again"
+            await error_response(Unavailable(full, retry_after_s=1))(scope, receive, exchange.send)
+            return
+        try:
+            await self._app(scope, receive, exchange.send)
         except Exception as error:
-            if started:
+            if exchange.started:
                 raise
-            await error_response(_bug(error))(scope, receive, send_with_id)
+            await error_response(_bug(error, exchange.identifier))(scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One exchange's way back: the id goes into its head."""
+
+    def __init__(self, send: Send, identifier: str) -> None:
+        self._send = send
+        self.identifier = identifier
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            MutableHeaders(scope=message)["X-Request-Id"] = self.identifier
+        await self._send(message)

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gzip
-import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.errors import CertserveError, InvalidInput, NotOffered, Unavailable, UnsupportedMedia
+from serving.errors import CertserveError, NotOffered, Unavailable
 from serving.messages import Answer, Model, Options, PredictRequest
-from serving.wire import http_body, image, instances_json, off_loop, oip, oip_json, oip_models
+from serving.wire import http_request, image, instances_json, multipart, off_loop, oip, oip_json, oip_models
 from serving.wire import options as wire_options
+from serving.wire.http_answer import infer_response
 from serving.wire.http_frame import Frame, certserve_error, error_response, http_error, json_response
 from serving.wire.observed import ClientGone, observed
 from serving.wire.port import Gateway
 
-_JSON = "application/json"
-_WORTH_COMPRESSING = 1024
-_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": functools.partial(gzip.compress, compresslevel=1),
-    "deflate": functools.partial(zlib.compress, level=1),
-}
+_Result = TypeVar("_Result")
+_Decoded: TypeAlias = tuple[PredictRequest, Callable[[Answer], Response]]
+"""What is asked, and how its answer is written."""
 
 
 class _ModelName(Convertor[str]):
@@ -73,6 +70,7 @@ def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
     routes += [Route(base + "/infer", api.infer, methods=["POST"]) for base in (_V2, _V2 + _VERSION)]
     routes += [Route(path, _not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED]
     routes += [
+        *(Route(path, api.alive) for path in ("/", "/health", "/healthz")),
         Route("/v1/models", api.v1_models),
         Route(_V1, api.v1_model),
         Route("/v2", api.server),
@@ -112,36 +110,57 @@ class _Api:
     async def _predict(self, request: Request) -> Response:
         model = self._model(request)
         query = wire_options.from_query(request.query_params.multi_items())
-        content_type = _content_type(request)
-        body = await self._body(request)
-        decode = functools.partial(self._decoded, body, content_type, model, query)
-        with self._gateway.statistics.request(model) as clock:
-            asked = await off_loop.run(decode, len(body), model)
-            clock.decoded()
-            answer = await _while_connected(request, self._gateway.predict(asked))
-            clock.answered(answer)
-            return json_response(instances_json.encode(answer, asked.options))
+        kind = http_request.content_type(request)
 
-    def _decoded(self, body: bytes, content_type: str, model: Model, query: dict[str, object]) -> PredictRequest:
-        spec = model.manifest.input
+        def decode(body: bytearray) -> _Decoded:
+            asked = self._decoded(body, request, model, query)
+            return asked, lambda answer: json_response(instances_json.encode(answer, asked.options))
+
+        return await self._exchange(request, model, decode, all_json=kind == http_request.JSON)
+
+    def _decoded(self, body: bytearray, request: Request, model: Model, query: dict[str, object]) -> PredictRequest:
+        spec, kind = model.manifest.input, http_request.content_type(request)
         options: Options
-        if content_type == _JSON:
+        if kind == http_request.JSON:
             inputs, options = instances_json.decode(body, spec, self._gateway.limits.max_rows, query)
+        elif kind == multipart.TYPE:
+            data, kind, fields = multipart.decode(body, request.headers["content-type"])
+            inputs = image.decode(data, kind, spec)[None]
+            options = wire_options.build(query, wire_options.from_query(fields))
         else:
-            inputs, options = image.decode(body, content_type, spec)[None], wire_options.build(query)
+            inputs, options = image.decode(bytes(body), kind, spec)[None], wire_options.build(query)
         return PredictRequest(model=model.manifest.name, version=model.manifest.version, inputs=inputs, options=options)
 
     async def _infer(self, request: Request) -> Response:
-        model = self._model(request)
-        json_length = _json_length(request)
-        body = await self._body(request)
-        decode = functools.partial(oip_json.decode, body, json_length, model, self._gateway.limits)
-        with self._gateway.statistics.request(model) as clock:
-            asked = await off_loop.run(decode, len(body), model)
-            clock.decoded()
-            answer = await _while_connected(request, self._gateway.predict(asked.call.request))
-            clock.answered(answer)
-            return _infer_response(request, *oip_json.encode(asked, answer, model))
+        model, limits = self._model(request), self._gateway.limits
+        json_length = http_request.json_length(request)
+
+        def decode(body: bytearray) -> _Decoded:
+            asked = oip_json.decode(body, json_length, model, limits)
+            return asked.call.request, lambda answer: infer_response(request, *oip_json.encode(asked, answer, model))
+
+        return await self._exchange(request, model, decode, all_json=json_length is None)
+
+    async def _exchange(
+        self, request: Request, model: Model, decode: Callable[[bytearray], _Decoded], *, all_json: bool
+    ) -> Response:
+        """Read, decode, ask, write; what is kept of the request counts until then, and a client that leaves ends it."""
+        with self._gateway.buffered.hold() as held:
+            body = await http_request.body(request, self._gateway.limits, held, self._idle_body_s, all_json=all_json)
+            with self._gateway.statistics.request(model) as clock:
+
+                async def work() -> tuple[Callable[[Answer], Response], Answer]:
+                    asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
+                    clock.decoded()
+                    return write, await self._gateway.predict(asked)
+
+                write, answer = await _while_connected(request, work())
+                clock.answered(answer)
+                return write(answer)
+
+    async def alive(self, request: Request) -> Response:
+        """KServe V1: answering at all is being alive."""
+        return json_response({"status": "alive"})
 
     async def v1_models(self, request: Request) -> Response:
         """KServe V1: the names of the models."""
@@ -199,31 +218,8 @@ class _Api:
         error = Unavailable(f"the server is not ready: {reason}; try again", retry_after_s=1)
         return error_response(error, beside={**head, "ready": False})
 
-    async def _body(self, request: Request) -> bytes:
-        headers = request.headers
-        encoding = headers.get("content-encoding", "").strip().lower()
-        declared = headers.get("content-length")
-        return await http_body.read(
-            _chunks(request, self._idle_body_s), encoding, declared, self._gateway.limits.max_body_bytes
-        )
 
-
-async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(idle_s):
-                chunk = await anext(stream, None)
-        except ClientDisconnect:
-            raise ClientGone from None
-        except TimeoutError:
-            raise InvalidInput(f"the body stopped coming for {idle_s:g} s; send it again") from None
-        if chunk is None:
-            return
-        yield chunk
-
-
-async def _while_connected(request: Request, work: Coroutine[object, object, Answer]) -> Answer:
+async def _while_connected(request: Request, work: Coroutine[object, object, _Result]) -> _Result:
     """The answer, unless the client goes away first: then the work is cancelled."""
     asking, gone = asyncio.current_task(), False
     assert asking is not None
@@ -245,40 +241,6 @@ async def _while_connected(request: Request, work: Coroutine[object, object, Ans
         raise ClientGone from None
     finally:
         watching.cancel()
-
-
-def _content_type(request: Request) -> str:
-    found = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if found not in (_JSON, *image.TYPES):
-        known = ", ".join((*image.TYPES, _JSON))
-        said = f"Content-Type {found!r:.80} is not read" if found else "the Content-Type is missing"
-        raise UnsupportedMedia(f"{said}; expected one of {known} (curl: -H 'Content-Type: image/png')")
-    return found
-
-
-def _json_length(request: Request) -> int | None:
-    text = request.headers.get(oip_json.LENGTH_HEADER)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise InvalidInput(f"{oip_json.LENGTH_HEADER} is {text!r:.80}; expected a number of bytes")
-    return int(text)
-
-
-def _infer_response(request: Request, body: bytes, json_length: int | None) -> Response:
-    """Only this answer may be compressed: clients inflate no other, and know gzip and deflate alone."""
-    headers = {} if json_length is None else {oip_json.LENGTH_HEADER: str(json_length)}
-    encoding = _accepted_encoding(request.headers.get("accept-encoding", ""))
-    if encoding and len(body) > _WORTH_COMPRESSING:
-        body = _COMPRESSORS[encoding](body)
-        headers["Content-Encoding"] = encoding
-    return Response(body, headers=headers, media_type=_JSON if json_length is None else "application/octet-stream")
-
-
-def _accepted_encoding(header: str) -> str | None:
-    parts = [part.replace(" ", "").lower().split(";q=") for part in header.split(",")]
-    accepted = {name for name, *quality in parts if not quality or quality[0].strip("0.")}
-    return next((name for name in _COMPRESSORS if name in accepted), None)
 
 
 async def _not_offered(request: Request) -> Response:

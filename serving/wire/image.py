@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from export.bundle import InputSpec
 from serving.errors import InvalidInput, UnsupportedMedia
-from serving.wire import jpeg_data, png_data
+from serving.wire import jpeg_data, png_data, work
 
 # The plugins themselves, not `Image.open`: that would try every format, and judge a size before we can name it.
 _PNG = "image/png"
@@ -29,6 +29,7 @@ TYPES = tuple(_FORMATS)
 def decode(data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]:
     """The picture in `data` as an array of the shape that `spec` declares, of 8-bit values."""
     height, width, channels = _expected(spec)
+    work.take(4 * spec.size)
     if content_type not in _FORMATS:
         raise UnsupportedMedia(f"{content_type!r:.80} is not read; expected {' or '.join(TYPES)}")
     if not data:

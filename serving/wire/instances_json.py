@@ -1,14 +1,17 @@
 """KServe V1 JSON with our options beside `instances`, and the answer document of the friendly route.
 
     {"instances": [[[...]], ...], "input": "grid" | "values", "certify": "target", "target_radius": 0.5, ...}
+    {"instances": [{"image": {"b64": "<a PNG or JPEG file in base64>"}}, ...], ...}
 
-Each instance is one row, nested to the shape of the model's input. By default its numbers are integers of the grid;
-with `"input": "values"` they are in the caller's units. The document carries every number as it is: JSON floats are
+Each instance is one row, nested to the shape of the model's input, or a picture. By default numbers are integers of the
+grid; with `"input": "values"` they are in the caller's units. The document carries every number as it is: JSON floats are
 printed so that they read back the same, and so no radius is rounded up. A number that is not finite becomes null.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 from collections.abc import Mapping
@@ -23,8 +26,9 @@ from certify.ood import CertifiedScore, Ood
 from export.bundle import InputSpec
 from serving.errors import InvalidInput
 from serving.messages import Answer, Options, Prediction
+from serving.wire import image, number_text, rows, work
 from serving.wire import options as wire_options
-from serving.wire import rows, strict_json
+from serving.wire.number_text import NumberText
 from serving.wire.strict_json import shown
 
 _OWN_KEYS = ("instances", "input")
@@ -32,10 +36,10 @@ Document = dict[str, object]
 
 
 def decode(
-    body: bytes, spec: InputSpec, max_rows: int, query: Mapping[str, object]
+    body: bytes | bytearray, spec: InputSpec, max_rows: int, query: Mapping[str, object]
 ) -> tuple[NDArray[np.generic], Options]:
     """The rows and options of one request; `query` are options that came beside the body."""
-    fields = strict_json.loads(body)
+    fields = number_text.loads(body)
     unknown = [key for key in fields if key not in _OWN_KEYS and key not in wire_options.KINDS]
     if unknown:
         known = ", ".join((*_OWN_KEYS, *wire_options.KINDS))
@@ -46,18 +50,52 @@ def decode(
 
 def _rows(fields: Mapping[str, object], spec: InputSpec, max_rows: int) -> NDArray[np.generic]:
     instances, form = fields.get("instances"), fields.get("input", "grid")
-    if not isinstance(instances, list) or not instances:
-        raise InvalidInput(f'expected "instances", an array of one or more inputs of shape {list(spec.shape)}')
-    if len(instances) > max_rows:
-        raise InvalidInput(f"instances holds {len(instances)} rows, over the limit of {max_rows}; send fewer at a time")
-    leaves = rows.flattened(instances, (len(instances), *spec.shape), "instances")
-    shape = (-1, *spec.shape)
+    count = _count(instances, spec)
+    if count > max_rows:
+        raise InvalidInput(f"instances holds {count} rows, over the limit of {max_rows}; send fewer at a time")
+    if isinstance(instances, list) and isinstance(instances[0], dict):
+        return _pictures(instances, spec, form)
+    work.take(8 * count * spec.size)
+    shape = (count, *spec.shape)
     if form == "values":
-        return rows.numbers(leaves, "instances").reshape(shape)
+        return rows.array(instances, shape, "instances", lambda leaves: rows.numbers(leaves, "instances"))
     if form != "grid":
         raise InvalidInput(f'input is {shown(form)}; expected "grid" (integers 0 to {spec.top}) or "values"')
     hint = f'of the grid, 0 to {spec.top}; for numbers in {spec.units} say "input": "values"'
-    return rows.integers(leaves, "instances", hint).reshape(shape)
+    return rows.array(instances, shape, "instances", lambda leaves: rows.integers(leaves, "instances", hint))
+
+
+def _count(instances: object, spec: InputSpec) -> int:
+    if isinstance(instances, NumberText):
+        return max(1, instances.count() // spec.size)
+    if not isinstance(instances, list) or not instances:
+        raise InvalidInput(f'expected "instances", an array of one or more inputs of shape {list(spec.shape)}')
+    return len(instances)
+
+
+def _pictures(instances: list[object], spec: InputSpec, form: object) -> NDArray[np.generic]:
+    """Instances that are files: `{"image": {"b64": "..."}}` or `{"b64": "..."}`, by whatever name."""
+    if form != "grid":
+        raise InvalidInput(
+            f"input is {shown(form)}, and the instances are pictures, which are of the grid; leave it out"
+        )
+    return np.stack([_picture(f"instances[{index}]", each, spec) for index, each in enumerate(instances)])
+
+
+def _picture(place: str, instance: object, spec: InputSpec) -> NDArray[np.int32]:
+    value = instance
+    while isinstance(value, dict) and len(value) == 1 and "b64" not in value:
+        (value,) = value.values()
+    text = value.get("b64") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(text, str):
+        raise InvalidInput(f'{place} is {shown(instance)}; expected {{"image": {{"b64": "<a PNG or JPEG file>"}}}}')
+    try:
+        data = base64.b64decode(text, validate=True)
+        return image.decode(data, image.sniffed(data), spec)
+    except (binascii.Error, ValueError):
+        raise InvalidInput(f"{place} is not base64: {shown(text)}") from None
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error.message}") from None
 
 
 def encode(answer: Answer, options: Options) -> Document:

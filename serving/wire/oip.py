@@ -57,19 +57,23 @@ def version(text: object) -> str | None:
     return None if text in (None, "", "latest") else text
 
 
-def elements(name: str, shape: Sequence[int], limits: Limits) -> int:
+def elements(name: str, shape: Sequence[int], limits: Limits, datatype: str = "") -> int:
     """The number of elements of an input, checked before any is decoded: a small file may hold a large picture."""
-    count = 1
-    for size in shape:
-        if size < 0:
-            raise InvalidInput(f"input {shown(name)} has shape {shown(list(shape))}; a dimension cannot be negative")
-        count *= size
+    if len(shape) > _MAX_DIMENSIONS:
+        raise InvalidInput(f"input {shown(name)} has {len(shape)} dimensions, beyond the limit of {_MAX_DIMENSIONS}")
+    if any(size < 0 for size in shape):
+        raise InvalidInput(f"input {shown(name)} has shape {shown(list(shape))}; a dimension cannot be negative")
     if shape and shape[0] > limits.max_rows:
         raise InvalidInput(f"input {shown(name)} has {shape[0]} rows, over the limit of {limits.max_rows}; send fewer")
-    if count > limits.max_body_bytes or len(shape) > _MAX_DIMENSIONS:
+    count = 1
+    for size in shape:
+        count *= min(size, limits.max_body_bytes + 1)  # no number grows beyond what its factors are bounded to
+    if count > limits.max_body_bytes or any(size > limits.max_body_bytes for size in shape):
         raise InvalidInput(
             f"input {shown(name)} has shape {shown(list(shape))}, beyond the limit of {limits.max_body_bytes} elements"
         )
+    if datatype == datatypes.BYTES and count > limits.max_rows:
+        raise InvalidInput(f"input {shown(name)} is BYTES of {count} elements; expected one file a row")
     return count
 
 

@@ -11,10 +11,14 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.config import Limits
-from serving.errors import InvalidInput
+from serving.errors import InvalidInput, TooLarge
 from serving.messages import Answer, Model
-from serving.wire import datatypes, oip, rows, strict_json, tensors
+from serving.wire import datatypes, number_text, oip, rows, strict_json, tensors
+from serving.wire.number_text import NumberText
 from serving.wire.strict_json import shown
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -28,18 +32,22 @@ class JsonCall:
     binary: bool
 
 
-def decode(body: bytes, json_length: int | None, model: Model, limits: Limits) -> JsonCall:
+def decode(body: bytes | bytearray, json_length: int | None, model: Model, limits: Limits) -> JsonCall:
     """The call in a request body; whatever is wrong with it is `InvalidInput`."""
     if json_length == 0:
         return _raw_call(body, model)
     length = len(body) if json_length is None else json_length
+    if length > limits.max_json_bytes:
+        raise TooLarge(
+            f"the JSON has {length} bytes, over the limit of {limits.max_json_bytes}; send fewer rows, or binary tensors"
+        )
     if not 0 < length <= len(body):
         raise InvalidInput(
             f"{LENGTH_HEADER} says {length}, and the body has {len(body)} bytes; expected the length of its JSON"
             if body
             else "the body is empty; expected an inference request in JSON"
         )
-    fields = strict_json.loads(body[:length])
+    fields = number_text.loads(body[:length])
     parameters = _object(fields, "parameters")
     reader = _Binary(memoryview(body)[length:])
     inputs = [_input(each, reader, limits) for each in _objects(fields, "inputs")]
@@ -96,7 +104,7 @@ class _Binary:
             raise InvalidInput(f"{left} bytes follow the last input; expected binary_data_size of all inputs to sum up")
 
 
-def _raw_call(body: bytes, model: Model) -> JsonCall:
+def _raw_call(body: bytes | bytearray, model: Model) -> JsonCall:
     spec = model.manifest.input
     shape = (1, *spec.shape)
     datatype = oip.input_datatype(spec)
@@ -109,7 +117,7 @@ def _input(fields: Mapping[str, object], reader: _Binary, limits: Limits) -> oip
     name = _string(fields, "name")
     datatype = datatypes.check(name, fields.get("datatype"))
     shape = _shape(name, fields.get("shape"))
-    count = oip.elements(name, shape, limits)
+    count = oip.elements(name, shape, limits, datatype)
     parameters = _object(fields, "parameters")
     oip.refuse_shared_memory(f"input {shown(name)}", parameters)
     size = parameters.get("binary_data_size")
@@ -120,7 +128,7 @@ def _input(fields: Mapping[str, object], reader: _Binary, limits: Limits) -> oip
             raise InvalidInput(f"binary_data_size of input {shown(name)} is {shown(size)}; expected a number of bytes")
         data = datatypes.from_bytes(name, datatype, count, reader.take(name, size))
     else:
-        data = datatypes.from_values(name, datatype, count, _values(name, shape, fields["data"], parameters))
+        data = _from_json(name, datatype, shape, count, fields["data"], parameters)
     return oip.Tensor(name=name, datatype=datatype, shape=shape, data=data)
 
 
@@ -128,6 +136,16 @@ def _shape(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(size) is int for size in value):
         raise InvalidInput(f"input {shown(name)} has shape {shown(value)}; expected an array of integers")
     return tuple(value)
+
+
+def _from_json(
+    name: str, datatype: str, shape: tuple[int, ...], count: int, data: object, parameters: Mapping[str, object]
+) -> NDArray[np.generic]:
+    if not isinstance(data, NumberText):
+        return datatypes.from_values(name, datatype, count, _values(name, shape, data, parameters))
+    written = shape if data.nested() else (count,)
+    pieces = data.pieces(written, f"data of input {shown(name)}")
+    return np.concatenate([datatypes.from_values(name, datatype, len(piece), piece) for piece in pieces])
 
 
 def _values(name: str, shape: tuple[int, ...], data: object, parameters: Mapping[str, object]) -> list[object]:

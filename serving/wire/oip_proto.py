@@ -84,8 +84,8 @@ def statistics(document: Mapping[str, object]) -> pb.ModelStatisticsResponse:
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits) -> oip.Tensor:
     name = message.name
     datatype = datatypes.check(name, message.datatype)
-    shape = tuple(message.shape)
-    count = oip.elements(name, shape, limits)
+    shape = message.shape
+    count = oip.elements(name, shape, limits, datatype)
     oip.refuse_shared_memory(f"input {shown(name)}", message.parameters)
     if raw is None:
         data = datatypes.from_values(name, datatype, count, _contents(message, datatype))
@@ -93,7 +93,7 @@ def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, li
         if message.HasField("contents"):
             raise InvalidInput(f"input {shown(name)} has contents beside raw_input_contents; send one of them")
         data = datatypes.from_bytes(name, datatype, count, raw)
-    return oip.Tensor(name=name, datatype=datatype, shape=shape, data=data)
+    return oip.Tensor(name=name, datatype=datatype, shape=tuple(shape), data=data)
 
 
 def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> list[object]:

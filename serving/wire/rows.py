@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import InvalidInput
+from serving.wire.number_text import NumberText
 from serving.wire.strict_json import kind, shown
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 def flattened(value: object, shape: Sequence[int], place: str) -> list[object]:
@@ -23,6 +27,16 @@ def flattened(value: object, shape: Sequence[int], place: str) -> list[object]:
     for index, part in enumerate(value):
         leaves += flattened(part, shape[1:], f"{place}[{index}]")
     return leaves
+
+
+def array(
+    value: object, shape: Sequence[int], place: str, convert: Callable[[list[object]], NDArray[Number]]
+) -> NDArray[Number]:
+    """Nested arrays of exactly this shape as one of numpy, which `convert` makes of some leaves at a time."""
+    if isinstance(value, NumberText):
+        parts = [convert(piece) for piece in value.pieces(shape, place)]
+        return np.concatenate(parts).reshape(tuple(shape))
+    return convert(flattened(value, shape, place)).reshape(tuple(shape))
 
 
 def integers(leaves: list[object], place: str, hint: str) -> NDArray[np.int64]:

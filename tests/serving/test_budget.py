@@ -68,6 +68,16 @@ def test_the_limit_holds_in_any_order(steps):
         assert all(each.size <= budget.limit // 2 for each in holders)
 
 
+def test_what_is_over_takes_no_more():
+    budget = BufferedBytes(1000)
+    with budget.hold() as held:
+        held.check(400)
+        assert budget.held == 0
+    with pytest.raises(Overloaded):
+        held.grow(1)
+    assert (held.size, budget.held) == (0, 0)
+
+
 def test_threads_may_share_it():
     budget = BufferedBytes(10**9)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from serving import errors
 from serving.config import Limits
+from serving.wire.http_frame import Frame
 from serving.wire.http_server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway, model
 from tests.serving.wire.pictures import blank, encoded, grey, png_of
@@ -76,7 +77,7 @@ async def test_a_jpeg_and_json_are_predicted(http, gateway):
         (PREDICT, gzip.compress(b"\0" * 10**6), {**JSON, "Content-Encoding": "gzip"}, 413, "inflates"),
         (PREDICT, b"x", {**PNG, "Content-Encoding": "br"}, 415, "'br' is not read; expected gzip, deflate or none"),
         (PREDICT, b"x", {"Content-Type": "text/plain"}, 415, "'text/plain' is not read; expected one of image/png"),
-        (PREDICT, b"x", {}, 415, "the Content-Type is missing"),
+        (PREDICT, b"x", {}, 400, "the body is not JSON"),
         ("/v1/models/nope:predict", encoded(grey()), PNG, 404, "Request for unknown model: 'nope' is not found"),
         ("/v1/models/pictures/versions/9:predict", encoded(grey()), PNG, 404, "unknown model"),
         ("/v1/models/a/b:predict", encoded(grey()), PNG, 404, "there is nothing at"),
@@ -121,8 +122,8 @@ async def test_failures_keep_their_form(http, gateway, failure, status, retry, p
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/v3", 404),
+        ("POST", "/", 405),
         ("GET", "/v1/models/nope", 404),
         ("GET", "/v2/models/nope", 404),
         ("GET", "/v2/models/pictures/versions/77", 404),
@@ -169,6 +170,8 @@ async def test_the_documents_of_the_protocols(http, slash):
         assert response.headers["content-type"] == "application/json"
         return response.json()
 
+    for path in ("/", "/health", "/healthz"):
+        assert (await get(path))["status"] == "alive"
     assert await get("/v1/models") == {"models": ["pictures", "rgb"]}
     assert await get("/v1/models/pictures") == {"name": "pictures", "ready": True}
     assert (await get("/v2"))["name"] == "certserve"
@@ -229,6 +232,14 @@ async def test_a_body_may_be_compressed(http, gateway, name, encode):
         ("br", None),
         ("", None),
         ("gzip;q=0, deflate; q=0.5", "deflate"),
+        ("gzip;q=0.2, deflate;q=0.8", "deflate"),
+        ("gzip;q=0.000, deflate;q=0", None),
+        ("gzip;q=x", None),
+        ("*", "gzip"),
+        ("*;q=0.5, gzip;q=0", "deflate"),
+        ("identity, gzip;q=0.5", None),
+        ("x-gzip", "gzip"),
+        ("GZIP", "gzip"),
     ],
 )
 async def test_only_a_large_infer_answer_is_compressed(http, accepted, encoding):
@@ -236,6 +247,7 @@ async def test_only_a_large_infer_answer_is_compressed(http, accepted, encoding)
     large = json.dumps({**json.loads(CALL), "parameters": {"certify": "best"}}).encode()
     response = await http.post(INFER, content=large, headers=headers)
     assert response.headers.get("content-encoding") == encoding
+    assert response.headers["vary"] == "Accept-Encoding"
     assert len(response.json()["outputs"]) == 19
     others = [
         await http.post(INFER, content=CALL, headers=headers),
@@ -334,3 +346,58 @@ async def test_whatever_comes_is_answered_in_form(method, parts, query, body, co
     if response.status_code != 200 and method != "HEAD":
         assert list(response.json()) == ["error"]
     assert response.headers["content-type"] == "application/json"
+
+
+async def test_requests_in_progress_are_bounded_and_health_goes_on(gateway):
+    gateway.hold.clear()
+    app = Frame(build_app(gateway), max_requests=3)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+        busy = [asyncio.create_task(client.post(PREDICT, content=INSTANCES, headers=JSON)) for _ in range(3)]
+        while len(gateway.asked) < 3:
+            await asyncio.sleep(0.01)
+        refused = await client.post(PREDICT, content=INSTANCES, headers=JSON)
+        assert "3 requests are in progress" in is_error(refused, 503)
+        assert refused.headers["retry-after"] == "1"
+        assert (await client.get("/v2/health/live")).status_code == 200
+        gateway.hold.set()
+        assert [(await each).status_code for each in busy] == [200] * 3
+        assert (await client.post(PREDICT, content=INSTANCES, headers=JSON)).status_code == 200
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a defect"), errors.Internal("the operator's log says more")])
+async def test_whatever_sends_a_client_to_the_log_is_there_by_its_id(http, gateway, caplog, failure):
+    gateway.failure = failure
+    response = await http.post(PREDICT, content=INSTANCES, headers={**JSON, "X-Request-Id": "me.7"})
+    assert response.status_code == 500
+    (record,) = caplog.records
+    assert "request me.7 failed" in record.getMessage()
+
+
+async def test_memory_that_others_hold_is_waited_for_and_given_back(http, gateway):
+    large = json.dumps({"instances": [ROW] * 500}).encode()
+    gateway.buffered.acquire(gateway.buffered.limit // 2)
+    gateway.buffered.limit = gateway.buffered.held + 2 * len(large)
+    refused = await http.post(PREDICT, content=large, headers=JSON)
+    assert "memory" in is_error(refused, 429)
+    assert refused.headers["retry-after"]
+    assert (await http.post(PREDICT, content=INSTANCES, headers=JSON)).status_code == 200
+    before = gateway.buffered.held
+    gateway.buffered.limit *= 10
+    assert (await http.post(PREDICT, content=large, headers=JSON)).status_code == 200
+    assert gateway.buffered.held == before
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "length", "status"),
+    [
+        (PREDICT, JSON, 5_001, 413),
+        (PREDICT, PNG, 5_001, 400),
+        (INFER, {}, 5_001, 413),
+        (INFER, {"Inference-Header-Content-Length": "10"}, 5_001, 400),
+        (INFER, {"Inference-Header-Content-Length": "5001"}, 5_001, 413),
+        (PREDICT, PNG, 20_001, 413),
+    ],
+)
+async def test_json_has_a_lower_limit_than_other_bodies(http, gateway, path, headers, length, status):
+    gateway.limits = Limits(max_body_bytes=20_000, max_json_bytes=5_000)
+    is_error(await http.post(path, content=b"[" * length, headers=headers), status)
