@@ -1,11 +1,10 @@
-"""Ray Serve's ways in: plain predictions a second in the mode that is shipped, over its other modes.
+"""How replicas talk on Ray Serve: plain predictions a second as it is shipped, over its other ways.
 
-Shipped is HAProxy with the throughput mode; `serving/ray_environment` sets it where the environment does not say otherwise.
+`serving/ray_environment` sets what is shipped where the environment does not say otherwise.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from statistics import median
 
@@ -15,18 +14,18 @@ from benchmarks.measure import Row, main
 from benchmarks.networks import DEMO, repository
 from tests.servers import command_line
 
-PROXY, THROUGHPUT = "RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED"
+GRPC = "RAY_SERVE_USE_GRPC_BY_DEFAULT"
+CODE, ROUTER = "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP"
 MODES = {
-    "HAProxy and throughput": ("1", "1"),
-    "HAProxy": ("1", "0"),
-    "throughput": ("0", "1"),
-    "default": ("0", "0"),
+    "gRPC, one loop": {GRPC: "1", CODE: "0", ROUTER: "0"},
+    "actor calls, one loop": {GRPC: "0", CODE: "0", ROUTER: "0"},
+    "actor calls, loops of their own (Serve's default)": {GRPC: "0", CODE: "1", ROUTER: "1"},
 }
 REQUESTS, ALONE, ROUNDS = 1_000, 200, 3
 
 
 def rows() -> list[Row]:
-    found = {name: _of(proxy, throughput) for name, (proxy, throughput) in MODES.items()}
+    found = {name: _of(environment) for name, environment in MODES.items()}
     shipped = next(iter(MODES))
     ours_rate, ours_ms = found[shipped]
     return [
@@ -41,24 +40,18 @@ def rows() -> list[Row]:
     ]
 
 
-def _of(proxy: str, throughput: str) -> tuple[float, float]:
+def _of(environment: dict[str, str]) -> tuple[float, float]:
     """Requests a second of all clients together, and the median milliseconds of one client alone."""
     bodies = [png(picture) for picture in demo_pictures(100)]
-    os.environ.update({PROXY: proxy, THROUGHPUT: throughput})
-    try:
-        with command_line(repository(), local=False) as address:
-            senders = [
-                predict_over_http(address.http, DEMO, certify="off", outputs="probabilities")
-                for _ in range(rates.CLIENTS)
-            ]
-            closed_loop(senders, bodies)
-            seconds = [closed_loop(senders, bodies * (REQUESTS // len(bodies)))[0] for _ in range(ROUNDS)]
-            time.sleep(1)
-            _, times = closed_loop(senders[:1], (bodies * 10)[:ALONE])
-        return REQUESTS / median(seconds), 1e3 * median(times)
-    finally:
-        for name in (PROXY, THROUGHPUT):
-            del os.environ[name]
+    with command_line(repository(), local=False, environment=environment) as address:
+        senders = [
+            predict_over_http(address.http, DEMO, certify="off", outputs="probabilities") for _ in range(rates.CLIENTS)
+        ]
+        closed_loop(senders, bodies)
+        seconds = [closed_loop(senders, bodies * (REQUESTS // len(bodies)))[0] for _ in range(ROUNDS)]
+        time.sleep(1)
+        _, times = closed_loop(senders[:1], (bodies * 10)[:ALONE])
+    return REQUESTS / median(seconds), 1e3 * median(times)
 
 
 if __name__ == "__main__":

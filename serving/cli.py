@@ -103,19 +103,40 @@ def _from_environment() -> Path | None:
 
 
 async def _serve_until_told(settings: Settings, local: bool) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    from serving.first_answer import through_each_wire
+
+    stop, started = asyncio.Event(), asyncio.Event()
+    _heed_signals(stop, started)
     assert settings.noise_secret_file is not None
     _say(f"noise key id {key_id(read_secret(settings.noise_secret_file))}")
     if settings.signing_key_file is not None:
         public = Signer(read_signing_key(settings.signing_key_file)).public
         _say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
     served = manifests(settings.models)  # before anything starts, for a folder that is no repository
-    async with _home(settings, local):
-        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up every request for 40 ms
-        _say(banner.text(settings, served, sys.argv[0]))
-        await stop.wait()
+    try:
+        async with _home(settings, local) as samples:
+            gc.freeze()  # what is loaded stays: to look through it for garbage would hold up every request for 40 ms
+            await through_each_wire(settings, samples, _say)
+            started.set()
+            _say(banner.text(settings, served, sys.argv[0]))
+            await stop.wait()
+    except asyncio.CancelledError:
+        _say("stopped before it was ready")
+        os._exit(0)  # a thread that proves a model would be waited for
+
+
+def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
+    """Ctrl-C and SIGTERM end a start at once, by cancelling the running task; afterwards they set `stop`."""
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+
+    def told() -> None:
+        if not started.is_set() and not stop.is_set():
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
 
 
 def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextManager[Any]:
@@ -124,12 +145,9 @@ def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextMan
         from serving.local import running
 
         return running(settings, read_secret(settings.noise_secret_file), _say)
-    from serving import ray_environment
+    from serving.ray_home import running as running_on_ray
 
-    scratch = ray_environment.prepare()
-    from serving import on_ray
-
-    return on_ray.running(settings, scratch, _say)
+    return running_on_ray(settings, _say)
 
 
 def _add_predict(commands: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
 from serving import metrics
 from serving.budget import BufferedBytes
 from serving.config import Limits
+from serving.draining import Draining
 from serving.errors import NotFound
 from serving.identity import refuse_others
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
@@ -54,10 +56,21 @@ class Gateway:
         self._unready = unready
         self._runtime = runtime
         self._runtimes: dict[tuple[str, str], str] = {}
+        self._draining = Draining()
 
     def unready(self) -> str:
         """Why not every model is proven and can be reached, empty if they are; an empty repository never is ready."""
+        if self._draining.begun:
+            return "it is stopping"
         return self._unready() if self._versions else "there is no model in the repository"
+
+    def admitted(self) -> AbstractContextManager[None]:
+        """One request from its head to its answer. Raises `Unavailable` once the server is stopping."""
+        return self._draining.admitted()
+
+    async def drain(self) -> None:
+        """Let no more requests in, and return when those inside are answered."""
+        await self._draining.drain()
 
     def models(self) -> list[Model]:
         """Every version of every model."""

@@ -7,7 +7,9 @@ whichever process serves the port adds them up. Labels are never chosen by a cli
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,8 +23,33 @@ from prometheus_client.registry import Collector
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+_LIVE = ("livesum", "livemax")
+_FILE_BYTES = 2**20
+
+
+def _reserve() -> None:
+    """Take the room of this process's counts on the disk before any is kept: a process that writes to a file of its memory
+    for which the disk has no room left is killed. Where there is none already, the counts are kept apart, in memory.
+    """
+    try:
+        _make_files(Path(os.environ[FOLDER_VARIABLE]))
+    except OSError as error:
+        apart = tempfile.mkdtemp(prefix="cs-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        logging.getLogger("certserve.metrics").warning("the metrics leave out process %d: %s", os.getpid(), error)
+        os.environ[FOLDER_VARIABLE] = apart
+        _make_files(Path(apart))
+
+
+def _make_files(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("counter", "histogram", *(f"gauge_{mode}" for mode in _LIVE)):
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+
+
 if FOLDER_VARIABLE in os.environ:
-    Path(os.environ[FOLDER_VARIABLE]).mkdir(parents=True, exist_ok=True)
+    _reserve()
 
 REQUESTS = Counter("certserve_requests", "Finished requests.", ["protocol", "code"])
 REQUEST_SECONDS = Histogram("certserve_request_seconds", "Time to answer a request.", ["protocol"], buckets=_BUCKETS)

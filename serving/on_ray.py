@@ -1,7 +1,7 @@
 """The server as a Ray Serve application: gateways as ingress, engine replicas behind them, one a device.
 
-The only module that imports ray. HTTP comes in by Serve's ingress in HAProxy and throughput mode; gRPC by a grpc.aio
-server of each gateway's own, on a port that the gateways of one host share. A frozen `Task` crosses to an engine and a
+The only module that imports ray. HTTP and gRPC come in by servers of each gateway's own, on ports that the gateways of one
+host share. A frozen `Task` crosses to an engine and a
 `Reply`, or an error as a value, comes back: Ray would wrap an exception in a text with its traceback. A large certificate is
 dealt out by ranges of draws. A replica that dies loses nothing: draws are keyed, so what it was sent is sent again until its
 deadline.
@@ -10,25 +10,24 @@ deadline.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
-import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ray
 from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
 from ray.exceptions import RayError, RayTaskError
 from ray.experimental import internal_kv
+from ray.serve._private import replica
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.applications import Starlette
 
 from export.bundle import load_repository
 from serving import log, metrics, processors
@@ -41,16 +40,13 @@ from serving.identity import differing, join
 from serving.messages import Prediction, Reply, Share, Task
 from serving.retry import Lost, Resending
 from serving.secret import read_secret, secret_file
-from serving.wire.grpc_server import build_server
-from serving.wire.http_server import build_app
+from serving.wires import Wires
 
 _log = logging.getLogger("certserve.gateway")
 
 APPLICATION = "certserve"
 _RUNTIMES = "certserve-runtimes"
 _DRAIN_S = 5.0
-# Ray replaces 127.0.0.1 by the address of the network; Linux has all of 127.0.0.0/8.
-_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 _PROBE_S = 1.0
 _PROVING = "its models are still being proven"
 _OBJECT_STORE_BYTES = 256 * 2**20
@@ -62,6 +58,7 @@ class EngineReplica:
     def __init__(self, settings: Settings) -> None:
         log.start()
         metrics.serve(settings.host, settings.metrics_port)
+        _listen_on_the_node_alone()
         self._engine = build_engine(load_repository(settings.models), settings)
         join(self._engine.runtimes, _agree if not settings.runtime else lambda *_: settings.runtime)
 
@@ -90,16 +87,15 @@ class EngineReplica:
 
 
 class GatewayReplica:
-    """The wires of one gateway: the HTTP application that Serve runs, and a gRPC server of its own."""
+    """The gateway of one host: its wires, on ports that the gateways of the host share."""
 
-    def __init__(self, settings: Settings, engine: DeploymentHandle[Any]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, engine: DeploymentHandle[Any]
+    ) -> None:
         log.start()
-        self._settings = settings
-        self._engines = _Engines(engine)
+        _listen_on_the_node_alone()
         metrics.serve(settings.host, settings.metrics_port)
-
-    async def __serve_build_asgi_app__(self) -> Starlette:
-        settings = self._settings
+        self._engines, self._closed = _Engines(engine), False
         bundles = await asyncio.to_thread(load_repository, settings.models)
         secret = read_secret(secret_file(settings.noise_secret_file))
         dealer = Dealer(self._engines, {bundle.key: bundle for bundle in bundles}, settings.engines)
@@ -108,14 +104,32 @@ class GatewayReplica:
         )
         digests = {bundle.key: bundle.digest for bundle in bundles}
         self._probing = asyncio.create_task(self._engines.probe(digests, settings.engines))
-        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=True)
-        await self._grpc.start()
-        return build_app(gateway)
+        self._wires = Wires(gateway, settings, shared=True)
+        await self._wires.open()
+
+    async def close(self) -> None:
+        """Answer what was accepted and take nothing more: asked by whoever stops the server, and by Ray."""
+        if hasattr(self, "_wires") and not self._closed:
+            self._closed = True
+            await self._wires.close()
+            self._probing.cancel()
 
     async def __del__(self) -> None:
-        if hasattr(self, "_grpc"):
-            self._probing.cancel()
-            await self._grpc.stop(self._settings.limits.max_deadline_ms / 1000)
+        await self.close()
+
+
+def _listen_on_the_node_alone() -> None:
+    """Have the port that every replica opens for the others listen on the node's address: Ray takes every interface.
+
+    To be called in the constructor of a replica: Ray opens the port when that has returned.
+    """
+    address = f"{ray.util.get_node_ip_address()}:0"  # type: ignore[no-untyped-call]
+    replica.add_port_to_grpc_server = partial(_bind, address)  # type: ignore[attr-defined]
+
+
+def _bind(address: str, server: grpc.aio.Server, _: str) -> int:
+    port: int = add_port_to_grpc_server(server, address)  # type: ignore[no-untyped-call]
+    return port
 
 
 class _Engines:
@@ -213,8 +227,9 @@ def build(settings: Settings, counts: Path) -> serve.Application:
     environment = {"env_vars": {metrics.FOLDER_VARIABLE: str(counts)}}
     device = {"num_gpus": 1} if settings.provider != "cpu" else {"num_cpus": 1}
     engine = _deployment(EngineReplica, "engine", settings, settings.engines, {"runtime_env": environment, **device})
-    ingress = serve.ingress()(GatewayReplica)
-    gateway = _deployment(ingress, "gateway", settings, settings.gateways, {"runtime_env": environment, "num_cpus": 0})
+    gateway = _deployment(
+        GatewayReplica, "gateway", settings, settings.gateways, {"runtime_env": environment, "num_cpus": 0}
+    )
     bound: serve.Application = gateway.bind(settings, engine.bind(settings))
     return bound
 
@@ -232,50 +247,40 @@ def _deployment(kind: Any, name: str, settings: Settings, replicas: int, actor: 
     return deployment
 
 
-@asynccontextmanager
-async def running(
-    settings: Settings, scratch: Path, say: Callable[[str], None] = lambda _: None
-) -> AsyncIterator[None]:
-    """Serve on a Ray of our own while the context is open; every process that it started is gone afterwards.
-
-    `scratch` is what `ray_environment.prepare` gave; it is removed at the end. The bundles are read here first, so that a
-    broken one stops the start by name.
-    """
-    say(f"reading the bundles in {settings.models}")
-    load_repository(settings.models)
-    say("starting Ray (some seconds)")
+def start(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
+    """Start a Ray of our own, which keeps its files in `folder`, and serve on it. Returns when every model is proven."""
     logging.disable(logging.INFO)  # Ray and Serve set their own levels, and tell of themselves
-    try:
-        _start_ray(settings, scratch)
-        say(f"proving the models on {settings.engines} engine(s)")
-        application = build(settings, scratch / "metrics")
-        await asyncio.to_thread(serve.run, application, name=APPLICATION, route_prefix="/")
-        yield
-    finally:
-        say("stopping: requests in flight are answered first")
-        await asyncio.to_thread(_stop)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start_ray(settings: Settings, scratch: Path) -> None:
     ray.init(
         address="local",
         include_dashboard=False,
-        _node_ip_address=_LOOPBACK,
         object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=str(scratch),
+        _temp_dir=str(folder / "ray"),
         logging_level=logging.ERROR,
         log_to_driver=True,
         num_cpus=max(settings.engines, processors.usable()),
     )
-    quiet = {"log_level": "ERROR", "enable_access_log": False}
-    serve.start(http_options={"host": settings.host, "port": settings.http_port}, logging_config=quiet)
+    _check_devices(settings)
+    # No way in of Serve's own: the gateways have theirs.
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR", "enable_access_log": False})
+    say(f"proving the models on {settings.engines} engine(s)")
+    serve.run(build(settings, folder / "metrics"), name=APPLICATION, route_prefix=None)
 
 
-def _stop() -> None:
-    if not ray.is_initialized():
-        return
-    # The application goes first: a bare shutdown cuts what is in flight.
-    with contextlib.suppress(RayError, RayServeException):
-        serve.delete(APPLICATION)
-    ray.shutdown()
+def _check_devices(settings: Settings) -> None:
+    """Ray waits without end for a device that nobody has."""
+    found = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    if settings.provider != "cpu" and found < settings.engines:
+        raise RuntimeError(
+            f"{settings.engines} engine(s) with the provider {settings.provider} need a GPU each, and Ray finds {found};"
+            " expected --engines for the GPUs that there are, or --provider cpu"
+        )
+
+
+def finish(settings: Settings) -> None:
+    """Have every gateway answer what it has accepted and take nothing more. What is left can be killed."""
+    asyncio.run(_close_gateways(settings.limits.max_deadline_ms / 1000 + _DRAIN_S))
+
+
+async def _close_gateways(seconds: float) -> None:
+    # A gateway that dies meanwhile has nothing left to answer.
+    await serve.get_app_handle(APPLICATION).broadcast("close").results_async(timeout_s=seconds, return_exceptions=True)

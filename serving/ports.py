@@ -35,13 +35,23 @@ class Wanted:
 def settled(settings: Settings) -> Settings:
     """The same settings with the host as an address and each port of 0 as a free one. Raises `PortError`."""
     address = resolved(settings.host)
-    wanted = (
-        Wanted("HTTP port", settings.http_port, "--http-port"),
-        Wanted("gRPC port", settings.grpc_port, "--grpc-port"),
-        Wanted("metrics port", settings.metrics_port, "--metrics-port"),
-    )
-    http, grpc, metrics = check_free(address, wanted)
+    http, grpc, metrics = check_free(address, [http_port(settings), grpc_port(settings), metrics_port(settings)])
     return replace(settings, host=address, http_port=http, grpc_port=grpc, metrics_port=metrics)
+
+
+def http_port(settings: Settings) -> Wanted:
+    """The port of HTTP."""
+    return Wanted("HTTP port", settings.http_port, "--http-port")
+
+
+def grpc_port(settings: Settings) -> Wanted:
+    """The port of gRPC."""
+    return Wanted("gRPC port", settings.grpc_port, "--grpc-port")
+
+
+def metrics_port(settings: Settings) -> Wanted:
+    """The port of the metrics."""
+    return Wanted("metrics port", settings.metrics_port, "--metrics-port")
 
 
 def check_free(address: str, wanted: Sequence[Wanted]) -> list[int]:
@@ -92,7 +102,8 @@ def refused(address: str, wanted: Wanted, error: OSError) -> PortError:
 def listening(address: str, wanted: Wanted, *, shared: bool = False) -> socket.socket:
     """A socket that listens there, for every address of both families if `address` is "::". Raises `PortError`.
 
-    With `shared`, other processes that say so too may listen at the same place, and each gets some of the connections.
+    With `shared`, other processes that say so too may listen at the same place, and each gets some of the connections; the
+    place may be `kept` for them.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer waits 40 ms for an acknowledgement.
@@ -105,6 +116,25 @@ def listening(address: str, wanted: Wanted, *, shared: bool = False) -> socket.s
             found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         found.bind((address, wanted.port))
         found.listen(2048)
+    except OSError as error:
+        found.close()
+        raise refused(address, wanted, error) from error
+    return found
+
+
+def kept(address: str, wanted: Wanted) -> socket.socket:
+    """A socket that does not listen, and keeps the port for those who share it, whether any is there or not: another server
+    finds the port taken until it is closed. Raises `PortError`.
+    """
+    found = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address == "::":
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        found.bind((address, wanted.port))
+        # Afterwards: bound alone, and from now on shared, so that two that keep one port cannot both have it.
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         found.close()
         raise refused(address, wanted, error) from error

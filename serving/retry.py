@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from serving.errors import CertserveError, Unavailable
+from serving.errors import CertserveError, Overloaded, Unavailable
 from serving.messages import Reply, Task
 
 PAUSE_S = 0.2
@@ -36,12 +36,14 @@ class Resending:
     async def predict(self, task: Task) -> Reply[Any]:
         """See `Predictor.predict`. Raises `Unavailable` where no replica answered before the deadline."""
         clock = asyncio.get_running_loop().time
-        deadline, said = clock() + task.timeout_s, ""
+        deadline, lost, said = clock() + task.timeout_s, False, ""
         while (left := deadline - clock()) > 0:
             outcome = await self._once(replace(task, timeout_s=left))
             if isinstance(outcome, Reply):
                 return outcome
-            if isinstance(outcome, CertserveError) and not isinstance(outcome, Unavailable):
+            lost = lost or outcome is None
+            # What one replica had taken in is not refused by the next for being busy: it waits its turn.
+            if isinstance(outcome, CertserveError) and not isinstance(outcome, _again(lost)):
                 raise outcome
             said = f" (the last said: {outcome.message})" if outcome else ""
             await asyncio.sleep(max(0.0, min(PAUSE_S, deadline - clock())))
@@ -53,3 +55,7 @@ class Resending:
                 return await self._send(task)
         except (Lost, TimeoutError):
             return None
+
+
+def _again(lost: bool) -> tuple[type[CertserveError], ...]:
+    return (Unavailable, Overloaded) if lost else (Unavailable,)

@@ -57,8 +57,17 @@ async def in_process(models: Path, **settings):
 
 
 @contextmanager
-def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SECRET) -> Iterator[Address]:
-    """`certserve serve` as a user starts it. Stopped by Ctrl-C; it must leave no process of its own behind."""
+def command_line(
+    models: Path,
+    *arguments: str,
+    local: bool,
+    secret: bytes = SECRET,
+    environment: dict[str, str] | None = None,
+    exit_code: int = 0,
+) -> Iterator[Address]:
+    """`certserve serve` as a user starts it. Stopped by Ctrl-C, unless it has ended; it must leave no process of its own
+    behind, and end with `exit_code`.
+    """
     http, grpc, metrics = free_ports(3)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "secret").write_bytes(secret)
@@ -67,14 +76,11 @@ def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SEC
             *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
             *("--noise-secret-file", str(Path(folder) / "secret"), *arguments),
         ]
-        stats, counts = free_ports(2)
-        environment = os.environ | {
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(counts),
-        }
         log = Path(folder) / "log"
         with log.open("wb") as stream:
-            server = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stream, stdout=stream)
+            server = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | (environment or {}), stderr=stream, stdout=stream
+            )
         family: set[psutil.Process] = set()
         try:
             address = Address(
@@ -89,16 +95,16 @@ def command_line(models: Path, *arguments: str, local: bool, secret: bytes = SEC
         finally:
             family |= set(psutil.Process(server.pid).children(recursive=True)) if server.poll() is None else set()
             left = _stop(server, family)
-        assert server.returncode == 0, log.read_text()
+        assert server.returncode == exit_code, log.read_text()
         assert not left, f"left behind: {left}"
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, seconds: float = 90) -> None:
+def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, seconds: float = 180) -> None:
     deadline, log = time.monotonic() + seconds, address.log
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise AssertionError(f"the server ended with {server.returncode}:\n{log.read_text()}")
-        if "ready:" in log.read_text():
+        if "certserve: ready:" in log.read_text():
             with httpx.Client(timeout=5) as client:
                 if client.get(f"{address.http}/v2/health/ready").status_code == 200:
                     return

@@ -11,6 +11,7 @@ import asyncio
 import resource
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 from serving import metrics
 
@@ -103,8 +104,7 @@ class _Side(asyncio.Protocol):
     other: _Side | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are such by their methods, not by their class
 
     def pass_on(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:

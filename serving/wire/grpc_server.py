@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-import tempfile
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from protos.certserve.v1 import certserve_pb2, certserve_pb2_grpc
 from protos.inference import open_inference_pb2 as oip_pb2
 from protos.inference import open_inference_pb2_grpc as oip_grpc
-from serving import ports
+from serving import ports, scratch
 from serving.errors import NotFound
 from serving.messages import Model
 from serving.wire import certserve_proto, off_loop, oip, oip_models, oip_proto
@@ -47,7 +47,7 @@ _TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for 
 class GrpcServer:
     """gRPC's own server, the routes of its calls, and the door before it."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: str) -> None:
+    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: Path) -> None:
         self._server = server
         self._calls = calls
         self._door = door
@@ -75,7 +75,7 @@ def build_server(
     is given up, a connection whose greeting or headers have not within `head_s` is cut. Raises `PortError`.
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
-    inner = tempfile.mkdtemp(prefix="certserve-grpc-")  # nobody else may enter it, so nobody passes the door by
+    inner = scratch.make()  # nobody else may enter it, so nobody passes the door by
     calls = Calls(message_s, _TO_THE_LAST)
     server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]

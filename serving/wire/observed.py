@@ -1,11 +1,11 @@
-"""Every predict and infer is counted once, whatever becomes of it."""
+"""Every predict and infer is let in or refused, and counted once, whatever becomes of it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from serving.errors import CertserveError
 from serving.wire.port import Gateway
@@ -17,11 +17,15 @@ class ClientGone(Exception):
     """The client went away before its answer; nobody is left to be told."""
 
 
-async def observed(gateway: Gateway, protocol: str, work: Awaitable[_Result]) -> _Result:
-    """The result of `work`; the gateway is told the canonical code it ended with and the seconds it took."""
+async def observed(gateway: Gateway, protocol: str, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`; the gateway is told the canonical code it ended with and the seconds it took.
+
+    Raises `Unavailable` where the gateway lets nobody in any more.
+    """
     started, code = time.monotonic(), "INTERNAL"
     try:
-        result = await work
+        with gateway.admitted():
+            result = await work
         code = "OK"
         return result
     except CertserveError as error:
@@ -31,4 +35,5 @@ async def observed(gateway: Gateway, protocol: str, work: Awaitable[_Result]) ->
         code = "CANCELLED"
         raise
     finally:
+        work.close()  # one that was refused has not begun
         gateway.observe(protocol, code, time.monotonic() - started)

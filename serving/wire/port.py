@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from serving.budget import BufferedBytes
@@ -19,6 +20,10 @@ class Gateway(Protocol):
 
     statistics: Statistics
     """What this gateway has answered, by model and version; each wire takes the time of every predict and infer."""
+
+    def admitted(self) -> AbstractContextManager[None]:
+        """One predict or infer, from its head to its answer. Raises `Unavailable` where the server is stopping."""
+        ...
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to every row. Raises `CertserveError`; cancelling the awaiting task cancels the work."""

@@ -28,7 +28,7 @@ def announced(server: subprocess.Popen[str], log: Path) -> tuple[str, str, str]:
     """HTTP, gRPC and metrics, as the line says that tells of readiness."""
     until = time.monotonic() + 90
     while time.monotonic() < until and server.poll() is None:
-        found = re.search(r"ready: HTTP (\S+), gRPC (\S+), metrics (\S+?)\. ", log.read_text())
+        found = re.search(r"certserve: ready: HTTP (\S+), gRPC (\S+), metrics (\S+?)\. ", log.read_text())
         if found:
             return found[1], found[2], found[3]
         time.sleep(0.1)

@@ -190,7 +190,7 @@ def test_the_ports_of_ray_are_open_to_the_cluster_and_the_operator_only(rendered
         assert [p["port"] for p in public["ports"]] == [8000, 8001, 8002]
         (own,) = inside["from"]
         assert own == {"podSelector": policy["podSelector"]}
-        assert {p["port"] for p in operator["ports"]} == {8265, 8000}
+        assert {p["port"] for p in operator["ports"]} == {8265}
         (peer,) = operator["from"]
         assert peer["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}}
         for template in pod_templates(rendered["ray", case]).values():

@@ -140,12 +140,9 @@ def test_the_arguments_of_the_serve_application_are_settings(helm_binary: Path) 
     config = serve_config(documents)
     settings = Settings.from_mapping(config["applications"][0]["args"])
     assert (settings.engines, settings.gateways, settings.limits.max_rows) == (3, 3, 8)
-    assert (settings.host, config["http_options"]["host"], config["proxy_location"]) == (
-        "0.0.0.0",
-        "0.0.0.0",
-        "EveryNode",
-    )
-    assert settings.http_port == config["http_options"]["port"]
+    # The gateways listen themselves, on the ports of the pods.
+    assert (settings.host, settings.http_port, settings.grpc_port) == ("0.0.0.0", 8000, 8001)
+    assert config["proxy_location"] == "Disabled"
     known = {field.name for field in [*fields(Settings), *fields(Limits)]} - {"limits"}
     assert set(config["applications"][0]["args"]) == known
     (group,) = one(documents, "RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]

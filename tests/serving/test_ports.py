@@ -134,3 +134,23 @@ def test_a_host_of_another_machine_is_refused():
 def test_an_address_and_a_port_in_one_text():
     assert (ports.at("::1", 1), ports.at("127.0.0.1", 1)) == ("[::1]:1", "127.0.0.1:1")
     assert [ports.reachable(each) for each in ("0.0.0.0", "::", "10.0.0.1")] == ["127.0.0.1", "::1", "10.0.0.1"]
+
+
+def test_a_kept_port_is_for_those_who_share_it_alone():
+    """Whether one of them listens at the moment or not: another server never gets between."""
+    with ports.kept("127.0.0.1", Wanted("HTTP port", 0, "--http-port")) as kept:
+        wanted = Wanted("HTTP port", kept.getsockname()[1], "--http-port")
+        for _ in range(2):
+            for take in (ports.kept, ports.listening, lambda *place: ports.check_free(place[0], [place[1]])):
+                with pytest.raises(
+                    ports.PortError, match=f"HTTP port {wanted.port} of 127.0.0.1 cannot be had .*taken"
+                ):
+                    take("127.0.0.1", wanted)
+            with (
+                ports.listening("127.0.0.1", wanted, shared=True),
+                ports.listening("127.0.0.1", wanted, shared=True),
+                pytest.raises(ports.PortError),
+            ):
+                ports.kept("127.0.0.1", wanted)
+    with ports.kept("127.0.0.1", wanted):
+        pass

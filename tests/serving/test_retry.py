@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from serving.errors import Internal, NotFound, Unavailable
+from serving.errors import CertserveError, Internal, NotFound, Overloaded, Unavailable
 from serving.messages import PARTS, Reply, Task
 from serving.retry import GRACE_S, PAUSE_S, Lost, Resending
 from tests.virtual_loop import Stuck, run_virtually
@@ -40,7 +40,9 @@ def ask(*outcomes, each_s=0.0):
         sent.append(each)
         await asyncio.sleep(each_s)
         outcome = outcomes[min(len(sent), len(outcomes)) - 1]
-        if isinstance(outcome, Exception) and not isinstance(outcome, (NotFound, Unavailable)):
+        if isinstance(outcome, Exception) and (
+            isinstance(outcome, Internal) or not isinstance(outcome, CertserveError)
+        ):
             raise outcome
         return outcome
 
@@ -63,6 +65,16 @@ def test_a_task_goes_to_another_replica_with_the_time_that_is_left(gone):
 def test_a_refusal_and_a_defect_are_final(final):
     found, _, sent = ask(final, REPLY)
     assert (found, len(sent)) == (final, 1)
+
+
+def test_what_was_accepted_waits_for_a_replica_that_is_busy():
+    """Not so what no replica has taken in yet: it is refused at once."""
+    busy = Overloaded("too much to draw", retry_after_s=1)
+    found, now, sent = ask(Lost(), busy, busy, REPLY)
+    assert (found, len(sent), now) == (REPLY, 4, pytest.approx(3 * PAUSE_S))
+    assert ask(busy, REPLY)[0] is busy
+    found, now, _ = ask(Lost(), busy)
+    assert (type(found), now) == (Unavailable, pytest.approx(DEADLINE_S))
 
 
 def test_where_no_replica_lives_the_answer_comes_at_the_deadline():

@@ -3,13 +3,11 @@ The Serve configuration. The options of an actor replace those of the code, so t
 part of a CPU, which the head does not have, and all processes of a pod keep their counts in one folder.
 */}}
 {{- define "certserve.serveConfig" -}}
-proxy_location: EveryNode
-http_options:
-  host: 0.0.0.0
-  port: 8000
+# No way in of Serve's own: each gateway listens itself, on the ports of `args`.
+proxy_location: Disabled
 applications:
   - name: certserve
-    route_prefix: /
+    route_prefix: null
     import_path: serving.on_ray:application
     args:
       models: {{ .Values.models.path }}
@@ -55,12 +53,13 @@ spec:
         {{- include "certserve.env" .root | nindent 8 }}
         # Ray's processes read these when they start, before any code of the server runs.
         - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
-        - {name: RAY_SERVE_ENABLE_HA_PROXY, value: "1"}
-        - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
+        - {name: RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD, value: "0"}
+        - {name: RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP, value: "0"}
+        - {name: RAY_SERVE_USE_GRPC_BY_DEFAULT, value: "1"}
+        - {name: RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE, value: "1000"}
         - {name: RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH, value: "2147483647"}
         - {name: RAY_SERVE_LOG_TO_STDERR, value: "1"}
         - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
-        - {name: RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S, value: "5"}
         # How long a node that is told to stop lets requests finish.
         - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ include "certserve.deadlineSeconds" .root | quote }}}
       ports:

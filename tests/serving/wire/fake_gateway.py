@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -127,6 +128,9 @@ class FakeGateway:
         self.asked = []
         self.observed = []
         self.cancelled = 0
+
+    def admitted(self):
+        return nullcontext()
 
     async def predict(self, request):
         self.asked.append(request)

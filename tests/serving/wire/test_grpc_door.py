@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import struct
 import tempfile
 import time
@@ -13,10 +12,12 @@ import time
 import grpc
 import psutil
 import pytest
+import uvloop
 
 from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
+from serving import scratch
 from serving.wire import grpc_door
 from serving.wire.grpc_door import Frames
 from tests.serving.wire.http2 import (
@@ -189,16 +190,29 @@ async def test_messages_larger_than_any_buffer_pass_both_ways_unchanged():
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_the_way_behind_the_door_is_closed_to_others_and_removed():
-    found = set(os.listdir(tempfile.gettempdir()))
+async def test_the_way_behind_the_door_is_closed_to_others_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(scratch, "_short", lambda _: str(tmp_path))
     async with serving() as channel:
         assert await live(channel)
-        (inner,) = (
-            name for name in set(os.listdir(tempfile.gettempdir())) - found if name.startswith("certserve-grpc")
-        )
-        inner = os.path.join(tempfile.gettempdir(), inner)
-        assert os.stat(inner).st_mode & 0o777 == 0o700
-    assert not os.path.exists(inner)
+        (inner,) = tmp_path.iterdir()
+        assert inner.stat().st_mode & 0o777 == 0o700
+    assert not inner.exists()
+
+
+async def test_a_long_path_of_the_temporary_folder_is_no_obstacle(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    async with serving() as channel:
+        assert await live(channel)
+
+
+def test_it_opens_on_the_loop_of_a_replica_too():
+    async def ask():
+        async with serving() as channel:
+            assert await live(channel)
+
+    uvloop.run(ask())
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9, 10, 13, 64, 1000])

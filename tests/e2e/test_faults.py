@@ -1,0 +1,211 @@
+"""What becomes of the server on Ray when one of its processes is killed, or it is told to stop: it goes on without losing a
+request, or all of it ends at once; what listens; and what nothing outside may come between.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e import faults
+from tests.half_space import write_half_space
+from tests.servers import ROOT, command_line
+
+pytestmark = pytest.mark.e2e
+ROW = [150, 1, 2, 3]
+NOWHERE = "http://127.0.0.1:9"
+LONG = {"certify": "best", "max_draws": 100_000, "deadline_ms": 60_000}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_half_space(folder)
+    return folder
+
+
+@contextmanager
+def serving(models, place, *arguments, **ends):
+    """A server where the environment names proxies that lead nowhere, and a temporary folder with a long path."""
+    place = place / ("x" * 40)
+    place.mkdir()
+    proxies = {
+        name: NOWHERE
+        for each in ("http", "https", "all", "grpc")
+        for name in (f"{each}_proxy", f"{each}_PROXY".upper())
+    }
+    environment = proxies | {"no_proxy": "example.org", "TMPDIR": str(place)}
+    with command_line(models, *arguments, local=False, environment=environment, **ends) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def two(models, tmp_path_factory):
+    with serving(models, tmp_path_factory.mktemp("two"), "--engines", "2", "--threads", "1") as address:
+        yield address
+
+
+def documented():
+    """The rows of docs/ports.md: process, address, port."""
+    rows = [
+        line.split("|")[1:4] for line in (ROOT / "docs" / "ports.md").read_text().splitlines() if line.startswith("|")
+    ]
+    return [tuple(cell.strip() for cell in row) for row in rows[2:]]
+
+
+def listening(address):
+    ours = {address.http.rsplit(":", 1)[1]: "`--http-port`", address.grpc.rsplit(":", 1)[1]: "`--grpc-port`"}
+    ours[address.metrics.split(":")[2].split("/")[0]] = "`--metrics-port`"
+    for process in faults.family(address):
+        for each in faults.sockets(process, "inet"):
+            if each.status == psutil.CONN_LISTEN:
+                yield faults.role(process), each.laddr.ip, ours.get(str(each.laddr.port), str(each.laddr.port))
+
+
+def test_what_listens_is_what_is_documented_and_on_this_host_alone(two):
+    rows = documented()
+    known = {(name.replace("gcs_server", "GCS"), port) for names, _, port in rows for name in names.split(" or ")}
+    for process, host, port in listening(two):
+        found = ipaddress.ip_address(host)
+        assert (getattr(found, "ipv4_mapped", None) or found).is_loopback, (process, host, port)
+        assert (process, port) in known or (process, "any") in known, (process, host, port)
+    assert {port for _, _, port in listening(two)} >= {port for _, _, port in rows if port.startswith("`")}
+
+
+def test_no_other_user_can_reach_the_files_and_sockets(two):
+    """Whatever Ray opens to everybody lies in a folder that only this user can enter."""
+    sockets = {each.laddr for process in faults.family(two) for each in faults.sockets(process, "unix") if each.laddr}
+    private = [Path(each) for each in sockets if str(each).startswith("/")]
+    assert private
+    for path in private:
+        assert len(str(path)) < 104
+        parents = [parent for parent in path.parents if parent.name.startswith("cs-")]
+        assert len(parents) == 1, path
+        assert stat.S_IMODE(parents[0].stat().st_mode) == 0o700
+        assert parents[0].stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("port", ["--http-port", "--grpc-port", "--metrics-port"])
+def test_a_second_server_on_a_port_of_a_running_one_is_refused_in_one_line(two, models, tmp_path, port):
+    ports = {"--http-port": "0", "--grpc-port": "0", "--metrics-port": "0"}
+    taken = {
+        "--http-port": two.http.rsplit(":", 1)[1],
+        "--grpc-port": two.grpc.rsplit(":", 1)[1],
+        "--metrics-port": two.metrics.split(":")[2].split("/")[0],
+    }
+    ports[port] = taken[port]
+    command = [str(Path(sys.executable).with_name("certserve")), "serve", str(models)]
+    command += [word for pair in ports.items() for word in pair]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert (done.returncode, done.stdout, len(lines)) == (1, "", 1), done.stderr
+    assert taken[port] in lines[0]
+    assert port in lines[0]
+
+
+def metric(address, name):
+    lines = httpx.get(address.metrics, trust_env=False).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
+
+
+def test_a_client_that_hangs_up_on_a_used_connection_stops_its_draws(two):
+    with httpx.Client(base_url=two.http, trust_env=False, timeout=30) as client:
+        path = "/v1/models/half-space:predict"
+        for turn in range(3):
+            for _ in range(3):
+                assert client.post(path, params={"certify": "off"}, json={"instances": [ROW]}).status_code == 200
+            body = {"instances": [[150, 9, turn, i] for i in range(100)]}
+            with pytest.raises(httpx.ReadTimeout):
+                client.post(path, params=LONG, json=body, timeout=0.5)
+            assert faults.seconds_until(lambda: metric(two, "certserve_draws_pending") == 0, 5) < 5
+            drawn = metric(two, "certserve_draws_total")
+            time.sleep(0.5)
+            assert metric(two, "certserve_draws_total") == drawn
+
+
+@pytest.mark.parametrize("killed", ["controller", "engine"])
+def test_a_process_that_comes_back_costs_no_request(two, killed):
+    """With certificates that are split over both engines."""
+    process = faults.of_role(two, killed)[0]
+    with faults.clients(two, ROW, draws=10_000) as exchanges:
+        time.sleep(1)
+        process.kill()
+        time.sleep(3)
+    assert len(exchanges) >= 2 * faults.CLIENTS
+    assert {each.outcome for each in exchanges} == {"answered"}
+    back = faults.seconds_until(lambda: [each for each in faults.of_role(two, killed) if each != process], 60)
+    assert back < 60
+    assert httpx.get(f"{two.http}/v2/health/ready", trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("killed", ["GCS", "raylet", "driver", "root"])
+def test_a_process_that_cannot_come_back_ends_all_of_it(models, tmp_path, killed):
+    """Clients get an error, the ports are free within ten seconds, and no process and no file is left."""
+    with serving(models, tmp_path, exit_code=-signal.SIGKILL if killed == "root" else 1) as address:
+        everybody = faults.family(address)
+        (folder,) = {Path(part) for part in _folders(everybody)}
+        with faults.clients(address, ROW):
+            time.sleep(0.5)
+            faults.of_role(address, killed)[0].kill()
+            assert faults.seconds_until(lambda: not faults.left(everybody) and faults.free(address), 10) < 10
+        assert not folder.exists()
+        said = [line for line in address.log.read_text().splitlines() if "has ended" in line]
+        assert len(said) == (0 if killed == "root" else 1), address.log.read_text()
+        assert all(line.startswith("certserve: ") for line in said)
+
+
+def _folders(processes):
+    for process in processes:
+        for each in faults.sockets(process, "unix"):
+            if found := re.match(r"(.*/cs-[^/]+)/", str(each.laddr)):
+                yield found[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
+    """SIGTERM as Ctrl-C: nothing accepted is lost, those who come meanwhile are told so, exit code 0."""
+    with serving(models, tmp_path) as address:
+        everybody = faults.family(address)
+        with faults.clients(address, ROW, draws=20_000) as exchanges:
+            time.sleep(1)
+            os.kill(address.process, number)
+            assert faults.seconds_until(lambda: not faults.left(everybody), 60) < 60
+            assert faults.free(address)
+    assert "answered" in {each.outcome for each in exchanges}
+    assert {each.outcome for each in exchanges if each.lost} == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+@pytest.mark.parametrize("said", ["reading the bundles", "starting Ray", "proving the models"])
+def test_a_signal_during_the_start_is_heeded_at_once(models, tmp_path, number, said):
+    log = tmp_path / "log"
+    command = [str(Path(sys.executable).with_name("certserve")), "serve", str(models)]
+    command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            command, cwd=ROOT, stdout=stream, stderr=stream, env=os.environ | {"TMPDIR": str(tmp_path)}
+        )
+    try:
+        assert faults.seconds_until(lambda: said in log.read_text() or server.poll() is not None, 90) < 90
+        everybody = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+        server.send_signal(number)
+        assert faults.seconds_until(lambda: not faults.left(everybody), 10) < 10
+        assert server.wait(5) == 0, log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert [each.name for each in tmp_path.iterdir() if each.name.startswith("cs-")] == []
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()

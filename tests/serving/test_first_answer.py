@@ -1,0 +1,77 @@
+"""A server is called ready after an answer has come back through each of its ports, whatever proxy the environment names."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from export.bundle import load_repository
+from serving import first_answer
+from serving.config import Limits, Settings
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from tests.half_space import write_half_space
+from tests.servers import in_process
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def models(tmp_path):
+    write_half_space(tmp_path)
+    return tmp_path
+
+
+async def answered(models, address, seconds=30, **ports):
+    """Whether it is ready in time, and what was said meanwhile."""
+    said, samples = [], [first_answer.sample(bundle) for bundle in load_repository(models)]
+    settings = Settings(
+        models=models,
+        metrics_port=0,
+        **{"http_port": int(address.http.rsplit(":", 1)[1]), "grpc_port": int(address.grpc.rsplit(":", 1)[1])} | ports,
+    )
+    asking = first_answer.through_each_wire(settings, samples, said.append)
+    try:
+        await asyncio.wait_for(asking, seconds)
+    except TimeoutError:
+        return False, said
+    return True, said
+
+
+async def test_a_proxy_in_the_environment_does_not_matter(models, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, NOWHERE)
+        monkeypatch.setenv(name.upper(), NOWHERE)
+    monkeypatch.setenv("no_proxy", "example.org")
+    async with in_process(models) as address:
+        assert await answered(models, address) == (True, [])
+
+
+@pytest.mark.parametrize("silent", ["HTTP", "gRPC"])
+async def test_a_port_that_does_not_answer_is_named_and_waited_for(models, monkeypatch, silent):
+    monkeypatch.setattr(first_answer, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(first_answer, "_ONE_S", 1.0)
+    async with in_process(models) as address:
+        with socket.socket() as deaf:  # accepts, and never says anything
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen()
+            port = deaf.getsockname()[1]
+            ready, said = await answered(models, address, seconds=6, **{f"{silent.lower()}_port": port})
+    assert not ready
+    assert said[-1].startswith(f"not ready: no answer comes back through {silent} port {port}: ")
+
+
+async def test_a_server_that_is_not_ready_says_why(models, monkeypatch):
+    monkeypatch.setattr(first_answer, "_PATIENCE_S", 0.0)
+    (bundle,) = load_repository(models)
+    other = OnnxRuntime(bundle).description + " of_tomorrow"
+    async with in_process(models, runtime=other) as address:
+        ready, said = await answered(models, address, seconds=2)
+    assert not ready
+    assert "lacks of_tomorrow" in said[-1]
+
+
+async def test_a_model_whose_rows_exceed_the_limit_of_a_body_is_ready(models):
+    async with in_process(models, limits=Limits(max_body_bytes=8)) as address:
+        assert await answered(models, address) == (True, [])
