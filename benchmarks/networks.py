@@ -40,8 +40,8 @@ DEMO = "fashion-mnist"
 NAMES = ("cnn", DEMO, "resnet20")
 CLASSES = 10
 _DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / DEMO
-_SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32)}
-_BATCH_ROWS = {"cnn": 128, "resnet20": 32}  # a batch of a few milliseconds, where a slice is not longer
+_SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32), "large": (3, 224, 224)}
+_BATCH_ROWS = {"cnn": 128, "resnet20": 32, "large": 32}  # a batch of a few milliseconds, where a slice is not longer
 
 
 class Cnn(nn.Module):
@@ -89,6 +89,21 @@ class ResNet20(nn.Module):
         return self.body(lattice / 255)
 
 
+class Large(nn.Module):
+    """4.9 million parameters, [n, 3, 224, 224]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(convolution(3, 32, size=7, stride=2), nn.MaxPool2d(3, 2, 1), Block(32, 64, 2), Block(64, 128, 2)),
+            *(Block(128, 256, 2), Block(256, 512, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        )
+        self.head = nn.Linear(512, CLASSES)
+
+    def features(self, lattice: Tensor) -> Tensor:
+        return self.body(lattice / 255)
+
+
 def _kept(folder: Path) -> bool:
     """Whether the bundle of an earlier run is there, and still one that loads."""
     try:
@@ -118,18 +133,19 @@ def pictures(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *shape)).astype(np.int32)
 
 
-def write_random(folder: Path, name: str, network: nn.Module) -> None:
+def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, golden_tried: int = 32) -> None:
     """A bundle of random weights: complete and proven like any other, but it knows nothing."""
     shape, tails = _SHAPES[name], rounded_gaussian_tails(SIGMA_STEPS)
-    images = pictures(shape, 256)
+    images = pictures(shape, tried)
     with torch.no_grad():
-        features = network.features(torch.from_numpy(images).float()).numpy()
+        parts = torch.from_numpy(images).split(32)
+        features = torch.cat([network.features(part.float()) for part in parts]).numpy()
     moments = Moments.empty(features.mean(axis=0), CLASSES).add(features, np.arange(len(images)) % CLASSES)
     score = Score(fit(moments, normalised=False), "md")
     noisy = noisy_to_onnx(NoisyGraph(network, score, CLASSES), shape)
     base = base_to_onnx(BaseGraph(network), shape)
     noisy_graph, base_graph = open_graph(noisy), open_graph(base)
-    scores = noisy_graph(images)[1].astype(np.float64)
+    scores = np.concatenate([noisy_graph(part.numpy())[1] for part in parts]).astype(np.float64)
     manifest = Manifest(
         format="certserve-bundle/1",
         name=name,
@@ -152,6 +168,9 @@ def write_random(folder: Path, name: str, network: nn.Module) -> None:
         batch_rows=_BATCH_ROWS[name],
     )
     golden = golden_outputs(
-        images[:32], RoundedGaussian(SIGMA_STEPS, tails), lambda x: tuple(noisy_graph(x)), lambda x: base_graph(x)[0]
+        images[:golden_tried],
+        RoundedGaussian(SIGMA_STEPS, tails),
+        lambda x: tuple(noisy_graph(x)),
+        lambda x: base_graph(x)[0],
     )
     write(folder / name / "1", manifest, base=base, noisy=noisy, tails=tails, golden=golden, calibration=scores)

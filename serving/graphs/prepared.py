@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from onnx import ModelProto, TensorProto, helper
 
 from export.bundle import Bundle
-from export.bundle.files import NOISY
 from serving.graphs.facts import Fact, Place
-from serving.graphs.reading import GraphError, declared_outputs, read
+from serving.graphs.reading import GraphError, declared_outputs, place, read
 from serving.graphs.rows import Rows, follow
 
 
@@ -35,13 +34,13 @@ class Prepared:
 
 def prepare(bundle: Bundle, file: str) -> Prepared:
     """The graph in `file`, checked and followed. Raises `GraphError`."""
-    where, model = f"{bundle.key}: {file}", read(bundle, file)
+    where, model = place(bundle, file), read(bundle, file)
     rows = follow(model, bundle.manifest.input.shape, where)
     wanted = declared_outputs(bundle, file)
     shapes = {name: (len(bundle.manifest.labels),)[: rank - 1] for name, (_, rank) in wanted.items()}
     for name, (kind, _) in wanted.items():
         _check_output(rows, name, kind, shapes[name], where)
-    if bundle.manifest.ood is not None and file == NOISY and not rows.facts["score"].depends:
+    if bundle.manifest.ood is not None and "score" in wanted and not rows.facts["score"].depends:
         raise GraphError(
             f"{where} gives a 'score' that does not depend on the input; export it with the declared score"
         )

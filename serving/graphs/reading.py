@@ -31,6 +31,11 @@ def declared_outputs(bundle: Bundle, file: str) -> Mapping[str, tuple[int, int]]
     return {**_OUTPUTS[BASE], **_OUTPUTS[NOISY]} if bundle.base == bundle.noisy else _OUTPUTS[file]
 
 
+def place(bundle: Bundle, file: str) -> str:
+    """How messages begin: the bundle and the file, or both of its files where they hold one graph."""
+    return f"{bundle.key}: {f'{BASE} (and {NOISY}, the same graph)' if bundle.base == bundle.noisy else file}"
+
+
 def read(bundle: Bundle, file: str) -> ModelProto:
     """The graph in `file`, its own functions put in line. Raises `GraphError`."""
     try:
@@ -42,7 +47,7 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         wanted = declared_outputs(bundle, file)
         _check_outputs(model, wanted, len(bundle.manifest.labels))
     except _Unfit as error:
-        raise GraphError(f"{bundle.key}: {file} {error}") from error
+        raise GraphError(f"{place(bundle, file)} {error}") from error
     return model
 
 

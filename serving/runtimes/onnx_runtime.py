@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
 from serving.graphs.prepared import Prepared, prepare
-from serving.graphs.reading import GraphError, one_line
+from serving.graphs.reading import GraphError, one_line, place
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -107,7 +107,7 @@ class _Session:
 
     def __init__(self, bundle: Bundle, file: str, provider: str, profile: dict[str, str]) -> None:
         self.graph: Prepared = prepare(bundle, file)
-        self._shape, self._where = bundle.manifest.input.shape, f"{bundle.key}: {file}"
+        self._shape, self._where = bundle.manifest.input.shape, place(bundle, file)
         try:
             self._session = _session(self.graph.data, provider, profile)
         except ProviderError:

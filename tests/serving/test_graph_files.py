@@ -175,7 +175,7 @@ def test_each_graph_in_the_place_of_the_other_is_refused(tmp_path):
         GraphError, match=r"half-space/1: base.onnx has the outputs vote, score; expected probabilities"
     ):
         OnnxRuntime(replace(bundle, base=bundle.noisy, noisy=bundle.base))
-    with pytest.raises(GraphError, match=r"half-space/1: base.onnx has the outputs vote, score"):
+    with pytest.raises(GraphError, match=r"half-space/1: base.onnx \(and noisy.onnx, the same graph\) has the outputs vote, score"):
         OnnxRuntime(replace(bundle, base=bundle.noisy))
 
 
