@@ -61,7 +61,9 @@ _UNREADABLE = TensorProto.BFLOAT16
 
 
 def _check_output(rows: Rows, name: str, kind: int, shape: tuple[int, ...], where: str) -> None:
-    fact = rows.facts[name]
+    fact = rows.facts.get(name)
+    if fact is None:
+        raise GraphError(f"{where} names the output {name!r}, and does not compute it; export it again")
     if fact.kind != kind or fact.place != Place(0) or fact.shapes[0][1:] != shape:
         found = "x".join(map(str, fact.shapes[0][1:])) if fact.place == Place(0) else "something else"
         raise GraphError(

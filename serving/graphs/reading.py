@@ -16,6 +16,7 @@ from export.bundle import Bundle, BundleError
 from export.bundle.files import BASE, NOISY
 
 LATTICE = "lattice"
+_OLDEST_OPSET = 7  # before it, a network was in training mode unless it said otherwise
 _OUTPUTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     BASE: {"probabilities": (TensorProto.FLOAT, 2)},
     NOISY: {"vote": (TensorProto.INT64, 1), "score": (TensorProto.FLOAT, 1)},
@@ -81,8 +82,10 @@ def _check_versions(model: ModelProto) -> None:
         )
     for entry in model.opset_import:
         newest = onnx.defs.onnx_opset_version() if entry.domain in ("", "ai.onnx") else None
-        if newest is not None and not 1 <= entry.version <= newest:
-            raise _Unfit(f"needs opset {entry.version}; this server reads 1 to {newest}: export it for one of these")
+        if newest is not None and not _OLDEST_OPSET <= entry.version <= newest:
+            raise _Unfit(
+                f"needs opset {entry.version}; this server reads {_OLDEST_OPSET} to {newest}: export it for one of these"
+            )
 
 
 def _check_external(model: ModelProto) -> None:

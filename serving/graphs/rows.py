@@ -66,13 +66,17 @@ def follow(model: ModelProto, shape: Sequence[int], where: str) -> Rows:
         jumps=False,
         raw=True,
     )
-    rows = Rows({each.name: _constant(each) for each in model.graph.initializer} | {LATTICE: lattice})
+    rows = Rows({each.name: _constant(each, where) for each in model.graph.initializer} | {LATTICE: lattice})
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     for node in model.graph.node:
         try:
             _step(rows, node, versions)
         except Mixes as error:
             raise GraphError(f"{where} cannot be served: its node {named(node)} {error}") from error
+        except (AssertionError, LookupError, TypeError, ValueError) as error:  # an attribute or input that it lacks
+            raise GraphError(
+                f"{where} cannot be served: its node {named(node)} is no valid one ({one_line(error)}); export it again"
+            ) from error
     return rows
 
 
@@ -81,9 +85,14 @@ def named(node: NodeProto) -> str:
     return f"{node.name or next(iter(node.output), '')!r} ({node.op_type})"
 
 
-def _constant(tensor: TensorProto) -> Fact:
+def _constant(tensor: TensorProto, where: str) -> Fact:
     shape = tuple(tensor.dims)
-    values = numpy_helper.to_array(tensor) if np.prod(shape) <= _SMALL else None
+    try:
+        values = numpy_helper.to_array(tensor) if np.prod(shape) <= _SMALL else None
+    except (TypeError, ValueError) as error:
+        raise GraphError(
+            f"{where} holds a tensor {tensor.name!r} that is damaged ({one_line(error)}); export it again"
+        ) from error
     return Fact(kind=tensor.data_type, shapes=(shape, shape), values=None if values is None else (values, values))
 
 

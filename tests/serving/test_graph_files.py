@@ -99,6 +99,32 @@ def external(tensor):
     tensor.external_data.add(key="location", value="weights.bin")
 
 
+def with_a_damaged_tensor(model):
+    model.graph.initializer[0].raw_data = b"abc"
+    model.graph.initializer[0].ClearField("float_data")
+
+
+def with_a_sparse_tensor(model):
+    weights = model.graph.initializer[0]
+    places = numpy_helper.from_array(np.arange(2), "places")
+    values = numpy_helper.from_array(np.ones(2, np.float32), weights.name)
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, list(weights.dims)))
+    del model.graph.initializer[0]
+
+
+def without_an_attribute(model):
+    for node in model.graph.node:
+        del node.attribute[:]
+
+
+def without_its_last_node(model):
+    del model.graph.node[-1]
+
+
+def with_an_old_opset(model):
+    model.opset_import[0].version = 6
+
+
 def with_external_weights(model):
     external(model.graph.initializer[0])
 
@@ -147,6 +173,11 @@ BAD = {
             with_an_output_more,
             with_an_unknown_operator,
             with_outputs_of_another_type,
+            with_a_damaged_tensor,
+            with_a_sparse_tensor,
+            without_an_attribute,
+            without_its_last_node,
+            with_an_old_opset,
             with_external_weights,
             with_an_external_attribute,
             with_external_data_in_a_branch,
@@ -175,7 +206,8 @@ def test_each_graph_in_the_place_of_the_other_is_refused(tmp_path):
         GraphError, match=r"half-space/1: base.onnx has the outputs vote, score; expected probabilities"
     ):
         OnnxRuntime(replace(bundle, base=bundle.noisy, noisy=bundle.base))
-    with pytest.raises(GraphError, match=r"half-space/1: base.onnx \(and noisy.onnx, the same graph\) has the outputs vote, score"):
+    both = r"half-space/1: base.onnx \(and noisy.onnx, the same graph\) has the outputs vote, score"
+    with pytest.raises(GraphError, match=both):
         OnnxRuntime(replace(bundle, base=bundle.noisy))
 
 
