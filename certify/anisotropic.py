@@ -1,4 +1,4 @@
-"""One certificate for noise of several scales: pixels and words, or features measured in different units.
+"""Library offering: one certificate for noise of several scales (pixels and words, or features in different units).
 
 Part i of the input (a modality, a feature, a block of coordinates) bears Gaussian noise `sigma_i` of its own, all drawn
 together. Dividing each part by its sigma gives the isotropic theorem (Cohen et al. 2019) in the stretched space, so the

@@ -1,4 +1,4 @@
-"""What an l2 radius on the grid says of other adversaries: pure functions of the certificate, free on its event.
+"""Library offering: what an l2 radius on the grid says of other adversaries, free on the certificate's event.
 
 All lengths are in the caller's units, rounded down, and valid below them. `step` is the grid's, `coordinates` the number of
 integers that the network sees.

@@ -1,4 +1,4 @@
-"""A distance detector that gains classes without a new fit, and the calibration that each such change voids.
+"""Library offering: a distance detector that gains classes without a new fit; each such change voids its calibration.
 
 Only a `Calibrated` detector has p-values, and it is made from scores that name the fit that gave them. So neither the
 old calibration nor a threshold or drift counter derived from it can be used with a detector that has gained a class.

@@ -1,4 +1,4 @@
-"""The drift alarm: an e-process in two counters, requests and flags, that replicas merge by addition.
+"""Library offering: the drift alarm, an e-process in two counters (requests and flags) that replicas merge by addition.
 
 A request is flagged if its conformal p-value is at most `far`. All p-values share one calibration set, so they are no
 test martingale: with an unlucky set any bet on their uniformity wins in the long run (a histogram plug-in raises a false

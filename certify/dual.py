@@ -1,4 +1,4 @@
-"""Dual randomized smoothing in its sound form: two networks, each on one half of the coordinates, with noise of its own.
+"""Library offering: dual randomized smoothing in its sound form: two networks, each on one half of the coordinates.
 
 The coordinates are split into two disjoint halves (a checkerboard, for images). G_l and G_r are the smoothed networks of the
 halves, and the served class is the argmax of their sum: y, if `p_l + p_r > 1`, as no other class can then reach as much.

@@ -1,4 +1,4 @@
-"""One certificate for "class y and in distribution": the smoothed vote over the labels and one more, "out".
+"""Library offering: one certificate for "class y and in distribution": the vote over the labels and one more, "out".
 
 Each draw votes "out" if its score exceeds the threshold that the bundle fixes, else for its class. The labels exclude
 each other, so the confidence sequence of `certify.anytime` bounds them all at level `alpha * m`. Beside the class

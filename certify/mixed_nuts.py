@@ -1,4 +1,4 @@
-"""MixedNUTS: make the robust network confident where it is right, without training (Bai et al. 2024, section 4).
+"""Library offering: MixedNUTS, a robust network made confident where it is right, without training (Bai et al. 2024).
 
     h^M(x) = s |u|^p sign(u),   u = GELU(LN_k(h(x)) + c)        f = log[(1 - w) onehot(argmax g) + w softmax(h^M)]
 

@@ -1,4 +1,4 @@
-"""A learned prior for the confidence sequence: fewer draws where the base pass tells how sure the noisy votes will be.
+"""Library offering: a learned prior for the confidence sequence: fewer draws where the base pass foresees the votes.
 
 The e-process of `certify.anytime` mixes over the alternatives `1 - q`, `q = u (1 - m)`, with a Beta prior on u. Any other
 probability measure on u is as valid, as long as it is fixed before the first draw and *the same for every m*: then

@@ -1,4 +1,4 @@
-"""An alarm whose rate of false ones holds under attack: the conformal test of a bound of the unattacked median score.
+"""Library offering: an alarm whose false ones stay rare under attack: the conformal test of a bound of the median score.
 
 What was calibrated is the lower median of the first `score_draws` scores, and an attack within `radius` moves it. So the
 test is given a number L' that, whatever the attack, is at most the median that the clean input would have got:

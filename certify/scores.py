@@ -1,4 +1,4 @@
-"""Scores of how far out an input lies, behind one interface, and a table of them by name.
+"""Library offering: scores of how far out an input lies, behind one interface, and a table of them by name.
 
 Every score is a pure function of the features entering the last layer and of its logits, larger the farther out, and
 +inf for what is not a number. None is a guarantee, and none is always the best: guarantees about any of them come from

@@ -1,4 +1,4 @@
-"""Certified confidence from soft votes: the averaged class probabilities that a network gives under noise.
+"""Library offering: certified confidence from soft votes, the averaged class probabilities that a network gives under noise.
 
 A soft vote `v_c` in [0, 1] is no coin toss, so counts of labels do not suffice for its mean. The e-process against
 `E v <= m` is a mixture of constant bets (Waudby-Smith and Ramdas 2024 for the bets; the mixture is declared here for good):

@@ -1,4 +1,4 @@
-"""The two-sided certificate: the certified class against the best of the others, where misses spread over classes.
+"""Library offering: the two-sided certificate, the class against the best of the others, where misses spread over classes.
 
     R = sigma/2 (Phi^-1(p_A) - Phi^-1(p_B)),   p_B >= every p_c, c != A        (Cohen et al. 2019, theorem 1)
     p_B = min(max_{c != A} U_c, 1 - p_A),      radius only if p_A > p_B
