@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from serving import metrics
-from serving.errors import CertserveError, Internal
+from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.job import Job
 from serving.messages import Prediction, Reply, Share, Task
 from serving.runtimes.noise_kernel import Draws, add_draws
@@ -115,7 +115,7 @@ class Engine:
         self._lock = threading.Lock()
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
-        self._closed = False
+        self._closed = self._told = False
         self._drawn, self._predicted = _Rate(), _Rate()
         self._kept = threading.local()
         self._batch_s: dict[str, float] = {}
@@ -160,7 +160,11 @@ class Engine:
         """Whether every thread is alive, and none is long in one batch."""
         with self._lock:
             hung = time.monotonic() - min(self._at_work.values(), default=math.inf) > _HUNG_S
-        return not self._closed and not hung and all(thread.is_alive() for thread in self._threads)
+        ended = not all(thread.is_alive() for thread in self._threads)
+        if (hung or ended) and not self._closed and not self._told:
+            self._told = True
+            _log.error("the engine has failed: %s", "a thread has ended" if ended else "a batch does not end")
+        return not (self._closed or hung or ended)
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
@@ -183,7 +187,7 @@ class Engine:
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
                 _log.exception("a thread of the engine failed; what was in flight is refused")
                 with self._lock:
-                    self._work.abort(Internal("the engine failed; the operator's log says more"))
+                    self._work.abort(Internal(f"the engine failed; {SEE_LOG}"))
                     self._tell()
 
     def _turn(self, base_only: bool = False) -> None:
@@ -317,13 +321,9 @@ def _votes(
     votes: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.float32]], rows: int, bundle: Bundle
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """What a runtime returned, if it is a vote and a score for every row: absent ones would count as misses."""
-    none = len(bundle.manifest.labels)
     for each, score in zip(votes, scores, strict=True):
         if each.shape != (rows,) or score.shape != (rows,) or each.dtype.kind not in "iu":
             raise ValueError(
                 f"{bundle.key}: the noisy graph gave {each.dtype} {each.shape}, {score.shape} for {rows} rows"
             )
-    every = np.concatenate(votes)
-    if every.min() < 0 or every.max() > none:
-        raise ValueError(f"{bundle.key}: votes must lie in 0 to {none}; got {every.min()} to {every.max()}")
-    return every, np.concatenate(scores)
+    return np.concatenate(votes), np.concatenate(scores)

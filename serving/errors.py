@@ -21,6 +21,9 @@ expected and how to mend it, and repeats only what the client sent. Errors cross
 
 from __future__ import annotations
 
+SEE_LOG = "the operator's log says more"
+"""What a message ends with that tells less than is known; whoever sends it logs it, with the request's id."""
+
 
 class CertserveError(Exception):
     """Any refusal or failure that a client is told of."""

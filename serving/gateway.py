@@ -15,6 +15,7 @@ from serving.config import Limits
 from serving.draining import Draining
 from serving.errors import NotFound
 from serving.identity import refuse_others
+from serving.log import REQUEST_ID
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.resolve import resolve
 from serving.statistics import Statistics
@@ -110,7 +111,8 @@ class Gateway:
         return answer
 
     def _pinned(self, task: Task) -> Task:
-        return replace(task, runtime=self._runtimes.get((task.model, task.version), self._runtime))
+        known = self._runtimes.get((task.model, task.version), self._runtime)
+        return replace(task, runtime=known, request_id=REQUEST_ID.get())
 
     def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
         """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""

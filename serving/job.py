@@ -45,6 +45,7 @@ class Job:
 
     def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
+        self.request_id = task.request_id
         self._task, self._row, self._notary = task, row, notary
         self.lattice = task.rows[row]
         self.first = first_place(bundle, task)

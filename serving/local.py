@@ -10,6 +10,7 @@ from export.bundle import load_repository
 from serving import metrics, ports
 from serving.assembly import build_engine, models
 from serving.config import Settings
+from serving.errors import SEE_LOG
 from serving.first_answer import Sample, sample
 from serving.gateway import Gateway
 from serving.identity import other_runtime
@@ -34,7 +35,7 @@ async def running(
         say(f"not ready: {other}")
 
     def unready() -> str:
-        return other if engine.healthy() else "its engine has failed; the operator's log says more"
+        return other if engine.healthy() else f"its engine has failed; {SEE_LOG}"
 
     gateway = Gateway(models(bundles), engine, secret, settings.limits, unready, settings.runtime)
     try:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that is worked at, as its client knows it; each wire sets it."""
 
 
 def start() -> None:

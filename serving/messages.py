@@ -101,6 +101,8 @@ class Task:
     """The public name of the secret that the keys come from."""
     runtime: str = ""
     score_keys: tuple[bytes, ...] = ()
+    request_id: str = ""
+    """By which the logs of gateway and engine speak of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from serving import log, metrics, processors
 from serving.assembly import build_engine, models
 from serving.config import Settings
 from serving.dealer import Dealer
-from serving.errors import CertserveError, Internal
+from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.gateway import Gateway
 from serving.identity import differing, join
 from serving.messages import Prediction, Reply, Share, Task
@@ -202,7 +202,8 @@ async def _outcome(calling: Awaitable[Any]) -> Any:
     try:
         return await calling
     except RayTaskError as error:  # a defect of ours: another replica would meet it too
-        raise Internal("an engine failed on this request; the operator's log says more") from error
+        _log.error("request %s: an engine failed on it", log.REQUEST_ID.get(), exc_info=error)
+        raise Internal(f"an engine failed on this request; {SEE_LOG}") from error
     except (RayError, RayServeException) as error:
         raise Lost from error
 

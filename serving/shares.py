@@ -43,6 +43,7 @@ class ShareJob:
 
     def __init__(self, bundle: Bundle, task: Task, row: int, draws: range) -> None:
         self.bundle = bundle
+        self.request_id = task.request_id
         self.lattice = task.rows[row]
         self._task, self._row = task, row
         self.first, self.max_draws = draws.start or first_place(bundle, task), draws.stop

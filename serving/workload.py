@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
-from serving.errors import CertserveError, DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
+from serving.errors import (
+    SEE_LOG,
+    CertserveError,
+    DeadlinePassed,
+    Internal,
+    NotFound,
+    NotOffered,
+    Overloaded,
+    Unavailable,
+)
 from serving.identity import refuse_others
 from serving.job import Job, SliceResult
 from serving.line import JobId, Slice
@@ -56,6 +65,7 @@ class _Request:
     deadline: float
     arrived: float
     answers: list[Prediction | Share | None]
+    id: str = ""
     started: float | None = None
     jobs: set[JobId] = field(default_factory=set)
 
@@ -135,7 +145,7 @@ class Workload:
         self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
-        request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs))
+        request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs), jobs[0].request_id)
         for row, job in enumerate(jobs):
             identity = next(self._numbers)
             self._live[identity] = _Live(job, number, row)
@@ -259,31 +269,38 @@ class Workload:
             elif _failed(live, _BASE) < _ATTEMPTS:
                 self.scheduler.base_again(identity, batch.plan.model, live.request)
             else:
-                error = Internal("the base network gave no finite answer; the operator's log says more")
-                self._fail(live.request, error)
+                came = "failed twice" if probabilities is None else "gave no finite answer"
+                self._fail(live.request, Internal(f"row {live.row}: the base network {came}; {SEE_LOG}"))
 
     def deliver_noisy(
         self, batch: NoisyBatch, results: tuple[NDArray[np.int64], NDArray[np.float32]] | None, now: float
     ) -> None:
         """Votes and scores (rows,) of a noisy batch, or None if it came to nothing.
 
-        A slice that came to nothing is drawn again under the same indices, once; then it counts against every claim. A
-        score that is not a number is the largest there is.
+        A slice that came to nothing, or holds a vote for no class that there is, is drawn again under the same indices,
+        once; then it counts against every claim of its row, and of no other. A score that is not a number is the largest
+        there is.
         """
+        none = len(self._bundles[batch.plan.model].manifest.labels)
+        wrong: NDArray[np.bool_] | None = None
         if results is not None:
-            scores = results[1]
-            results = results[0], np.where(np.isnan(scores), np.float32(np.inf), scores)
+            votes, scores = results
+            results = votes, np.where(np.isnan(scores), np.float32(np.inf), scores)
+            wrong = (votes < 0) | (votes > none) if votes.min() < 0 or votes.max() > none else None
         place, counted = 0, dict[JobId, None]()
         for part in batch.plan.slices:
             rows = slice(place, place + part.rows)
             place += part.rows
             if (live := self._live.get(part.job)) is None:
                 continue
-            if results is None and _failed(live, part.start) < _ATTEMPTS:
+            lost = results is None or (wrong is not None and bool(wrong[rows].any()))
+            if lost and _failed(live, part.start) < _ATTEMPTS:
                 self.scheduler.again(part)
                 continue
+            if lost:
+                _log.warning("%s: %d draws from %d came to nothing", _name(live), part.rows, part.start)
             self.scheduler.settle(part)
-            found = (None, None) if results is None else (results[0][rows], results[1][rows])
+            found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
             live.job.receive(part.start, SliceResult(part.rows, *found))
             counted[part.job] = None
         for identity in counted:
@@ -304,8 +321,8 @@ class Workload:
         try:
             answer = live.job.answer()
         except Exception:
-            _log.exception("an answer could not be composed")
-            self._fail(live.request, Internal("an answer could not be composed; the operator's log says more"))
+            _log.exception("%s: an answer could not be composed", _name(live))
+            self._fail(live.request, Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}"))
             return
         request = self._requests[live.request]
         request.answers[live.row] = answer
@@ -319,6 +336,8 @@ class Workload:
 
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:
+            if SEE_LOG in error.message:
+                _log.error("request %s is refused: %s", self._requests[number].id, error.message)
             self.cancel(number)
             self._outcomes.append((number, error))
 
@@ -330,6 +349,11 @@ def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
 def _source(part: Slice, job: Job | ShareJob) -> tuple[Slice, NDArray[np.int32], bytes]:
     key, start = job.source(part.start)
     return replace(part, start=start), job.lattice, key
+
+
+def _name(live: _Live) -> str:
+    """A row as the log speaks of it."""
+    return f"request {live.job.request_id}, row {live.row}"
 
 
 def _failed(live: _Live, what: int) -> int:

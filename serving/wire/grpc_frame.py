@@ -17,7 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from serving.errors import CertserveError, Internal
+from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.log import REQUEST_ID
 from serving.wire.request_id import request_id
 
 _log = logging.getLogger("certserve.grpc")
@@ -34,6 +35,7 @@ def answers(
 
     async def call(messages: Any, context: _Context) -> _Result:
         identifier = _identifier(context)
+        REQUEST_ID.set(identifier)
         context.set_trailing_metadata((("x-request-id", identifier),))
         try:
             return await work(messages, context)
@@ -42,8 +44,8 @@ def answers(
         except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
             raise
         except Exception:
-            _log.exception("call %s failed", identifier)
-            refusal = Internal("something went wrong in the server; its log says more")
+            _log.exception("request %s failed", identifier)
+            refusal = Internal(f"something went wrong in the server; {SEE_LOG}")
         await _abort(context, refusal, identifier)
 
     return call
@@ -58,6 +60,8 @@ def time_left(context: _Context) -> float | None:
 
 
 async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
+    if SEE_LOG in error.message:
+        _log.error("request %s is refused: %s", identifier, error.message)
     code = grpc.StatusCode[error.code]
     message = _cut(error.message)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason(type(error)), domain="certserve")]

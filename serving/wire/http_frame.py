@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import CertserveError, Internal, MethodNotAllowed, NotFound, Unavailable
+from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound, Unavailable
+from serving.log import REQUEST_ID
 from serving.wire import strict_json
 from serving.wire.request_id import request_id
 
@@ -29,6 +30,8 @@ def error_response(
     error: CertserveError, headers: Mapping[str, str] | None = None, beside: Mapping[str, object] | None = None
 ) -> Response:
     """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
+    if SEE_LOG in error.message and not isinstance(error, Internal):  # which is logged where it is caught
+        _log.error("request %s is refused: %s", REQUEST_ID.get(), error.message)
     found = {**(headers or {}), **error_headers(error)}
     return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
 
@@ -68,7 +71,7 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 def _bug(error: Exception, identifier: str) -> Internal:
     _log.error("request %s failed", identifier, exc_info=error)
-    return Internal("something went wrong in the server; its log says more")
+    return Internal(f"something went wrong in the server; {SEE_LOG}")
 
 
 class Frame:
@@ -89,6 +92,7 @@ class Frame:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         exchange = _Exchange(send, request_id(given.decode("latin-1")))
+        REQUEST_ID.set(exchange.identifier)
         scope = {**scope, "path": scope["path"].rstrip("/") or "/", _IDENTIFIER: exchange.identifier}
         self._in_progress += 1
         try:
