@@ -15,10 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from serving import metrics_server
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -77,7 +79,7 @@ def serve(host: str, port: int) -> None:
     The others go on trying, so that a process that dies is replaced.
     """
     if FOLDER_VARIABLE not in os.environ:
-        start_http_server(port, host)
+        metrics_server.serve(host, port, REGISTRY)
         return
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -89,7 +91,7 @@ def _serve_when_free(host: str, port: int, registry: CollectorRegistry) -> None:
     pause = threading.Event()
     while True:
         try:
-            start_http_server(port, host, registry)
+            metrics_server.serve(host, port, registry)
             return
         except OSError:
             pause.wait(2.0)
