@@ -19,7 +19,7 @@ _WRITTEN_OUT = 32
 
 
 def text(settings: Settings, manifests: Sequence[Manifest], program: str) -> str:
-    """The lines for the terminal; `settings` have true ports, `program` is how the user calls certserve."""
+    """The lines for the terminal; `settings` have true ports, `program` is how a shell calls certserve."""
     host = ports.reachable(settings.host)
     http, grpc, metrics = (
         ports.at(host, port) for port in (settings.http_port, settings.grpc_port, settings.metrics_port)
@@ -58,7 +58,7 @@ def _with_picture(http: str, model: Manifest) -> str:
 
 
 def _over_grpc(grpc: str, model: Manifest, program: str) -> str:
-    return f"{shlex.quote(program)} predict {_PICTURE} --model {model.name} --grpc {shlex.quote(grpc)} --certify target"
+    return f"{program} predict {_PICTURE} --model {model.name} --grpc {shlex.quote(grpc)} --certify target"
 
 
 def _with_rows(http: str, model: Manifest) -> str:

@@ -59,6 +59,14 @@ def say(text: str) -> None:
     print(f"certserve: {text}", file=sys.stderr, flush=True)
 
 
+def write(file: Path, text: str) -> None:
+    """One output file, with a line break at its end. Raises `OSError` that says what was tried."""
+    try:
+        file.write_text(text + "\n")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(file)) from error
+
+
 def explained(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, ModuleNotFoundError):

@@ -46,7 +46,7 @@ def test_where_it_listens_and_what_it_serves_is_named():
 
 
 def test_a_picture_is_advised_for_a_model_that_takes_this_one(monkeypatch, tmp_path):
-    said = banner.text(SETTINGS, [other("a", shape=(1, 32, 32)), BUNDLED], "bin/my certserve")
+    said = banner.text(SETTINGS, [other("a", shape=(1, 32, 32)), BUNDLED], "'bin/my certserve'")
     assert "@examples/sneaker.png" in said
     assert "/v1/models/fashion-mnist/versions/1:predict" in said
     assert "'bin/my certserve' predict examples/sneaker.png --model fashion-mnist --grpc 127.0.0.1:82" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import cli
+from serving.commands import serve
 from serving.secret import SecretError, key_id, loose, read_secret, read_signing_key, secret_file, signing_key_file
 from tests.nobody import as_nobody
 
@@ -112,7 +112,7 @@ def test_without_a_home_folder_a_secret_that_is_given_is_enough(tmp_path, monkey
     for asked, option in ((secret_file, "--noise-secret-file"), (signing_key_file, "--signing-key-file")):
         with pytest.raises(SecretError, match=f"no home folder .*{option}"):
             asked(None)
-    assert cli._signing_key(None) is None
+    assert serve._signing_key(None) is None
     assert "no receipts will be given: there is no home folder" in capsys.readouterr().err
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert secret_file(None).parent == tmp_path / "state" / "certserve"

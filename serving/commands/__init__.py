@@ -1,0 +1,1 @@
+"""The commands of `certserve`, a module each: `add` puts one into the parser, with what runs it."""

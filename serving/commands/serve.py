@@ -1,0 +1,128 @@
+"""`certserve serve`: settings checked, secrets at hand, then one of the two homes of the server until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import shlex
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from export.bundle import manifests
+from serving import banner, ports, signing
+from serving.config import Settings, declared, explained
+from serving.console import say
+from serving.secret import (
+    VARIABLE,
+    SecretError,
+    key_id,
+    loose,
+    read_secret,
+    read_signing_key,
+    secret_file,
+    signing_key_file,
+)
+from serving.signing import Signer
+
+
+def add(commands: Any) -> None:
+    """The command, for the parser of the command line."""
+    serve = commands.add_parser("serve", help="serve the bundles of a repository over HTTP and gRPC")
+    serve.add_argument("models", type=Path, help="folder of bundles: <name>/<version>/")
+    serve.add_argument("--local", action="store_true", help="one process, without Ray")
+    for each in declared():
+        kind = Path if each.name.endswith("_file") else type(each.default)
+        option = "--" + each.name.replace("_", "-")
+        serve.add_argument(option, type=kind, default=each.default, help=explained(each).replace("%", "%%"))
+    serve.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    values = {each.name: getattr(options, each.name) for each in declared()} | {"models": options.models.resolve()}
+    # Before any file is made or read: what is refused leaves nothing behind.
+    settings = ports.settled(Settings.from_mapping(values))
+    # Resolved here, so that every process reads the same file.
+    secret = secret_file(options.noise_secret_file or _from_environment()).resolve()
+    signing_key = _signing_key(options.signing_key_file)
+    for file in (secret, signing_key):
+        if file is not None and (warning := loose(file)):
+            say(f"warning: {warning}")
+    settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve_until_told(settings, options.local))
+
+
+def _signing_key(given: Path | None) -> Path | None:
+    """The file of the signing key; where none is given and none can be kept, the server does without receipts."""
+    try:
+        return signing_key_file(given).resolve()
+    except SecretError as error:
+        if given is not None:
+            raise
+        say(f"no receipts will be given: {error}")
+        return None
+
+
+def _from_environment() -> Path | None:
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else None
+
+
+async def _serve_until_told(settings: Settings, local: bool) -> None:
+    from serving.first_answer import through_each_wire
+
+    stop, started = asyncio.Event(), asyncio.Event()
+    _heed_signals(stop, started)
+    assert settings.noise_secret_file is not None
+    say(f"noise key id {key_id(read_secret(settings.noise_secret_file))}")
+    if settings.signing_key_file is not None:
+        public = Signer(read_signing_key(settings.signing_key_file)).public
+        say(f"receipts are signed with key id {signing.key_id(public)}, public key {public.hex()}")
+    served = manifests(settings.models)  # before anything starts, for a folder that is no repository
+    try:
+        async with _home(settings, local) as samples:
+            gc.freeze()  # what is loaded stays: to look through it for garbage would hold up every request for 40 ms
+            await through_each_wire(settings, samples, say)
+            started.set()
+            say(banner.text(settings, served, _program()))
+            await stop.wait()
+    except asyncio.CancelledError:
+        say("stopped before it was ready")
+        os._exit(0)  # a thread that proves a model would be waited for
+
+
+def _program() -> str:
+    """How the user called this, for a shell."""
+    called = sys.argv[0]
+    return f"{shlex.quote(sys.executable)} -m serving.cli" if called.endswith(".py") else shlex.quote(called)
+
+
+def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
+    """Ctrl-C and SIGTERM end a start at once, by cancelling the running task; afterwards they set `stop`."""
+    loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+    assert serving is not None
+
+    def told() -> None:
+        if not started.is_set() and not stop.is_set():
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
+
+
+def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextManager[Any]:
+    assert settings.noise_secret_file is not None
+    if local:
+        from serving.local import running
+
+        return running(settings, read_secret(settings.noise_secret_file), say)
+    from serving.ray_home import running as running_on_ray
+
+    return running_on_ray(settings, say)
