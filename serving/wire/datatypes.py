@@ -1,7 +1,7 @@
 """The datatypes of the Open Inference Protocol: their bytes, and numpy's names for them.
 
-Bytes are little-endian, rows first; an element of BYTES is its length in four bytes, then itself. FP16 and BF16 are
-refused, as other servers refuse them in JSON: neither holds the 8-bit grid and a radius' worth of precision.
+Bytes are little-endian, rows first; an element of BYTES is its length in four bytes, then itself. BF16 is refused: numpy
+has no such type, and it does not hold the 8-bit grid.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ NUMPY: dict[str, np.dtype[np.generic]] = {
         "INT16": "<i2",
         "INT32": "<i4",
         "INT64": "<i8",
+        "FP16": "<f2",
         "FP32": "<f4",
         "FP64": "<f8",
     }.items()

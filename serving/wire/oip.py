@@ -46,7 +46,9 @@ class Call:
 
 
 def input_datatype(spec: InputSpec) -> str:
-    """The datatype that metadata names for the grid; any integer type, FP32 and FP64 are read as well."""
+    """The datatype that metadata names for the grid; all others but BF16 are read as well. Integers are places on the
+    grid, floats are values in the caller's units, and so are the 0 and 1 of BOOL.
+    """
     return "UINT8" if spec.top <= 255 else "INT32"
 
 
@@ -164,9 +166,8 @@ def _rows(inputs: Sequence[Tensor], spec: InputSpec) -> NDArray[np.generic]:
         )
     if tensor.shape[0] == 0:
         raise InvalidInput(f"input {spec.name!r} has no rows; expected one or more")
-    if tensor.datatype == "BOOL":
-        raise InvalidInput(f"input {spec.name!r} is BOOL; expected {input_datatype(spec)}, FP32 or another number")
-    return tensor.data.reshape(tensor.shape)
+    data = tensor.data.astype(np.float64) if tensor.datatype == "BOOL" else tensor.data
+    return data.reshape(tensor.shape)
 
 
 def _pictures(tensor: Tensor, spec: InputSpec) -> NDArray[np.generic]:

@@ -106,7 +106,7 @@ def _parameters(model: Model) -> dict[str, str]:
     return {
         "certserve.digest": model.digest,
         "certserve.outputs": json.dumps([_output(name, model) for name in tensors.offered(manifest)]),
-        "certserve.input_datatypes": json.dumps([name for name in datatypes.NUMPY if name != "BOOL"] + ["BYTES"]),
+        "certserve.input_datatypes": json.dumps([*datatypes.NUMPY, datatypes.BYTES]),
         "certserve.grid": json.dumps(grid),
         "certserve.units": manifest.input.units,
         "certserve.sigma": repr(manifest.noise.sigma),

@@ -97,6 +97,10 @@ def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, li
 
 
 def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> list[object]:
+    if datatype not in _FIELDS:
+        raise InvalidInput(
+            f"input {shown(message.name)} is {datatype}, which has no typed field; send raw_input_contents"
+        )
     wanted = _FIELDS[datatype]
     other = [field.name for field, _ in message.contents.ListFields() if field.name != wanted]
     if other:

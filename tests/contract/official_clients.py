@@ -56,7 +56,7 @@ def triton_http(http_port, grpc_port, model):
         outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in CERTIFIED]
         return client.infer(model, [tensor], outputs=outputs, **settings)
 
-    for datatype in (np.uint8, np.int32, np.int64, np.float32, np.float64):
+    for datatype in (np.uint8, np.int32, np.int64, np.float16, np.float32, np.float64):
         for binary_in, binary_out in ((True, True), (False, False), (True, False)):
             result = infer(datatype, binary_in, binary_out, request_id="me")
             name = f"infer {np.dtype(datatype).name}, binary {binary_in}/{binary_out}"

@@ -55,6 +55,16 @@ def test_every_number_is_read_in_json_and_in_bytes(datatype):
         assert np.array_equal(found, array)
 
 
+def test_truth_is_read_as_the_values_0_and_1():
+    truth = np.array([True, False, False, True])
+    for call in (
+        decode(request(input={"datatype": "BOOL", "data": truth.tolist()})),
+        decode(*binary(truth.tobytes(), "BOOL")),
+    ):
+        assert call.call.request.inputs.dtype == np.float64
+        assert call.call.request.inputs.ravel().tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
 def test_pictures_are_read_as_bytes():
     pictures = model()
     files = [encoded(grey(1)), encoded(grey(2), "JPEG")]
@@ -144,10 +154,10 @@ def test_the_protocols_timeout_is_in_microseconds(timeout, expected):
 
 BAD_INPUTS = [
     ({"name": "x"}, "expected one input named 'image', got \\['x'\\]"),
-    ({"datatype": "FP16"}, "datatype 'FP16'; expected one of"),
-    ({"datatype": "BF16"}, "datatype 'BF16'"),
+    ({"datatype": "BF16"}, "datatype 'BF16'; expected one of"),
+    ({"datatype": "FP16", "data": [1, 2, 3, 70000]}, "out of the range of FP16"),
     ({"datatype": None}, "datatype None"),
-    ({"datatype": "BOOL", "data": [True] * 4}, "is BOOL; expected UINT8, FP32"),
+    ({"datatype": "BOOL", "data": [1, 0, 1, 0]}, "is BOOL and holds 1"),
     ({"shape": [2, 2, 1]}, r"shape \[2, 2, 1\], expected \[-1, 2, 2, 1\]: the number of rows comes first"),
     ({"shape": [1, 4]}, r"expected \[-1, 2, 2, 1\]"),
     ({"shape": [0, 2, 2, 1], "data": []}, "has no rows"),

@@ -39,13 +39,26 @@ def decode(message, left=None):
     return oip_proto.decode(message, SMALL, LIMITS, left)
 
 
-@pytest.mark.parametrize("datatype", [name for name in datatypes.NUMPY if name != "BOOL"])
+@pytest.mark.parametrize("datatype", sorted(set(oip_proto._FIELDS) & set(datatypes.NUMPY) - {"BOOL"}))
 def test_every_number_is_read_typed_and_raw(datatype):
     array = np.array(VALUES, dtype=datatypes.NUMPY[datatype]).reshape(1, 2, 2, 1)
     typed = decode(pb.ModelInferRequest(inputs=[tensor(datatype, **{oip_proto._FIELDS[datatype]: VALUES})]))
     for call in (typed, decode(raw(array.tobytes(), datatype))):
         assert call.request.inputs.dtype == array.dtype
         assert np.array_equal(call.request.inputs, array)
+
+
+def test_half_precision_and_truth_are_values_exactly():
+    half = np.array(VALUES, dtype=np.float16).reshape(1, 2, 2, 1)
+    found = decode(raw(half.tobytes(), "FP16"))
+    assert np.array_equal(found.request.inputs.astype(np.float64), half.astype(np.float64))
+    truth = np.array([True, False, False, True])
+    for call in (
+        decode(raw(truth.tobytes(), "BOOL")),
+        decode(pb.ModelInferRequest(inputs=[tensor("BOOL", bool_contents=truth.tolist())])),
+    ):
+        assert call.request.inputs.dtype == np.float64
+        assert call.request.inputs.ravel().tolist() == [1.0, 0.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +74,13 @@ def test_every_number_is_read_typed_and_raw(datatype):
         (pb.ModelInferRequest(inputs=[tensor()]), "has 0 elements; its shape says 4"),
         (pb.ModelInferRequest(inputs=[tensor("UINT8", uint_contents=[1, 2, 3, 256])]), "out of the range of UINT8"),
         (pb.ModelInferRequest(inputs=[tensor("FP32", fp32_contents=[1, 2, 3, float("nan")])]), "out of the range"),
-        (pb.ModelInferRequest(inputs=[tensor("FP16")], raw_input_contents=[b"\0" * 8]), "datatype 'FP16'"),
+        (pb.ModelInferRequest(inputs=[tensor("BF16")], raw_input_contents=[b"\0" * 8]), "datatype 'BF16'"),
+        (
+            pb.ModelInferRequest(inputs=[tensor("FP16", fp32_contents=VALUES)]),
+            "no typed field; send raw_input_contents",
+        ),
+        (pb.ModelInferRequest(inputs=[tensor("FP16")], raw_input_contents=[b"\0" * 7]), "has 7 bytes; expected 8"),
+        (pb.ModelInferRequest(inputs=[tensor("BOOL", uint_contents=[1] * 4)]), "is BOOL and has uint_contents"),
         (pb.ModelInferRequest(inputs=[tensor(shape=[4, 2**62])], raw_input_contents=[b""]), "beyond the limit"),
         (raw(b"\0" * 15), "has 15 bytes; expected 16"),
         (raw(parameters={"certserve.x": pb.InferParameter(bool_param=True)}), "unknown parameter"),
