@@ -31,7 +31,7 @@ def worst_share(p_a, scales, lengths):
 
 @given(st.floats(0.501, 0.9999), sigmas, st.data())
 def test_half_spaces_keep_the_class_inside_and_lose_it_just_outside(p_a, scales, data):
-    """smoothing.md 6 and mixture, part 2 (multimodal): exact, and attained in every direction of the parts."""
+    """Exact, and attained in every direction of the parts."""
     found = ellipsoid(bound(1 - p_a), scales)
     direction = data.draw(st.lists(st.floats(0, 1), min_size=len(scales), max_size=len(scales)))
     length = math.sqrt(sum(each**2 for each in direction))
@@ -48,7 +48,6 @@ def test_half_spaces_keep_the_class_inside_and_lose_it_just_outside(p_a, scales,
 
 @given(st.floats(1e-9, 0.499), sigma, st.integers(1, 5))
 def test_equal_sigmas_are_the_ordinary_radius(complement, scale, parts):
-    """mixture, part 2 (multimodal): equal sigmas reduce to the ordinary radius."""
     found, ordinary = ellipsoid(bound(complement), (scale,) * parts), bound(complement).radius(scale)
     assert found.inner_l2() == found.alone(0) == ordinary
     assert found.contains([ordinary / math.sqrt(parts) * (1 - 1e-12)] * parts)
@@ -57,7 +56,7 @@ def test_equal_sigmas_are_the_ordinary_radius(complement, scale, parts):
 
 @given(st.floats(0.01, 6), sigmas)
 def test_a_part_alone_reaches_its_own_sigma_and_the_ball_that_of_the_smallest(reach, scales):
-    """mixture, part 2 (multimodal): one zero-perturbation modality. Exact: each length is certified, by rational numbers."""
+    """One part unperturbed. Exact: each length is certified, by rational numbers."""
     found = Ellipsoid(reach=reach, sigmas=scales)
     for part, scale in enumerate(scales):
         lengths = [0.0] * len(scales)

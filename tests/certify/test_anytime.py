@@ -35,7 +35,6 @@ def test_the_table_is_reproduced(share, draws, bound):
     [(1, 1, 0.5), (32, 32, 0.5), (64, 50, 0.6), (1_000, 990, 0.97), (1_000, 600, 0.5), (5_000, 4_999, 0.99)],
 )
 def test_the_evidence_equals_quadrature(draws, hits, m):
-    """acceptance: smoothing 12.3."""
     truth = exact.log_evidence(draws, hits, mpmath.mpf(m))
     assert anytime.log_evidence(draws, hits, m) == pytest.approx(float(truth), abs=1e-9)
     assert anytime.log_evidence(draws, hits, m, complement=1 - m) == pytest.approx(float(truth), abs=1e-9)
@@ -43,7 +42,7 @@ def test_the_evidence_equals_quadrature(draws, hits, m):
 
 @given(st.integers(1, 400), st.data())
 def test_one_step_is_a_martingale(draws, data):
-    """acceptance: smoothing 12.3: E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
+    """E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
     m = data.draw(st.floats(0.3, 0.98))
     hits = data.draw(st.integers(math.floor((draws + 1) * m) + 1, draws)) if (draws + 1) * m < draws - 1 else draws
     now, up, down = (anytime.log_evidence(*at, m) for at in ((draws, hits), (draws + 1, hits + 1), (draws + 1, hits)))
@@ -53,9 +52,7 @@ def test_one_step_is_a_martingale(draws, data):
 
 @pytest.mark.parametrize("p", [0.5, 0.6, 0.8, 0.95])
 def test_never_false_more_often_than_alpha_by_exact_dynamic_programming(p):
-    """acceptance: smoothing 12.4
-
-    A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
+    """A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
     alpha, horizon = 0.05, 300
     anytime_false = _ever_false(p, horizon, lambda n, k: anytime.exceeds(n, k, p, alpha))
     mutant_false = _ever_false(p, horizon, lambda n, k: 1 - bounds.clopper_pearson_complement(n, k, alpha) > p)
@@ -76,7 +73,7 @@ def _ever_false(p, horizon, says_above):
 
 @given(st.integers(1, 100_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_bounds_are_proven_at_themselves_and_enclose_the_share(draws, share, alpha):
-    """acceptance: smoothing 12.3: proof evaluation at L."""
+    """The evidence, evaluated once at L itself, is enough."""
     hits = round(share * draws)
     complement = anytime.chosen_lower_complement(draws, hits, alpha)
     assert hits / draws >= 1 - complement
@@ -139,13 +136,13 @@ def test_close_to_one_the_complement_keeps_its_digits():
 
 @given(st.integers(1, 10**7), st.floats(0.001, 0.999), st.floats(0, 1))
 def test_hits_up_to_their_expectation_never_reject(draws, m, share):
-    """acceptance: smoothing 12.3: k <= n m, at any level whatever."""
+    """With k <= n m hits, at any level whatever."""
     assert not anytime.exceeds(draws, math.floor(share * draws * m), m, 0.999999)
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_it_claims_no_more_than_clopper_pearson_with_the_draws_known(draws, share, alpha):
-    """acceptance: smoothing 12.3: L <= CP(alpha), and U >= CP(alpha)."""
+    """L <= CP(alpha), and U >= CP(alpha)."""
     hits = round(share * draws)
     assert anytime.chosen_lower_complement(draws, hits, alpha) >= bounds.clopper_pearson_complement(draws, hits, alpha)
     assert anytime.upper(draws, hits, alpha) >= bounds.clopper_pearson_upper(draws, hits, alpha) * (1 - 1e-12)
@@ -153,7 +150,7 @@ def test_it_claims_no_more_than_clopper_pearson_with_the_draws_known(draws, shar
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=6), st.floats(0.3, 0.9))
 def test_evidence_is_free_of_order_and_workers_add_counts(parts, m):
-    """acceptance: smoothing 12.3: merge = pooled. The likelihood ratio of every alternative is a product over draws."""
+    """The likelihood ratio of every alternative is a product over draws, so merged counts are pooled counts."""
     hits, misses = (sum(column) for column in zip(*parts, strict=True))
     if hits <= (hits + misses) * m:
         return
@@ -169,9 +166,7 @@ def test_too_many_draws_are_refused():
 
 
 def test_the_label_may_be_chosen_from_the_same_draws():
-    """acceptance: smoothing 12.5
-
-    Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
+    """Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
     alpha, runs, draws = 0.05, 20_000, 60
     top = np.maximum(k := np.random.default_rng(5).binomial(draws, 0.5, runs), draws - k)
     lower = {int(h): 1 - bounds.clopper_pearson_chosen_complement(draws, int(h), alpha) for h in set(top)}

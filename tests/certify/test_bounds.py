@@ -17,7 +17,7 @@ ALPHAS = (0.5, 0.05, 0.001, 1e-6, 1e-12)
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("draws", [1, 2, 17, 1_000, 100_000, 10_000_000])
 def test_clopper_pearson_keeps_its_level_and_wastes_nothing(draws, alpha):
-    """acceptance: smoothing 12.1: the tail at 50 digits to n = 10^7, and k = 0, 1, n."""
+    """By the tail at 50 digits up to n = 10^7, with k = 0, 1 and n among the counts."""
     for hits in {0, 1, draws // 2, draws - draws // 100, draws - 1, draws}:
         complement = bounds.clopper_pearson_complement(draws, hits, alpha)
         tail = exact.tail_at_least(draws, hits, 1 - mpmath.mpf(complement))
@@ -48,7 +48,6 @@ def test_one_hit_proves_nothing_of_a_chosen_class():
 @pytest.mark.parametrize("p", [0.5, 0.7, 0.95, 0.999])
 @pytest.mark.parametrize("draws", [1, 10, 60, 300])
 def test_coverage_by_enumeration(draws, p):
-    """acceptance: smoothing 12.1."""
     alpha = 0.05
     lowers = [1 - bounds.clopper_pearson_complement(draws, hits, alpha) for hits in range(draws + 1)]
     uppers = [bounds.clopper_pearson_upper(draws, hits, alpha) for hits in range(draws + 1)]
@@ -59,7 +58,7 @@ def test_coverage_by_enumeration(draws, p):
 
 @given(st.integers(2, 10**6), st.floats(0, 1), st.sampled_from(ALPHAS))
 def test_clopper_pearson_is_monotone(draws, share, alpha):
-    """acceptance: smoothing 12.1: L rises with k and alpha, and falls with n. The slack is the proof's, 1e-9 of a tail, and
+    """L rises with k and alpha, and falls with n. The slack is the proof's, 1e-9 of a tail, and
     that of the complement's last places.
     """
     last = 1e-13
@@ -76,7 +75,7 @@ def test_clopper_pearson_is_monotone(draws, share, alpha):
 
 @pytest.mark.parametrize("p", [1e-300, 1e-100, 1e-17, 0.5 - 2**-54, 0.5, 1 - 2**-53, 1 - 1e-9])
 def test_quantiles_lie_on_their_side_at_the_extremes(p):
-    """acceptance: smoothing 12.2: 1 - 2^-53 and 1e-300 among them, by the distribution function at 50 digits."""
+    """1 - 2^-53 and 1e-300 among them, by the distribution function at 50 digits."""
     below, above = bounds.quantile_below(p), bounds.quantile_above(p)
     assert mpmath.ncdf(mpmath.mpf(below)) <= mpmath.mpf(p) <= mpmath.ncdf(mpmath.mpf(above))
     assert above - below <= 1e-13 * max(1.0, abs(below))
@@ -85,7 +84,6 @@ def test_quantiles_lie_on_their_side_at_the_extremes(p):
 
 @given(st.floats(1e-300, 1 - 2**-53))
 def test_quantiles_lie_on_their_side(p):
-    """acceptance: smoothing 12.2."""
     truth = exact.normal_quantile(mpmath.mpf(p)) if p > 1e-30 else None
     if truth is not None:
         assert bounds.quantile_below(p) <= truth <= bounds.quantile_above(p)
@@ -95,7 +93,6 @@ def test_quantiles_lie_on_their_side(p):
 
 @pytest.mark.parametrize("z", [-37.0, -8.0, -2.5, -1e-9, 0.0, 1e-9, 0.5, 2.0, 5.5, 8.2])
 def test_probabilities_lie_on_their_side(z):
-    """acceptance: smoothing 12.2."""
     truth = mpmath.ncdf(mpmath.mpf(z))
     assert bounds.probability_below(z) <= truth <= bounds.probability_above(z)
     assert bounds.probability_above(z) - bounds.probability_below(z) < 1e-13

@@ -68,7 +68,7 @@ def test_p_value_never_rises_with_the_score(calibration, score, more):
 
 @given(st.integers(1, 5000), st.floats(1e-3, 0.999))
 def test_the_alarm_rank_is_where_the_p_value_falls_to_the_level(size, far):
-    """ood.md 6: p <= a if and only if s > C_(k), k = ceil((m+1)(1-a)); a < 1/(m+1) is refused."""
+    """p <= a if and only if s > C_(k), k = ceil((m+1)(1-a)); a < 1/(m+1) is refused."""
     if 1 / (size + 1) > far:
         with pytest.raises(ValueError, match=f"at least {least_size(far)} are needed"):
             alarm_rank(size, far)
@@ -96,7 +96,7 @@ def test_alarm_levels_outside_the_open_interval_are_refused(far):
 
 
 def test_repeated_rows_need_noise_keyed_by_row():
-    """acceptance: claims 7.7: 20 distinct rows in 200, an alarm at p <= .05: keyed by row it holds, keyed by input not.
+    """20 distinct rows in 200, an alarm at p <= .05: keyed by row it holds, keyed by input not.
 
     20,000 seeded draws of rows and noise; binomial limit at a false-alarm rate of 1e-6. The mutant is off by .02.
     """
@@ -114,7 +114,7 @@ def test_repeated_rows_need_noise_keyed_by_row():
 
 
 @pytest.mark.parametrize(("size", "rank"), [(90, 90), (200, 197), (500, 487), (1000, 966), (5000, 4786), (10000, 9551)])
-def test_ranks_of_the_reference(size, rank):
+def test_ranks_worked_out_beforehand(size, rank):
     assert pac_rank(size, 0.05, 0.01) == rank
 
 
@@ -228,13 +228,13 @@ def check_false_discoveries(runs: int) -> None:
 
 
 def test_the_false_discovery_rate_is_controlled():
-    """ood.md 6: Benjamini-Hochberg on conformal p-values; mutant "p <= level for each"; false-alarm rate 3e-7."""
+    """Benjamini-Hochberg on conformal p-values, and the mutant "p <= level for each"; false-alarm rate 3e-7."""
     check_false_discoveries(600)
 
 
 @pytest.mark.slow
 def test_the_false_discovery_rate_is_controlled_long():
-    """ood.md 6: Benjamini-Hochberg on conformal p-values, 1e5 batches with and without ties."""
+    """Benjamini-Hochberg on conformal p-values, 1e5 batches with and without ties."""
     check_false_discoveries(100_000)
 
 
@@ -271,7 +271,7 @@ def false_alarms_by_label(by: str, runs: int) -> float:
 
 
 def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not():
-    """ood.md 6: group calibration points by predicted label, never by true label; limits at a false-alarm rate of 1e-6."""
+    """The true label of a served input is not known. Limits at a false-alarm rate of 1e-6."""
     limit = binom.isf(1e-6, 3000, 0.1) / 3000
     assert 0.05 < false_alarms_by_label("predicted", 3000) <= limit
     assert false_alarms_by_label("true", 3000) > limit + 0.05
@@ -279,7 +279,7 @@ def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not():
 
 @pytest.mark.slow
 def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not_long():
-    """ood.md 6: Mondrian p-values, 1e5 calibration sets and inputs."""
+    """Mondrian p-values, 1e5 calibration sets and inputs."""
     right, wrong = (false_alarms_by_label(by, 100_000) for by in ("predicted", "true"))
     print(f"\n1e5 sets, alarms at .1 among inputs predicted 1: {right:.4f}; mutant by true label {wrong:.4f}")
     assert 0.08 < right <= binom.isf(1e-6, 100_000, 0.1) / 100_000
@@ -287,7 +287,7 @@ def test_grouping_by_predicted_label_is_valid_and_by_true_label_is_not_long():
 
 
 def test_small_groups_and_unknown_labels_are_refused():
-    """ood.md 6: each group needs m_c >= 1/a - 1."""
+    """Each group needs at least 1/a - 1 scores."""
     scores, predicted = np.arange(30.0), np.array([0] * 12 + [1] * 18)
     with pytest.raises(ValueError, match=r"\{0: 12, 1: 18\} have fewer than the 19"):
         ByLabel.of(scores, predicted, 2, 0.05)
@@ -298,8 +298,8 @@ def test_small_groups_and_unknown_labels_are_refused():
         groups.p_value(2, 0.0)
 
 
-def test_the_one_noise_level_of_the_reference():
-    """ood.md 6: a=.05, R=sigma: a'=.0041, m >= 244."""
+def test_the_one_noise_level_worked_out_beforehand():
+    """a=.05, R=sigma: a'=.0041, m >= 244."""
     level = one_noise_level(0.05, radius=0.25, sigma=0.25)
     assert level == pytest.approx(0.0041, abs=5e-5)
     assert least_size(level) == 244
@@ -351,7 +351,7 @@ def test_a_level_that_nothing_is_left_of_is_refused(change):
 
 @pytest.mark.parametrize("size", [244, 1000, 100_000])
 def test_the_linear_worst_case_under_attack_stays_at_the_level(size):
-    """ood.md 6, exactly: one point mass of inputs, linear score. The rate at the rank is Beta; the attack adds R/sigma."""
+    """Exactly: one point mass of inputs, linear score. The rate at the rank is Beta; the attack adds R/sigma."""
     level = one_noise_level(0.05, radius=1.0, sigma=1.0)
 
     def attacked(tested):
@@ -376,7 +376,7 @@ def attacked_alarms(level: float, runs: int, spread: float) -> float:
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 def test_alarms_of_one_noisy_pass_under_attack(spread):
-    """ood.md 6: FAR <= a under any attack <= R; the mutant tests at a itself. Limits at a false-alarm rate of 1e-6."""
+    """FAR <= a under any attack <= R; the mutant tests at a itself. Limits at a false-alarm rate of 1e-6."""
     limit = binom.isf(1e-6, 3000, 0.05) / 3000
     assert 0 < attacked_alarms(one_noise_level(0.05, radius=0.5, sigma=0.5), 3000, spread) <= limit
     assert attacked_alarms(0.05, 3000, spread) > limit
@@ -384,7 +384,7 @@ def test_alarms_of_one_noisy_pass_under_attack(spread):
 
 @pytest.mark.slow
 def test_alarms_of_one_noisy_pass_under_attack_long():
-    """ood.md 6: single-sample robust mode, 1e5 calibration sets and attacked inputs."""
+    """Single-sample robust mode, 1e5 calibration sets and attacked inputs."""
     level = one_noise_level(0.05, radius=0.5, sigma=0.5)
     for spread in (0.0, 0.5):
         found = attacked_alarms(level, 100_000, spread)

@@ -34,8 +34,8 @@ def test_a_corner_of_the_cube_stays_inside_the_ball(radius, coordinates):
     assert coordinates * Fraction(step) ** 2 <= Fraction(radius) ** 2
 
 
-def test_examples_of_the_reference():
-    """smoothing.md 6 and 9: R = 1 in l2 is 4.6/255 at CIFAR's size, .66/255 at ImageNet's; costs at most .109 and .76."""
+def test_examples_worked_out_beforehand():
+    """R = 1 in l2 is 4.6/255 at CIFAR's size, .66/255 at ImageNet's; costs at most .109 and .76."""
     cifar, imagenet = 3 * 32 * 32, 3 * 224 * 224
     assert 255 * l_infinity_radius(1.0, cifar) == pytest.approx(4.6, abs=0.01)
     assert 255 * l_infinity_radius(1.0, imagenet) == pytest.approx(0.66, abs=0.01)
@@ -45,7 +45,7 @@ def test_examples_of_the_reference():
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0.3, 4))
 def test_what_a_float_attacker_reaches_rounds_into_the_ball(seed, coordinates, radius):
-    """smoothing.md 6: |round(x') - X| <= min(2 r, r + s sqrt(d) / 2), on random points of the largest sphere."""
+    """|round(x') - X| <= min(2 r, r + s sqrt(d) / 2), on random points of the largest sphere."""
     rng = np.random.default_rng(seed)
     moves = rng.normal(size=(200, coordinates)) * rng.integers(0, 2, size=(200, coordinates))
     moves *= (
@@ -60,7 +60,7 @@ def test_twice_the_distance_is_attained_on_the_grid():
 
 
 def test_around_a_point_off_the_grid_half_of_the_radius_is_not_safe():
-    """claims.md 7.6: a step much smaller than s may move the snapped point by s sqrt(d); the float radius honours it."""
+    """A step much smaller than s may move the snapped point by s sqrt(d); the float radius honours it."""
     coordinates, radius = 16, 3.5
     centre = np.full(coordinates, 0.5 - 1e-9)
     snapped = np.floor(centre + 0.5)

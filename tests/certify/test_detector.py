@@ -25,7 +25,7 @@ def scored(detector, features=QUERIES):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("normalised", [False, True])
 def test_a_class_added_is_the_fit_of_all_the_data(kind, normalised):
-    """ood.md 8: exact, no refit."""
+    """Exactly, and without a new fit."""
     grown = fitted(kind=kind, normalised=normalised).with_class(NEW)
     everything, labels = np.concatenate([FEATURES, NEW]), np.append(LABELS, np.full(len(NEW), CLASSES))
     whole = fitted(everything, labels, CLASSES + 1, kind, normalised)
@@ -36,7 +36,7 @@ def test_a_class_added_is_the_fit_of_all_the_data(kind, normalised):
 
 
 def test_the_mutant_that_weights_covariances_by_the_number_of_classes_fails():
-    """ood.md 1 and 8: C/(C+1) Sigma + 1/(C+1) Sigma_new (Lee et al. 2018, algorithm 2) is right for balanced classes."""
+    """C/(C+1) Sigma + 1/(C+1) Sigma_new (Lee et al. 2018, algorithm 2) is right for balanced classes."""
     means = np.stack([FEATURES[c == LABELS].mean(axis=0) for c in range(CLASSES)])
     old = np.cov((FEATURES - means[LABELS]).T, bias=True)
     new = np.cov(NEW.T, bias=True)
@@ -50,7 +50,7 @@ def test_the_mutant_that_weights_covariances_by_the_number_of_classes_fails():
 
 
 def test_a_new_class_voids_the_calibration():
-    """ood.md 8: previous p-values are void; a detector without calibration cannot be asked for one."""
+    """Its p-values are void, and a detector without calibration cannot be asked for one."""
     old = fitted()
     calibrated = old.calibrated(scored(old, FEATURES[:100]), old.digest)
     assert calibrated.p_value(3.0) == p_value(np.sort(scored(old, FEATURES[:100])), 3.0)

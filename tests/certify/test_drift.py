@@ -54,8 +54,8 @@ def limit(runs: int, probability: float) -> float:
     return binom.isf(FALSE_ALARM, runs, probability) / runs
 
 
-def test_the_bound_of_the_reference():
-    """ood.md 7: a_bar = .0673 at m=1000, a=.05, eta=.01."""
+def test_the_bound_worked_out_beforehand():
+    """a_bar = .0673 at m=1000, a=.05, eta=.01."""
     assert flag_rate_bound(1000, 0.05, 0.01) == pytest.approx(0.0673, abs=5e-5)
 
 
@@ -98,7 +98,7 @@ def test_evidence_is_a_supermartingale_up_to_the_bound(bound, requests, share):
 
 @given(st.lists(st.integers(0, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n)))), st.randoms())
 def test_merged_in_any_order_gives_one_evidence(counts, random):
-    """ood.md 7 and 11: additive over replicas, drift counters merged in any order give one E."""
+    """The counters of replicas add up."""
     parts = [Flags(*each) for each in counts]
     whole = reduce(add, parts, Flags())
     random.shuffle(parts)
@@ -150,7 +150,7 @@ def test_exact_false_alarms_at_the_worst_rate(bound, level):
 
 
 def test_false_alarms_over_real_calibration_sets():
-    """ood.md 7: P(ever a false alarm) <= eta + a_alarm. Literal p-values; 300 sets, 2,000 requests, limit at 1e-6."""
+    """P(ever a false alarm) <= eta + a_alarm. Literal p-values; 300 sets, 2,000 requests, limit at 1e-6."""
     rng, runs, requests, eta, level = np.random.default_rng(SEED), 300, 2_000, 0.1, 0.1
     size, far = 100, 0.1
     least = boundary(flag_rate_bound(size, far, eta), level, requests)
@@ -188,18 +188,18 @@ def check_simulated(runs: int, requests: int) -> None:
 
 
 def test_false_alarms_under_the_law_of_the_calibration_set():
-    """ood.md 7, acceptance: claims 7.8 "every request 100 times"; short form; limits at a false-alarm rate of 1e-6."""
+    """Every request sent 100 times; the short form. Limits at a false-alarm rate of 1e-6."""
     check_simulated(2_000, 2_000)
 
 
 @pytest.mark.slow
 def test_false_alarms_under_the_law_of_the_calibration_set_long():
-    """ood.md 7: 1e5 streams of 10,000 requests, each with the true rate of a calibration set of its own."""
+    """1e5 streams of 10,000 requests, each with the true rate of a calibration set of its own."""
     check_simulated(100_000, 10_000)
 
 
 def test_counting_each_input_once_mends_repeated_requests():
-    """acceptance: claims 7.8 "every request 100 times, no alarm": keyed noise repeats the flag, so the input counts once."""
+    """Every request 100 times, and no alarm: keyed noise repeats the flag, so the input counts once."""
     rng, runs, inputs = np.random.default_rng(SEED), 200, 300
     least = boundary(ALARM.flag_rate_bound, LEVEL, inputs)
     flags = rng.random((runs, inputs)) < rates_of_calibration(runs, SIZE, FAR, rng)[:, None]
@@ -209,7 +209,7 @@ def test_counting_each_input_once_mends_repeated_requests():
 
 
 def test_the_mutant_histogram_of_p_values_alarms_without_drift():
-    """ood.md 7: a plug-in histogram martingale on p-values of one fixed set is no martingale: 20 of 20 false alarms."""
+    """A plug-in histogram martingale on p-values of one fixed set is no martingale: 20 of 20 false alarms."""
     rng, runs, requests, bins = np.random.default_rng(SEED), 20, 20_000, 10
     wealth, alarmed = np.zeros(runs), np.zeros(runs, dtype=bool)
     seen = np.ones((runs, bins))
@@ -226,7 +226,7 @@ def test_the_mutant_histogram_of_p_values_alarms_without_drift():
 
 
 def test_median_delay_when_the_rate_of_flags_rises():
-    """ood.md 7: median delay 118 requests when the flag rate becomes 15 %."""
+    """Median delay 118 requests when the flag rate becomes 15 %."""
     rng, runs, requests = np.random.default_rng(SEED), 2_000, 2_000
     crossed = flag_counts(np.full(runs, 0.15), requests, rng) >= boundary(ALARM.flag_rate_bound, LEVEL, requests)
     assert crossed.any(axis=1).all()

@@ -44,7 +44,7 @@ probabilities = st.floats(0.02, 0.9999)
 
 @given(probabilities, probabilities)
 def test_half_spaces_never_flip_within_the_radius_and_flip_just_outside(p_left, p_right):
-    """mixture, part 2 (DRS): the radius holds over all divisions of a perturbation, and is attained."""
+    """The radius holds over all divisions of a perturbation between the halves, and is attained."""
     r = radius(p_left, p_right)
     if r > 0:
         assert least_sum(p_left, p_right, r) >= 1 - 1e-12
@@ -98,7 +98,7 @@ def served_class_by_simulation(distance, seed):
     ("formula", "sound"), [(radius, True), (unsound_root_of_squares, False), (unsound_clipped, False)]
 )
 def test_simulated_half_spaces_flip_inside_the_radii_of_the_mutants_alone(formula, sound):
-    """mixture, part 2 (DRS): p_r = .3 < 1/2. A sum .03 from its limit has 20 standard errors to spare in 400,000 draws."""
+    """p_r = .3 < 1/2. A sum .03 from its limit has 20 standard errors to spare in 400,000 draws."""
     inside = formula(*ndtr(CENTRE)) * 0.95
     assert (served_class_by_simulation(inside, seed=6) == 0) is sound
 

@@ -20,7 +20,7 @@ TERMS = terms(split=SPLIT)
 
 
 def test_joint_votes_by_hand():
-    """claims.md 3.8: none, lost and out are three things."""
+    """A vote for none, a lost draw and a vote for out are three things."""
     votes = np.array([0, 1, 2, 3, 0, 3, 1])
     scores = np.array([1.0, 2.0, 2.1, 1.0, math.nan, math.inf, -1.0])
     assert joint_counts(votes, scores, 2.0, 3) == Counts(draws=7, votes=(1, 2, 0, 2), lost=1)
@@ -66,7 +66,7 @@ def class_bound(votes, t=TERMS) -> LowerBound | None:
 
 
 def test_the_free_joint_bound_is_the_sum_less_one_rounded_up():
-    """ood.md 5, claims.md 2.8: L_A + L_id - 1."""
+    """L_A + L_id - 1."""
     of_class = class_bound((990, 5, 5))
     bound = implied(of_class, 980, TERMS)
     inside = anytime.chosen_lower_complement(1_000, 980, 1e-4)
@@ -136,14 +136,14 @@ def check_false_claims(runs: int, draws: int) -> None:
 
 
 def test_class_and_joint_claims_share_alpha():
-    """ood.md 5, claims.md 7.1: (K+1) labels beside the class need their own share; the mutant that uses that of the class
+    """(K+1) labels beside the class need their own share; the mutant that uses that of the class
     fails. Limits at a false-alarm rate of 1e-6."""
     check_false_claims(8_000, 1_000)
 
 
 @pytest.mark.slow
 def test_class_and_joint_claims_share_alpha_long():
-    """ood.md 5, claims.md 7.1: as above, 1e5 runs."""
+    """As above, in 1e5 runs."""
     check_false_claims(100_000, 1_000)
 
 

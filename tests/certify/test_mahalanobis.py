@@ -57,7 +57,7 @@ def test_scores_equal_the_direct_formula(kind, normalised):
 
 
 def test_the_low_rank_relative_score_is_the_direct_one():
-    """ood.md 2: min d_c - d_0 at cost dC + C^2 against two whitenings, to 3e-13 of d_0."""
+    """Min d_c - d_0 at cost dC + C^2 against two whitenings, to 3e-13 of d_0."""
     generator, labels = np.random.default_rng(6), np.arange(5_000) % CLASSES
     features = generator.standard_normal((5_000, SIZE)) * np.linspace(0.5, 2, SIZE)
     features += 3 * generator.standard_normal((CLASSES, SIZE))[labels]

@@ -36,7 +36,7 @@ def bounds_and_weight():
     ],
 )
 def test_the_price_of_the_weight_in_units_of_sigma(weight, shift):
-    """mixture 1.2: the table of Phi^-1(1 / (2 w))."""
+    """Phi^-1(1 / (2 w)), worked out beforehand."""
     assert -margins.one_sided(0.5, weight) == pytest.approx(shift, abs=6e-4)
 
 
@@ -48,8 +48,8 @@ def test_the_price_of_the_weight_in_units_of_sigma(weight, shift):
         (0.6, 0.1, (0.352, 0.012, 0.433, 0.492)),
     ],
 )
-def test_the_four_forms_of_the_reference(p_a, p_b, expected):
-    """mixture 1.2: the table of the four forms at w = .84."""
+def test_the_four_forms_worked_out_beforehand(p_a, p_b, expected):
+    """At w = .84."""
     found = (
         published(p_a, p_b, 0.84),
         margins.one_sided(1 - p_a, 0.84),
@@ -61,7 +61,7 @@ def test_the_four_forms_of_the_reference(p_a, p_b, expected):
 
 @given(bounds_and_weight())
 def test_no_form_is_larger_than_the_two_sided_one(case):
-    """acceptance: mixture 1.8, two-sided >= margin >= one-sided, two-sided >= paper; and >= Lipschitz."""
+    """Two-sided >= margin >= one-sided; two-sided >= the published form, and >= the Lipschitz form."""
     p_a, p_b, weight = case
     assume(p_b <= 1 - p_a)
     one = margins.one_sided(1 - p_a, weight)
@@ -129,7 +129,7 @@ def test_the_constant_is_attained_by_a_half_space_and_is_half_of_the_published_o
 
 @given(st.floats(0.6, 0.9999), st.floats(0.501, 0.9999))
 def test_a_half_space_and_a_one_hot_adversary_flip_at_the_one_sided_radius(p, weight):
-    """acceptance: mixture 1.8, no flip inside r, flip just outside (1e-5). h votes A where z < a; g says the other class."""
+    """No flip inside r, a flip just outside (1e-5). h votes A where z < a; g says the other class."""
     r = margins.one_sided(1 - p, weight)
     assume(r > 1e-5)
     for distance, holds in ((r - 1e-5, True), (r, True), (r + 1e-5, False)):
@@ -139,7 +139,7 @@ def test_a_half_space_and_a_one_hot_adversary_flip_at_the_one_sided_radius(p, we
 
 @given(bounds_and_weight())
 def test_two_half_spaces_and_a_one_hot_adversary_flip_at_the_two_sided_radius(case):
-    """acceptance: mixture 1.8. A where z < a, B where z > -b, many small classes between; all moves are towards B."""
+    """A where z < a, B where z > -b, many small classes between; all moves are towards B."""
     p_a, p_b, weight = case
     assume(p_b <= 1 - p_a)
     r = margins.two_sided(1 - p_a, p_b, weight)
@@ -158,7 +158,7 @@ def test_the_one_sided_bound_beside_a_p_b_that_is_no_bound_of_the_others_flips()
 
 
 def test_no_flip_within_the_radius_on_the_grid_by_enumeration():
-    """acceptance: mixture 1.8, half-space and one-hot g, every integer shift within r, by the exact noise table."""
+    """Half-space and one-hot g, every integer shift within r, by the exact noise table."""
     sigma, weight, reach = 3.0, 0.8, 14
     law = RoundedGaussian(sigma, rounded_gaussian_tails(sigma))
     upper = law.tails.astype(float) / 2.0**64
@@ -200,7 +200,7 @@ def test_the_needed_margin_is_rounded_up_and_nothing_at_one(weight):
 
 @pytest.mark.parametrize("weight", [0.5, 0.3])
 def test_half_a_weight_proves_nothing(weight):
-    """acceptance: mixture 1.8, w <= 1/2 abstains."""
+    """w <= 1/2 abstains."""
     assert margins.best(1e-12, 1e-12, weight) == 0.0
 
 

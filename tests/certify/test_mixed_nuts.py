@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from certify.mixed_nuts import Fit, MixedNuts, fit, normalised
 
-PUBLISHED = {  # s, c, p of mixture 1.6
+PUBLISHED = {  # s, c, p of the paper
     "CIFAR-10": MixedNuts(scale=5.0, shift=-1.1, power=4.0),
     "CIFAR-100": MixedNuts(scale=0.612, shift=-2.143, power=3.571),
     "ImageNet": MixedNuts(scale=0.02354, shift=-0.2857, power=2.714),
@@ -55,7 +55,7 @@ def test_infinite_logits_stay_numbers_and_scale_and_shift_of_logits_do_not_matte
 
 @given(st.integers(0, 2**32 - 1))
 def test_a_top_logit_above_the_shift_keeps_the_argmax(seed):
-    """mixture 1.6: 100-class random logits, c = -2.143: always kept above -c."""
+    """Random logits of 100 classes, c = -2.143: always kept above -c."""
     rows = np.random.default_rng(seed).normal(size=(200, 100))
     transform = PUBLISHED["CIFAR-100"]
     above = normalised(rows).max(axis=1) > -transform.shift
@@ -64,7 +64,7 @@ def test_a_top_logit_above_the_shift_keeps_the_argmax(seed):
 
 
 def test_a_top_logit_below_the_shift_does_not():
-    """mixture 1.6: 99.9 % changed below -c (trap): ranks invert where GELU falls."""
+    """99.9 % are changed: ranks invert where GELU falls."""
     transform, rng = PUBLISHED["CIFAR-100"], np.random.default_rng(2)
     rows = rng.normal(size=(20_000, 100))
     below = normalised(rows).max(axis=1) < -transform.shift
@@ -113,7 +113,7 @@ def measured(transform, weight, logits, chosen):
 
 
 def test_the_fit_keeps_the_share_and_is_the_best_of_its_grid():
-    """mixture 1.6: the objective and the condition by their definitions, for every map of the grid."""
+    """The objective and the condition by their definitions, for every map of the grid."""
     clean, attacked, labels = held_out()
     found = fit(clean, attacked, labels, **GRID, share=0.9)
     right, wrong = attacked.argmax(axis=1) == labels, clean.argmax(axis=1) != labels
@@ -148,7 +148,7 @@ def hopeless(clean, attacked, labels):
 
 
 def test_inputs_whose_argmax_moves_are_counted():
-    """mixture 1.6 (trap): count these inputs at fit time."""
+    """At the time of the fit."""
     clean, attacked, labels = held_out(seed=4)
     found = fit(clean, attacked, labels, scales=(1.0,), powers=(1.0,), shifts=(-1.6,), share=0.5)
     mapped = [found.transform.logits(rows).argmax(axis=1) for rows in (clean, attacked)]

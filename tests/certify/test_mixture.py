@@ -23,7 +23,6 @@ def surely():
 
 
 def test_weight_one_is_the_ordinary_certificate_and_one_half_never_certifies():
-    """acceptance: mixture 1.8, w = 1 gives the ordinary certificate, w <= 1/2 abstains; acceptance: claims 7.10."""
     assert radius(surely(), 1.0) == pytest.approx(surely().radius, rel=1e-12)
     assert radius(surely(), 1.0) <= surely().radius
     assert radius(surely(), 0.5) == 0.0
@@ -38,13 +37,11 @@ def test_the_price_of_the_weight(weight, shift):
 
 @given(st.floats(0.5, 1.0), st.floats(0.5, 1.0))
 def test_radius_grows_with_the_weight(one, other):
-    """acceptance: mixture 1.8, radius grows with w."""
     low, high = sorted((one, other))
     assert radius(surely(), low) <= radius(surely(), high)
 
 
 def test_the_label_is_the_certificate_s_where_the_radius_is_positive():
-    """acceptance: claims 7.10."""
     against = np.array([0.0, 1.0, 0.0])
     mixture = mix(surely(), counts(990, 10, 0), against, 0.9)
     assert (mixture.class_index, mixture.radius > 0) == (0, True)
@@ -61,7 +58,6 @@ def test_no_certificate_no_radius():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1, 50.0])
 def test_a_base_answer_that_is_no_probability_is_an_error(bad):
-    """acceptance: claims 7.10."""
     with pytest.raises(ValueError, match="^the accurate network put out probabilities that are not finite numbers"):
         mix(surely(), counts(990, 10, 0), np.array([bad, 0.5, 0.5]), 0.9)
 
@@ -89,14 +85,13 @@ def test_the_radius_uses_the_bound_of_the_other_classes_and_scales_with_sigma():
     st.floats(0.5, 1.0),
 )
 def test_the_served_label_is_the_certified_one_wherever_the_radius_is_positive(votes, accurate, weight):
-    """acceptance: mixture 1.8; acceptance: claims 7.10."""
     found = Best(terms(sigma=1.0), 10_000).conclude(counts(*votes))
     mixture = mix(found, counts(*votes), np.array(accurate) / sum(accurate), weight)
     assert mixture.class_index == (found.class_index if mixture.radius > 0 else int(np.argmax(mixture.probabilities)))
 
 
 def test_the_certified_label_is_served_even_where_the_printed_shares_have_another_argmax():
-    """mixture 1.2: true shares are certified, observed ones are printed. Here the bound comes from elsewhere."""
+    """True shares are certified, observed ones are printed. Here the bound comes from elsewhere."""
     found = mix(certificate(0.1, 0.1), counts(40, 60, 0), np.array([0.0, 1.0, 0.0]), 0.7)
     assert (found.class_index, int(np.argmax(found.probabilities))) == (0, 1)
     assert 0 < found.radius < 1
@@ -110,7 +105,7 @@ def test_shares_are_those_of_the_draws_and_rounding_above_one_is_cut():
 
 
 def test_an_accurate_network_that_saturates_to_one_hot_ties_and_does_not_break_the_certificate():
-    """acceptance: mixture 1.8: h leads by exactly (1 - w) / w, where a one-hot g makes a tie; nothing is certified."""
+    """h leads by exactly (1 - w) / w, where a one-hot g makes a tie; nothing is certified."""
     saturated = np.exp(np.array([0.0, 200.0], dtype=np.float32) - np.float32(200)).astype(float)
     weight, shares = 2 / 3, np.array([0.75, 0.25])
     mixed = (1 - weight) * saturated + weight * shares
@@ -124,7 +119,6 @@ RANGE = WeightRange(minimum=0.84, maximum=0.99)
 
 @given(st.floats(0.84, 0.99))
 def test_a_weight_that_varies_certifies_exactly_as_its_minimum(weight):
-    """acceptance: mixture 1.8."""
     accurate = np.array([0.2, 0.3, 0.5])
     mixture = mix(surely(), counts(990, 10, 0), accurate, weight, RANGE)
     fixed = mix(surely(), counts(990, 10, 0), accurate, 0.84)
@@ -161,7 +155,7 @@ def log_softmax(logits):
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e3, 1e4])
 @pytest.mark.parametrize("weight", [0.5, 0.84, 1 - 1e-12, 1.0])
 def test_the_stable_log_form_is_the_direct_form_at_extreme_logits(scale, weight):
-    """acceptance: mixture 1.8, against 50 digits."""
+    """The direct form at 50 digits."""
     rng = np.random.default_rng(5)
     g, h = log_softmax(scale * rng.normal(size=4)), log_softmax(scale * rng.normal(size=4))
     w = mpmath.mpf(weight)

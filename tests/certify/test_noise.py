@@ -28,7 +28,6 @@ def law_of(sigma):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_every_boundary_is_the_exact_floor(sigma):
-    """acceptance: smoothing 12.11."""
     with mpmath.workdps(60):
         for k, tail in enumerate(law_of(sigma).tails.tolist()):
             exact = mpmath.ncdf(-(mpmath.mpf(k) + mpmath.mpf("0.5")) / mpmath.mpf(sigma)) * 2**64
@@ -36,10 +35,7 @@ def test_every_boundary_is_the_exact_floor(sigma):
 
 
 def test_the_first_words_are_philox():
-    """Known answers of noise-v1: block 0 of lane 0 is Philox 4x64-10 on the counter (1, 0, 0, 0).
-
-    acceptance: smoothing 12.11.
-    """
+    """Known answers of noise-v1: block 0 of lane 0 is Philox 4x64-10 on the counter (1, 0, 0, 0)."""
     words = np.random.Philox(key=np.frombuffer(KEY, dtype="<u8"), counter=[0, 0, 0, 0]).random_raw(4)
     assert words.tolist() == _philox(1, 0, 0, 0)
 
@@ -76,7 +72,6 @@ def test_a_draw_follows_the_definition_word_by_word(coordinates):
 @settings(max_examples=40)
 @given(st.integers(0, 2**40), st.integers(1, 40), st.integers(1, 70), st.data())
 def test_a_draw_does_not_depend_on_its_slice(start, rows, coordinates, data):
-    """acceptance: smoothing 12.11."""
     law = law_of(3.0)
     cut = data.draw(st.integers(0, rows - 1))
     whole = law.sample(KEY, start, start + rows, coordinates)
@@ -85,10 +80,7 @@ def test_a_draw_does_not_depend_on_its_slice(start, rows, coordinates, data):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_law_by_chi_square(sigma):
-    """Half a million samples a law, seeded; a false alarm has probability 1e-6 a law.
-
-    acceptance: smoothing 12.11.
-    """
+    """Half a million samples a law, seeded; a false alarm has probability 1e-6 a law."""
     law = law_of(sigma)
     sample = law.sample(KEY, 0, 500, 1_000).ravel()
     reach = int(4 * sigma) + 1
@@ -206,7 +198,6 @@ def test_keys_by_their_definition():
 
 
 def test_keys_depend_on_input_bundle_and_menu_alone():
-    """acceptance: smoothing 12.12."""
     x = np.arange(6).reshape(2, 3)
     key = derive_key(b"secret" * 6, b"digest", x)
     assert len(key) == 16

@@ -39,7 +39,6 @@ def test_score_is_the_lower_median_of_the_first_draws_alone():
 
 @pytest.mark.parametrize("scores", [np.arange(31.0), np.where(np.arange(64) == 7, np.nan, 1.0)], ids=["few", "lost"])
 def test_without_all_of_the_first_draws_there_is_no_verdict(scores):
-    """acceptance: claims 7.7."""
     assert assess(scores, TERMS, DETECTOR) is None
 
 
@@ -128,8 +127,8 @@ RANKS = [
 
 
 @pytest.mark.parametrize(("draws", "half", "whole", "largest"), RANKS)
-def test_fixed_ranks_of_the_reference(draws, half, whole, largest):
-    """ood.md 5: (k_lo, k_hi) at alpha/2 = .0005, and R_max = sigma Phi^-1(b^(1/n))."""
+def test_fixed_ranks_worked_out_beforehand(draws, half, whole, largest):
+    """(k_lo, k_hi) at alpha/2 = .0005, and R_max = sigma Phi^-1(b^(1/n))."""
     t = terms(alpha=0.001 / 0.999, sigma=1.0, split=INTERVAL_ALONE)
     for radius, (low, high) in ((0.5, half), (1.0, whole)):
         rank = fixed_rank(draws, t, radius)
@@ -140,7 +139,7 @@ def test_fixed_ranks_of_the_reference(draws, half, whole, largest):
 
 @given(st.integers(1, 400), st.floats(0, 2), st.floats(1e-4, 0.5))
 def test_fixed_ranks_by_exact_enumeration(draws, radius, alpha):
-    """ood.md 5: violated with the tail of a binomial, at most b; ood.md 9: read 0-based, one rank too high, it is not.
+    """Violated with the tail of a binomial, at most b; read from 0, one rank too high, it is not.
 
     Continuous scores: `S_(k) > h_q` if and only if fewer than k of n lie below h_q.
     """
@@ -159,7 +158,7 @@ def test_fixed_ranks_by_exact_enumeration(draws, radius, alpha):
 
 @pytest.mark.parametrize("lattice", [0.0, 0.5, 100.0], ids=["linear", "lattice", "constant"])
 def test_the_fixed_interval_covers_scores_with_ties(lattice):
-    """ood.md 11: coverage on linear, lattice and constant scores; 2,000 runs, share .2 of alpha, limit at 1e-6.
+    """Coverage on linear, lattice and constant scores; 2,000 runs, share .2 of alpha, limit at 1e-6.
 
     The score x + noise, rounded to the lattice; the median at x + R is that of the rounded normal.
     """
@@ -179,7 +178,7 @@ def test_the_fixed_interval_covers_scores_with_ties(lattice):
 
 
 def test_the_order_of_draws_is_all_the_same_and_a_grown_radius_contains():
-    """ood.md 11: permutation invariance; L falls and U rises with R. Both for fixed and for any number of draws."""
+    """L falls and U rises with R. Both for a fixed and for any number of draws."""
     scores = np.random.default_rng(9).normal(size=500)
     for rule in (interval, fixed_interval):
         spans = [rule(scores, TERMS, radius) for radius in (0.0, 0.1, 0.2, 0.3)]
@@ -206,13 +205,13 @@ def check_looks(runs: int) -> None:
 
 
 def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold():
-    """claims.md 7.3, ood.md 5: fixed-n median indices at every look fail."""
+    """Ranks of the median for a number of draws fixed beforehand, used at every look, fail."""
     check_looks(4_000)
 
 
 @pytest.mark.slow
 def test_fixed_ranks_at_every_look_are_void_and_anytime_ranks_hold_long():
-    """claims.md 7.3, ood.md 5: fixed-n median indices at every look, 1e5 runs."""
+    """As above, in 1e5 runs."""
     check_looks(100_000)
 
 

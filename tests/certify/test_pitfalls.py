@@ -25,7 +25,7 @@ SEED = 61
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_the_ridge_is_relative(kind, scale):
-    """ood.md 9: an absolute ridge of 1e-6 (pytorch-ood#8, alibi-detect); ood.md 11: rotations and scales change nothing."""
+    """An absolute ridge of 1e-6 is a known fault (pytorch-ood#8, alibi-detect). Rotations and scales change nothing."""
     features, labels = sample()
     turned = (features - 50) @ ortho_group.rvs(SIZE, random_state=SEED) * scale
     plain, moved = fit(moments(features - 50, labels), normalised=False), fit(moments(turned, labels), normalised=False)
@@ -42,7 +42,7 @@ def covariances():
 
 
 def test_the_covariance_is_pooled_and_divided_by_the_number_of_rows():
-    """ood.md 9: averaged class covariances (oodeel#85), a missing 1/N (pytorch-ood#76, #77), a wrong N (oodeel#93)."""
+    """Known faults: averaged class covariances (oodeel#85), a missing 1/N (pytorch-ood#76, #77), a wrong N (oodeel#93)."""
     features, labels, each, counts = covariances()
     fitted = fit(moments(features, labels), normalised=False)
     pooled = sum(n * c for n, c in zip(counts, each, strict=True)) / sum(counts)
@@ -57,7 +57,7 @@ def test_the_covariance_is_pooled_and_divided_by_the_number_of_rows():
 
 
 def test_the_background_has_its_one_over_n_and_distances_are_not_rooted():
-    """ood.md 9: with d_0 / N the relative score is MD (pytorch-ood, 2024-10-16); equine#210 takes roots first.
+    """With d_0 / N the relative score is MD (pytorch-ood, 2024-10-16); equine#210 takes roots first.
 
     The class is told by the features of the first six channels; the others are noise, common to all, that grows.
     """
@@ -82,7 +82,7 @@ def test_the_background_has_its_one_over_n_and_distances_are_not_rooted():
 
 
 def test_scoring_many_rows_never_holds_a_square_of_them():
-    """ood.md 9: diag(A P A^T) materialises N x N (Lee, OpenOOD, pytorch-ood): 800 MB here."""
+    """diag(A P A^T) materialises N x N (Lee, OpenOOD, pytorch-ood): 800 MB here."""
     features, labels = sample()
     fitted = fit(moments(features, labels), normalised=False)
     rows = np.zeros((10_000, SIZE))
@@ -95,7 +95,7 @@ def test_scoring_many_rows_never_holds_a_square_of_them():
 
 
 def test_the_fit_is_float64_whatever_the_features_are():
-    """ood.md 9: a precision cast to float32 (OpenOOD). Float32 features far from the origin are fitted in float64."""
+    """A precision cast to float32 (OpenOOD). Float32 features far from the origin are fitted in float64."""
     features, labels = sample()
     single = (features + 1_000).astype(np.float32)
     ours = fit(moments(single, labels), normalised=False)
@@ -106,7 +106,7 @@ def test_the_fit_is_float64_whatever_the_features_are():
 
 @given(st.integers(1, 40))
 def test_p_values_of_fresh_ordinary_inputs_are_uniform(size):
-    """ood.md 11 and 9 (m + 1, never above 1): without ties each rank of the new score is equally likely."""
+    """Over m + 1 ranks, and never above 1: without ties each rank of the new score is equally likely."""
     calibration = np.arange(size, dtype=float)
     found = sorted(p_value(calibration, place - 0.5) for place in range(size + 1))
     assert found == [rank / (size + 1) for rank in range(1, size + 2)]
@@ -126,7 +126,7 @@ def far_of_repeated_rows(distinct: int, keyed_by: str, runs: int) -> float:
 
 @pytest.mark.parametrize("distinct", [5, 20])
 def test_calibration_noise_is_keyed_by_the_row(distinct):
-    """ood.md 6, claims.md 7.7: 20 distinct rows in 200, FAR .07 keyed by the input, 5: .16; keyed by the row .05."""
+    """20 distinct rows in 200: false alarms .07 keyed by the input, with 5 distinct rows .16; keyed by the row .05."""
     runs = 20_000
     limit = binom.isf(1e-6, runs, 0.05) / runs
     assert far_of_repeated_rows(distinct, "row", runs) <= limit
@@ -134,7 +134,7 @@ def test_calibration_noise_is_keyed_by_the_row(distinct):
 
 
 def test_calibrated_on_many_draws_and_served_with_few_there_is_no_level():
-    """ood.md 6: calibrated on 1000 draws, served with 25: FAR .12 at a=.05. So without n_s draws there is no p-value."""
+    """On 1,000, served with 25: .12 false alarms at a = .05. So without all of its draws there is no p-value."""
     rng, runs, size = np.random.default_rng(SEED), 20_000, 1_000
     threshold = np.quantile(0.3 * rng.normal(size=size) + rng.normal(size=size) * np.sqrt(np.pi / 2 / 1_000), 0.95)
     served = 0.3 * rng.normal(size=runs) + np.median(rng.normal(size=(runs, 25)), axis=1)
@@ -179,18 +179,18 @@ def check_choices(runs: int) -> None:
 
 
 def test_a_radius_or_threshold_chosen_by_a_request_is_not_covered():
-    """ood.md 5, rule 2, claims.md 7.2: any of 31 radii, any of 41 thresholds; a grid at alpha / #grid is covered."""
+    """Any of 31 radii, any of 41 thresholds; a grid at alpha / #grid is covered."""
     check_choices(4_000)
 
 
 @pytest.mark.slow
 def test_a_radius_or_threshold_chosen_by_a_request_is_not_covered_long():
-    """ood.md 5, rule 2, claims.md 7.2: as above, 1e5 runs."""
+    """As above, in 1e5 runs."""
     check_choices(100_000)
 
 
 def test_unit_features_do_not_see_scale_bit_for_bit():
-    """ood.md 11: MD++ does not change with feature scaling; by a power of two not in a single bit."""
+    """MD++ does not change with feature scaling; by a power of two not in a single bit."""
     features, labels = sample()
     fitted = fit(Moments.empty(unit(features)[0], CLASSES).add(unit(features), labels), normalised=True)
     for kind in KINDS:

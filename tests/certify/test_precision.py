@@ -57,8 +57,8 @@ def test_precision(seen, stops, status, label, low, high):
         (0.999, 0.2, 231_000),
     ],
 )
-def test_the_draws_are_those_of_the_reference(p, tolerance, draws):
-    """smoothing.md section 2: draws until the radius is known to within w, at .001 for either bound; within 5 %."""
+def test_the_draws_are_those_worked_out_beforehand(p, tolerance, draws):
+    """Draws until the radius is known to within w, at .001 for either bound; within 5 %."""
     procedure = Precision(terms(alpha=0.002, sigma=1.0, split=EACH), 10**7, tolerance)
 
     def known(n):
@@ -87,7 +87,7 @@ def test_looks_grow_apart_with_the_draws_and_the_last_one_is_never_missed():
 
 @given(st.integers(1, 20_000), st.floats(0, 1), st.floats(0.01, 2), st.integers(0, 400))
 def test_a_certified_radius_is_enclosed_and_lost_draws_only_widen(draws, share, tolerance, lost):
-    """acceptance: smoothing 12.6: lost draws only lower L and raise U, so they never bring the stop nearer."""
+    """Lost draws only lower L and raise U, so they never bring the stop nearer."""
     procedure = Precision(terms(sigma=0.25), 10**6, tolerance)
     hits = round(share * draws)
     seen = Counts(draws=draws, votes=(hits, draws - hits, 0))

@@ -1,4 +1,4 @@
-"""The learned prior; claims.md sections 3 and 7.11."""
+"""The learned prior: what it may depend on, and that its bounds keep their level."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRIORS = st.builds(
 
 @given(PRIORS, st.integers(1, 5_000), st.floats(0, 1), st.sampled_from([0.05, 1e-3]))
 def test_the_rejected_values_are_an_initial_segment(guess, draws, share, alpha):
-    """acceptance: claims 7.11: at random (n, k); and the bound is proven at itself, never further than ln 2 behind."""
+    """At random (n, k); and the bound is proven at itself, never further than ln 2 behind."""
     hits = round(share * draws)
     grid = np.linspace(0.002, 0.998, 60)
     rejected = [prior.chosen_exceeds(guess, draws, hits, alpha, 1 - m) for m in grid]
@@ -95,7 +95,7 @@ def test_no_prior_is_false_more_often_than_its_level_over_300_looks(guess, p):
 
 
 def test_the_mutant_that_aims_by_hindsight_fails():
-    """claims.md section 3: the likeliest alternative, chosen after the draws: .085 false within 120 looks at .05."""
+    """The likeliest alternative, chosen after the draws: .085 false within 120 looks at .05."""
 
     def hindsight(draws, hits):
         u = (1 - hits / draws) / 0.5
@@ -106,7 +106,7 @@ def test_the_mutant_that_aims_by_hindsight_fails():
 
 
 def test_the_mutant_whose_prior_changes_with_m_leaves_holes():
-    """claims.md section 3: it rejects 1/2 though smaller values stand, so that no evaluation proves a bound."""
+    """It rejects 1/2 though smaller values stand, so that no evaluation proves a bound."""
     draws, hits, alpha = 40, 31, 0.01
     right, wrong = Prior(atoms=(0.4,), weights=(1.0,)), Prior(atoms=(1.0,), weights=(1.0,))
 
@@ -180,7 +180,7 @@ def test_a_table_that_is_none_is_refused(edges, weights, said):
 
 
 def test_the_interface_knows_no_request_and_no_draw():
-    """acceptance: claims 7.11: a prior touching request or draws is refused: there is no argument by which it could."""
+    """A prior that depends on the request or the draws would be void: there is no argument by which it could."""
     import inspect
 
     assert list(inspect.signature(PriorTable.of).parameters) == ["self", "margin", "score"]

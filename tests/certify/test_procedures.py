@@ -95,7 +95,7 @@ def test_a_fixed_run_that_was_cut_claims_nothing():
 
 @given(st.lists(st.integers(0, 400), min_size=3, max_size=3), st.integers(0, 50))
 def test_lost_draws_only_weaken(votes, lost):
-    """acceptance: smoothing 12.6: lost draws only lower L and raise U."""
+    """Lost draws only lower L and raise U."""
     if not sum(votes):
         return
     procedure = Best(terms(), 10_000)
@@ -108,7 +108,7 @@ def test_lost_draws_only_weaken(votes, lost):
 
 @given(st.floats(0, 1e-3))
 def test_the_charge_is_taken_off(charge):
-    """acceptance: smoothing 12.10: d eps subtracted."""
+    """d eps, for the table of the noise, is subtracted."""
     free, charged = (Best(terms(charge=c), 10_000).conclude(counts(990, 10, 0)) for c in (0.0, charge))
     assert charged.p_a_lower <= free.p_a_lower - charge * 0.999
     assert charged.p_b_upper >= free.p_b_upper
@@ -176,14 +176,14 @@ def test_without_a_miss_as_few_draws_are_expected_as_can_decide(hits):
 
 @pytest.mark.parametrize(("votes", "lost"), [((6, 5), 0), ((5, 5), 1), ((-1, 5), 0), ((5, 5), -1)])
 def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes, lost):
-    """acceptance: smoothing 12.5: multi-label refused."""
+    """Labels of which several may be right at once."""
     with pytest.raises(ValueError, match="exclude each other"):
         Counts(draws=10, votes=votes, lost=lost)
 
 
 @given(st.lists(st.integers(0, 3_000), min_size=3, max_size=3), st.integers(0, 300))
 def test_all_stop_rules_together_do_not_contradict_each_other(votes, lost):
-    """acceptance: smoothing 12.6: on one set of counts, whatever radius is asked for, and by whichever rule."""
+    """On one set of counts, whatever radius is asked for, and by whichever rule."""
     seen = Counts(draws=sum(votes) + lost + 1, votes=tuple(votes), lost=lost)
     best = Best(terms(), 10_000).conclude(seen)
     enclosed = Precision(terms(), 10_000, 1e9).conclude(seen)
@@ -199,7 +199,7 @@ def test_all_stop_rules_together_do_not_contradict_each_other(votes, lost):
 
 @given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_no_radius_is_above_the_ceiling_of_its_draws(draws, share, alpha):
-    """smoothing.md section 11: Phi^-1(alpha^(1/n)) is what n draws that all agree could prove, and no more is claimed."""
+    """Phi^-1(alpha^(1/n)) is what n draws that all agree could prove, and no more is claimed."""
     hits = round(share * draws)
     seen = Counts(draws=draws, votes=(hits, draws - hits))
     ceiling = max(0.0, float(-ndtri(-math.expm1(math.log(alpha) / draws)))) * (1 + 1e-12)
@@ -209,7 +209,7 @@ def test_no_radius_is_above_the_ceiling_of_its_draws(draws, share, alpha):
 
 
 def test_no_certificate_at_one_half():
-    """acceptance: smoothing 12.6: no certificate with L <= 1/2."""
+    """Where L <= 1/2 it abstains."""
     bound = LowerBound(class_index=0, complement=0.5, draws=10, alpha=0.001)
     assert certifying(bound) is None
     assert bound.radius(1.0) == 0.0
@@ -266,10 +266,8 @@ def test_shares_of_alpha_cannot_sum_to_more_than_one():
     assert AlphaSplit(of_class=1.0, of_upper=1e-12).of_upper > 0
 
 
-def test_mean_draws_are_those_of_the_reference():
-    """acceptance: smoothing 12.7
-
-    R = sigma, z = .25: 738 draws on average at alpha .001 whole on the class, in 400 seeded runs.
+def test_mean_draws_are_those_worked_out_beforehand():
+    """R = sigma, z = .25: 738 draws on average at alpha .001 whole on the class, in 400 seeded runs.
 
     The standard error of the mean is about 20 draws and looks come every 32 draws, half of which is lost: +16.
     """

@@ -26,7 +26,6 @@ def radii(sigma, level, misses=range(100)):
 
 @pytest.mark.parametrize("sigma", LOGGED)
 def test_every_logged_radius_is_that_of_a_whole_number_of_hits(sigma):
-    """acceptance: smoothing 12.15."""
     level, logged = LOGGED[sigma]
     assert not set(logged.split()) - radii(sigma, level)
 

@@ -1,4 +1,4 @@
-"""Time-uniform bounds of quantiles; ood.md section 5."""
+"""Time-uniform bounds of quantiles."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ LAWS = {
         *[(1.5, 100, None), (1.5, 1_000, 0.965), (1.5, 10_000, 0.944)],
     ],
 )
-def test_the_table_of_the_reference(ratio, draws, share):
-    """ood.md section 5: k_n/n at level .001 for the median within R, which the Beta mixture matches to .01."""
+def test_the_table_worked_out_beforehand(ratio, draws, share):
+    """k_n/n at level .001 for the median within R, which the Beta mixture matches to .01."""
     rank = least_hits(draws, float(ndtr(ratio)), 0.001)
     assert rank is None if share is None else rank / draws == pytest.approx(share, abs=0.0101)
 
@@ -76,7 +76,7 @@ def test_false_at_any_look_in_at_most_the_level(law, q):
 
 
 def test_the_mutant_with_the_ranks_of_a_fixed_number_of_draws_fails():
-    """acceptance: claims 7.3 and ood.md section 5, rule 3."""
+    """At every look."""
     limit = binom.isf(FALSE_ALARM, 3_000, 0.05)
     assert min(false_bounds("normal", 0.5, 3_000, 0.05, LOOKS, 3, fixed_rank)) > 2 * limit
 

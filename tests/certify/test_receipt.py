@@ -1,4 +1,4 @@
-"""smoothing.md, section 12, item 13: any tampered field fails, radii without the model, stable bytes."""
+"""The receipt: any tampered field fails, radii need no model, bytes are stable."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ CASES = {
 
 
 def test_the_bytes_are_those_of_their_version():
-    """acceptance: smoothing 12.13."""
     receipt = made("off", draws=16, hits=10, max_draws=32)
     assert receipt.to_bytes().decode() == GOLDEN_3
     assert read(json.loads(GOLDEN_3)) == receipt
@@ -70,7 +69,6 @@ def test_the_bytes_are_those_of_their_version():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_was_claimed_is_claimed_again_from_the_counts_alone(case):
-    """acceptance: smoothing 12.13."""
     receipt = made(**case)
     assert [each for each in recheck(receipt) if not each.agrees] == []
     assert read(json.loads(receipt.to_bytes())) == receipt
@@ -189,7 +187,6 @@ COUNTED = {
 
 @pytest.mark.parametrize(("path", "value"), COUNTED.items())
 def test_a_count_that_was_altered_proves_something_else(path, value):
-    """acceptance: smoothing 12.13."""
     try:
         other = altered(full(), path, value)
     except ReceiptError:

@@ -24,13 +24,13 @@ def alarm(**change) -> RobustAlarm:
 
 
 @pytest.mark.parametrize(("draws", "share"), [(100, 0.3356), (1000, 0.4476), (10_000, 0.4835)])
-def test_the_clean_share_of_the_reference(draws, share):
-    """ood.md 5, rule 7: q_0 at a_1 = .0005."""
+def test_the_clean_share_worked_out_beforehand(draws, share):
+    """q_0 at a_1 = .0005."""
     assert alarm(score_draws=draws).clean_share == pytest.approx(share, abs=5e-5)
 
 
-def test_the_rank_of_the_reference():
-    """ood.md 5, rule 7: at n=1000, R=sigma the index falls from 122 to 95."""
+def test_the_rank_worked_out_beforehand():
+    """At n = 1000 and R = sigma the index falls from 122 to 95."""
     assert alarm().fixed_rank(1000) == 95
     assert binom.ppf(0.0005, 1000, ndtr(-1.0)) == 122
 
@@ -59,7 +59,7 @@ def test_nothing_is_left_of_a_large_attack():
 
 
 def test_the_bound_is_that_order_statistic_and_lost_draws_only_lower_it():
-    """claims.md 3.3: a lost draw counts minus infinity in L."""
+    """A lost draw counts as minus infinity."""
     scores, rule = np.random.default_rng(1).permutation(1000).astype(float), alarm()
     assert rule.lower_bound(scores, rule.fixed_rank(1000)) == 94.0  # rank 95, counted from 0.0
     gaps = np.where(scores < 500, np.nan, scores)
@@ -139,7 +139,7 @@ def check_linear_case(runs: int) -> None:
 
 
 def test_false_alarms_in_the_linear_worst_case():
-    """ood.md 6, acceptance: claims 7.8: about 3.9 % (budget 5.1 %) against 13.3 % for the plain median rule.
+    """About 3.9 % (budget 5.1 %) against 13.3 % for the plain median rule.
 
     Averaged over calibration sets it is 3.7 against 12.7 %. With n fixed and at the greediest stop.
     """
@@ -148,12 +148,12 @@ def test_false_alarms_in_the_linear_worst_case():
 
 @pytest.mark.slow
 def test_false_alarms_in_the_linear_worst_case_long():
-    """ood.md 6, acceptance: claims 7.8: 1e5 calibration sets and attacked inputs for each setting."""
+    """1e5 calibration sets and attacked inputs for each setting."""
     check_linear_case(100_000)
 
 
 def test_the_mutant_that_bounds_the_smoothed_median_alone_fails():
-    """ood.md 5, rule 7: without q_0 the bound is of the median of all noise, not of the one that was calibrated.
+    """Without q_0 the bound is of the median of all noise, not of the one that was calibrated.
 
     The score is 1 with probability .52 at every input, else 0, and no one attacks: of the calibrated medians of 32 draws
     some half are 1, while the smoothed median is 1 for certain, and with 1e5 draws proven to be so.

@@ -39,7 +39,7 @@ def scored(name, features):
 
 
 def test_the_table_names_every_score():
-    """ood.md 11: MD, MD++, KNN, ViM selectable, Energy or GEN beside them."""
+    """MD, MD++, KNN, ViM; Energy and GEN beside them."""
     assert set(scorers()) == set(NAMES)
 
 
@@ -50,7 +50,7 @@ def test_one_interface(name):
     before = inside.copy()
     scores = scored(name, inside)
     assert (scores.dtype, scores.shape) == (np.float64, (len(inside),))
-    np.testing.assert_array_equal(scored(name, inside), scores)  # ood.md 9: scoring leaves state unchanged
+    np.testing.assert_array_equal(scored(name, inside), scores)  # scoring leaves the state as it is
     np.testing.assert_array_equal(inside, before)
     np.testing.assert_allclose(scored(name, inside[5:6]), scores[5:6], rtol=1e-9)
     assert scored(name, inside[:0]).shape == (0,)
@@ -61,7 +61,7 @@ def test_one_interface(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_a_number_is_farthest_out(name, bad):
-    """claims.md 3.8: a NaN score is +inf; never an ordinary one."""
+    """A NaN score is plus infinity, never an ordinary one."""
     features = sample(2)[0][:3]
     features[1, 2] = bad
     scorer = scorers()[name]
@@ -115,7 +115,7 @@ def test_banks_concatenate_and_small_ones_are_refused():
 
 
 def test_the_virtual_logit_by_its_definition():
-    """ood.md 3, ViM: residual of the eigenvectors after the top D, scale of means, from merged moments."""
+    """Residual of the eigenvectors after the top D, scale of means, from merged moments."""
     features, labels = sample(0)
     origin = -np.linalg.pinv(WEIGHT) @ BIAS
     values, vectors = np.linalg.eigh((features - origin).T @ (features - origin) / len(features))

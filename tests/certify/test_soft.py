@@ -1,4 +1,4 @@
-"""Soft votes; mixture_and_methods.md 1.3."""
+"""Soft votes: bounds of the mean of what a network says under noise."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def quantiles_of(parts, draws):
         ([(0.999, 800, 2), (0.001, 2, 3)], (0.915, 0.987, 0.995)),
     ],
 )
-def test_the_table_of_the_reference(parts, lower):
-    """mixture_and_methods.md 1.3: lower bounds of the mean at n = 100, 1000, 10^4, alpha = .001."""
+def test_the_table_worked_out_beforehand(parts, lower):
+    """Lower bounds of the mean at n = 100, 1000, 10^4, alpha = .001."""
     for draws, expected in zip((100, 1_000, 10_000), lower, strict=True):
         found = 1 - soft.lower_complement(one_of(quantiles_of(parts, draws)), 0.001)
         assert found == pytest.approx(expected, abs=0.0025)
@@ -87,7 +87,7 @@ def test_a_lost_or_infinite_row_votes_for_nothing():
 
 @pytest.mark.parametrize("votes", [[[-0.1, 1.0]], [[0.7, 0.6]], [[0.5] * 20]])
 def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes):
-    """acceptance: smoothing 12.5: multi-label refused."""
+    """Labels of which several may be right at once."""
     with pytest.raises(
         ValueError, match="^soft votes must be probabilities of classes that exclude each other: at least 0, of sum 1$"
     ):
@@ -153,7 +153,7 @@ def test_votes_of_nothing_or_of_everything():
     zero, all_in = np.zeros(257, dtype=np.int64), np.zeros(257, dtype=np.int64)
     zero[0], all_in[256] = 100, 100
     assert soft.lower_complement(zero, 0.05) == 1.0
-    assert 0 < soft.lower_complement(all_in, 0.001) < 0.0833  # smoothing.md section 2: .9182 at n = 100
+    assert 0 < soft.lower_complement(all_in, 0.001) < 0.0833  # constant bets prove .9182 at n = 100, if all agree
     assert 1 - soft.lower_complement(all_in, 0.001) == pytest.approx(0.9182, abs=6e-5)
     with pytest.raises(ValueError, match="1 to 10000000"):
         soft.lower_complement(np.zeros(257, dtype=np.int64), 0.05)

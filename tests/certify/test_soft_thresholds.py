@@ -1,4 +1,4 @@
-"""Certified confidence from thresholds of soft votes; mixture_and_methods.md 1.3."""
+"""Certified confidence from thresholds of soft votes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reaching(p, at_once, classes, runs, draws, level, seed):
 
 
 def test_the_mutant_with_thresholds_at_plain_alpha_m_fails():
-    """acceptance: claims 7.3: t <= 1/2 at plain alpha m, ten of twenty classes reaching 1/10 in each draw: .18-.34 at .05.
+    """t <= 1/2 at plain alpha m, ten of twenty classes reaching 1/10 in each draw: .18-.34 at .05.
 
     At a tenth of the level it holds. 1,000 seeded runs, false-alarm rate 1e-6.
     """
@@ -64,7 +64,7 @@ def test_the_mutant_with_thresholds_at_plain_alpha_m_fails():
 
 
 def test_the_mutant_that_pairs_a_step_with_the_threshold_below_it_fails():
-    """mixture_and_methods.md 1.3: (t_(j+1) - t_j) P(v >= t_j) is an upper sum; here it claims almost 1 for votes of 1/2."""
+    """(t_(j+1) - t_j) P(v >= t_j) is an upper sum; here it claims almost 1 for votes of 1/2."""
     draws, thresholds = 10**6, (0.5, 1.0)
     hits = soft.reached(soft.exclusive(np.full((1, 2), 0.5)), thresholds)[0] * draws
     honest = soft.threshold_confidence(TERMS, draws, hits.tolist(), thresholds, 0.001, 0.0)

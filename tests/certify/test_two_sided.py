@@ -1,4 +1,4 @@
-"""The two-sided certificate; smoothing.md section 4 and 12.8."""
+"""The two-sided certificate: its table, its coverage, and where it claims nothing."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def spread(p_a, p_b, draws):
         (0.999, 0.001, 1_000, 2.358, 2.353),
     ],
 )
-def test_the_table_of_the_reference(p_a, p_b, draws, one_sided, two_sided):
-    """smoothing.md section 4: R/sigma at a fixed number of draws.
+def test_the_table_worked_out_beforehand(p_a, p_b, draws, one_sided, two_sided):
+    """R/sigma at a fixed number of draws.
 
-    The reference bounds the class at plain alpha_A; to choose it from the same draws, at alpha_A m, costs up to .0025.
+    These figures bound the class at plain alpha_A; to choose it from the same draws, at alpha_A m, costs up to .0025.
     """
     counts = spread(p_a, p_b, draws)
     found = at_fixed_draws(terms(), counts).radius(1.0)
@@ -59,7 +59,7 @@ def test_the_table_of_the_reference(p_a, p_b, draws, one_sided, two_sided):
 
 @given(st.integers(1, 5_000), st.floats(0.5, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
 def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
-    """acceptance: smoothing 12.8: C = 2 reduces to one-sided, at the level of the class alone."""
+    """At the level of the class alone."""
     hits = math.ceil(share * draws)
     counts, t = Counts(draws=draws, votes=(hits, draws - hits)), terms(alpha=alpha)
     one, two = anytime_bound(t, counts), at_any_time(t, counts)
@@ -87,7 +87,7 @@ def test_without_a_share_for_the_upper_bounds_the_rest_is_the_rival():
     ids=["none drawn", "tie", "lost", "votes for none"],
 )
 def test_no_certificate_where_the_leader_does_not_lead_for_certain(bound, counts):
-    """acceptance: smoothing 12.6, two-sided: none with L_A <= p_B."""
+    """None with L_A <= p_B."""
     assert bound(terms(), counts) is None
 
 
@@ -165,7 +165,7 @@ def test_the_simulated_bound_is_the_module_s():
 
 @pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS)
 def test_coverage_with_ties_at_the_top(p):
-    """acceptance: smoothing 12.8: false in at most the budget .10, at a fixed n and at any of 12 looks.
+    """False in at most the budget .10, at a fixed n and at any of 12 looks.
 
     4,000 seeded runs each; limits at a false-alarm rate of 1e-6.
     """
@@ -177,7 +177,7 @@ def test_coverage_with_ties_at_the_top(p):
 
 @pytest.mark.parametrize("p", [[0.5, 0.3, 0.2], [0.4, 0.4, 0.1, 0.1], [0.42, 0.38, 0.2]])
 def test_the_mutant_whose_p_b_is_the_observed_share_fails(p):
-    """smoothing.md section 4: p_B = k_B/n."""
+    """p_B = k_B/n."""
     limit = binom.isf(FALSE_ALARM, 4_000, 0.1)
     assert falsities(p, 4_000, [120], 0.1, seed=6, bound="fixed", mutant=True) > 2 * limit
 

@@ -45,7 +45,6 @@ def drawn(law, key, start, rows, lattice):
     data=st.data(),
 )
 def test_every_integer_is_that_of_the_reference(sigma, key, start, rows, coordinates, data):
-    """acceptance: smoothing 12.11."""
     lattice = np.random.default_rng(data.draw(st.integers(0, 9))).integers(0, 256, coordinates).astype(np.int32)
     expected = LAWS[sigma].sample(key, start, start + rows, coordinates) + lattice
     assert np.array_equal(drawn(LAWS[sigma], key, start, rows, lattice), expected)

@@ -57,10 +57,7 @@ def test_shapes_types_and_the_description(provider, bundle):
 
 
 def test_the_lattice_is_never_clipped(tmp_path):
-    """Values far outside the grid reach the network as they are.
-
-    acceptance: smoothing 12.10.
-    """
+    """Values far outside the grid reach the network as they are."""
     runtime = OnnxRuntime(write_half_space(tmp_path))
     votes, scores = runtime.noisy(np.array([[-5_000, 0, 0, 0], [9_000, 0, 0, 0], [CUT, 0, 0, 0]], np.int32))
     assert (votes.tolist(), scores.tolist()) == ([0, 1, 0], [-5_000.0, 9_000.0, float(CUT)])

@@ -123,7 +123,6 @@ def parsed(outputs):
 
 @pytest.mark.parametrize("options", ASKED)
 def test_pictures_and_rows_give_one_document(server, options):
-    """acceptance: claims 7.9."""
     by_json = instances(server, ROWS, options)
     for row, document in zip(ROWS, by_json, strict=True):
         assert friendly(server, row, options) == document

@@ -48,7 +48,7 @@ def words(text):
 
 @pytest.mark.parametrize("claim", SENTENCES)
 def test_every_claim_is_in_the_specification(claim):
-    """acceptance: claims 7.12: section 6, in the comments of the .proto file, which are the reference of the wires.
+    """In the comments of the .proto file, which are the specification of the wires.
 
     That a field is absent where its condition fails is for `test_wire_parity` and `test_instances_json` to see.
     """

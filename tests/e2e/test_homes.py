@@ -77,7 +77,6 @@ def test_twenty_pictures_have_every_field_and_most_are_certified(home, tmp_path)
     "options", [{"certify": "target"}, {"certify": "fixed", "draws": 1_000}], ids=["target", "fixed"]
 )
 def test_asked_twice_answered_alike(ray, local, options):
-    """acceptance: smoothing 12.12, claims 7.9."""
     picture = clothes(3)[2]
     asks = [over_http, over_grpc]
     answers = [ask(home, picture, **options) for home in (ray, local) for ask in asks for _ in range(2)]

@@ -29,7 +29,7 @@ def test_what_was_written_is_loaded(folder):
 
 
 def test_a_reloaded_detector_is_bit_equal(tmp_path):
-    """ood.md 11 and 9 (equine#61 loses a flag on save): scores, threshold and kind of score come back to the last bit."""
+    """Scores, threshold and kind of score come back to the last bit (equine#61 loses a flag on save)."""
     written = write_half_space(tmp_path)
     again = load(tmp_path / "half-space" / "1")
     assert again.detector.calibration.tobytes() == written.detector.calibration.tobytes()

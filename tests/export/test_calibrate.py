@@ -33,7 +33,6 @@ def inputs(count, value=None):
 
 
 def test_draws_are_those_of_the_served_law_keyed_by_row():
-    """acceptance: claims 7.7."""
     images = inputs(5)
     drawn = draw_rows(images, NOISE, first_coordinate, "some purpose", 40, quiet=True)
     for row in range(5):

@@ -124,7 +124,7 @@ def test_outside_sets_are_seeded_and_what_they_say():
 
 
 def test_the_two_polarities_of_fpr95_by_hand():
-    """ood.md 4: one name is the false alarms when 95 % of OOD is caught, the other the misses when 95 % of ID is kept."""
+    """One name is the false alarms when 95 % of OOD is caught, the other the misses when 95 % of ID is kept."""
     inside, outside = np.arange(100.0), np.arange(60.0, 100.0)
     assert far_at_tpr_ood95(inside, outside) == 0.38  # 38 of 40 outside scores are 62 or more
     assert miss_at_tpr_id95(inside, outside) == 0.875  # 94 keeps 95 of 100; 35 of 40 outside scores are not above

@@ -77,7 +77,6 @@ def claims(answers):
 
 @pytest.mark.parametrize("options", LARGE, ids=["fixed", "best"])
 async def test_two_engines_give_the_answer_of_one_and_each_makes_its_half(two, bundle, options):
-    """acceptance: claims 7.2."""
     alone = claims(await ask(two.engines[0], bundle, **options))
     made = len(two.runtimes[0].batches)
     assert claims(await ask(Dealer(two, {bundle.key: bundle}, 2), bundle, **options)) == alone

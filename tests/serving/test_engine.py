@@ -47,7 +47,6 @@ def essence(prediction):
 
 
 async def test_rows_are_answered_in_order_and_equal_rows_alike(served):
-    """acceptance: smoothing 12.12."""
     answer = await ask(served[0], [150, 1, 2, 3], [90, 1, 2, 3], [150, 1, 2, 3])
     assert [row.class_index for row in answer.predictions] == [1, 0, 1]
     assert essence(answer.predictions[0]) == essence(answer.predictions[2])
@@ -92,7 +91,6 @@ async def test_a_deadline_after_the_base_pass_gives_the_best_proven_answer(serve
 
 
 async def test_a_cut_certificate_is_a_function_of_its_draws(served):
-    """acceptance: claims 7.2."""
     gateway, _, runtime = served
     runtime.pause = 0.005
     cut = (await ask(gateway, [145, 9, 9, 9], certify="best", max_draws=100_000, deadline_ms=150)).predictions[0]
@@ -159,7 +157,6 @@ async def test_cancelled_work_leaves_the_engine(served):
 
 
 async def test_a_batch_that_fails_once_is_drawn_again_under_the_same_indices(served):
-    """acceptance: claims 7.4."""
     gateway, _, runtime = served
     whole = (await ask(gateway, [150, 2, 2, 2])).predictions[0]
     runtime.fail_noisy = 1
@@ -168,7 +165,6 @@ async def test_a_batch_that_fails_once_is_drawn_again_under_the_same_indices(ser
 
 
 async def test_a_batch_that_fails_again_counts_against_every_claim(served):
-    """acceptance: claims 7.4."""
     gateway, _, runtime = served
     whole = (await ask(gateway, [200, 2, 2, 2], certify="best", max_draws=640)).predictions[0]
     runtime.fail_noisy = 2

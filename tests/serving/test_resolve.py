@@ -55,7 +55,6 @@ def test_without_certificate_and_mixture_there_is_nothing_to_certify(model):
     ],
 )
 def test_no_option_moves_the_key(model, options):
-    """acceptance: smoothing 12.12, claims 7.2."""
     assert task(model, **options)[0].keys == task(model)[0].keys
 
 
@@ -80,12 +79,10 @@ def test_without_a_score_there_is_no_stream_for_it(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64])
 def test_one_tensor_has_one_key_whatever_carries_it(model, dtype):
-    """acceptance: claims 7.9."""
     assert task(model, ROW.astype(dtype))[0].keys == task(model)[0].keys
 
 
 def test_another_secret_pixel_or_bundle_gives_another_key(model):
-    """acceptance: smoothing 12.12."""
     other = Model(manifest=model.manifest, digest="sha256:" + "0" * 64)
     keys = {
         task(model)[0].keys,
@@ -97,7 +94,6 @@ def test_another_secret_pixel_or_bundle_gives_another_key(model):
 
 
 def test_off_grid_values_are_refused_or_moved_and_said_so(model):
-    """acceptance: smoothing 12.10."""
     with pytest.raises(InvalidInput, match=r"row 0: .*grid.*snap"):
         task(model, ROW + 0.25)
     found, notes = task(model, ROW + 0.25, snap=True)
@@ -143,7 +139,7 @@ def test_precision_needs_a_share_for_the_upper_bound(tmp_path):
 
 
 def test_a_step_far_below_the_grid_s_may_move_the_snapped_point_by_the_whole_cell(model):
-    """acceptance: claims 7.6: the certificate is about the snapped point, and the answer says how far that lies off.
+    """The certificate is about the snapped point, and the answer says how far that lies off.
 
     No radius around the point that was sent is offered: it would have to bear this.
     """

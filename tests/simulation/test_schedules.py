@@ -31,10 +31,7 @@ STEPS = st.lists(st.builds(Step, st.sampled_from(KINDS), st.integers(0, 4_095), 
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS, replicas=st.integers(1, 3))
 def test_any_schedule_keeps_the_invariants(bundles, steps, replicas):
-    """Small schedules, shrunk when they fail.
-
-    acceptance: smoothing 12.6, claims 7.4.
-    """
+    """Small schedules, shrunk when they fail."""
     assert simulate(bundles, steps, replicas=replicas).broken == {}
 
 
@@ -45,7 +42,6 @@ def test_seeded_schedules_keep_the_invariants_and_alpha(bundles):
 @pytest.mark.slow
 @pytest.mark.timeout(3_000)
 def test_a_hundred_thousand_schedules_keep_the_invariants_and_alpha(folder):
-    """acceptance: claims 7.1."""
     starts = range(SEEDED, SEEDED + LONG, SHARE)
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), remember_bounds) as pool:
         ends, false, broken = zip(*pool.map(_share, [folder] * len(starts), starts), strict=True)

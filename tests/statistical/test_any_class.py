@@ -54,13 +54,13 @@ SHARES = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95]
 
 @pytest.mark.parametrize("p", SHARES)
 def test_one_class_at_every_look_by_exact_dynamic_programming(p):
-    """acceptance: smoothing 12.4; the reference found at most .85 of alpha over 12 values of p."""
+    """Found before: at most .85 of alpha over 12 values of p."""
     assert 0 < ever_false(p, plain(p)) <= 0.86 * ALPHA
     assert ever_false(p, chosen(p)) <= ALPHA * p
 
 
 def test_the_mutant_with_clopper_pearson_at_every_look_fails_exactly():
-    """acceptance: smoothing 12.4; 5.4 times alpha in the worst case."""
+    """5.4 times alpha in the worst case."""
     found = [ever_false(p, clopper_pearson(p)) for p in SHARES]
     assert all(share > 2 * ALPHA for share in found[:-1])  # at .95 the horizon is too short for much harm
     assert 5 * ALPHA < max(found) < 6 * ALPHA
@@ -68,7 +68,7 @@ def test_the_mutant_with_clopper_pearson_at_every_look_fails_exactly():
 
 @pytest.mark.parametrize("p", [0.5, 0.7, 0.9])
 def test_the_better_of_two_classes_at_every_look_by_exact_dynamic_programming(p):
-    """acceptance: smoothing 12.4 and 12.5: C = 2, the class chosen by the draws; the mutant at plain alpha fails at .5."""
+    """The class is chosen by the draws; the mutant at plain alpha fails at .5."""
     assert ever_false(p, chosen(p), chosen(1 - p)) <= ALPHA
     if p == 0.5:
         assert ever_false(p, plain(p), plain(1 - p)) > ALPHA
@@ -87,7 +87,7 @@ def runs_with_a_false_class(classes, runs, needed, seed):
 
 @pytest.mark.parametrize("classes", [10, 1_000])
 def test_any_of_many_equal_classes_at_every_look(classes):
-    """acceptance: smoothing 12.4 and 12.5: C = 10 and 1,000, uniform; 4,000 seeded runs, false-alarm rate 1e-6."""
+    """Of 10 and of 1,000; 4,000 seeded runs, false-alarm rate 1e-6."""
     runs, m = 4_000, 1 / classes
     limit = binom.isf(FALSE_ALARM, runs, ALPHA)
     assert runs_with_a_false_class(classes, runs, chosen(m), seed=1) <= limit
@@ -106,7 +106,7 @@ def test_any_of_many_equal_classes_at_every_look_in_many_runs(classes):
 
 @pytest.mark.parametrize(("classes", "published"), [(2, 0.093), (10, 0.319), (100, 0.928)])
 def test_the_top_class_at_a_fixed_number_of_draws(classes, published):
-    """acceptance: smoothing 12.5: n = 60, the table of section 3; the mutant at plain alpha is as bad as it says."""
+    """n = 60; the mutant at plain alpha is as bad as was worked out beforehand."""
     rng, runs, n = np.random.default_rng(2), 20_000, 60
     tops = rng.multinomial(n, [1 / classes] * classes, size=runs).max(axis=1)
     lower = np.array([1 - bounds.clopper_pearson_chosen_complement(n, k, ALPHA) for k in range(n + 1)])

@@ -83,7 +83,7 @@ def false_labels(shares, runs, rules, looks, step, seed):
 @forms(4_000, 100_000)
 @pytest.mark.parametrize("shares", VECTORS.values(), ids=VECTORS)
 def test_a_label_chosen_by_the_draws_under_any_stop_is_false_in_at_most_alpha(shares, runs):
-    """smoothing.md 12.4 and 12.5, claims.md 7.1. Mutant: Clopper-Pearson at every look, on the very same draws."""
+    """Mutant: Clopper-Pearson at every look, on the very same draws."""
     found, mutant = false_labels(shares, runs, (chosen, clopper_pearson), looks=200, step=2, seed=21)
     print(
         f"\nany class, any of 200 looks: {found:.5f} false at alpha {ALPHA}; Clopper-Pearson at every look {mutant:.5f}"
@@ -96,7 +96,7 @@ def test_a_label_chosen_by_the_draws_under_any_stop_is_false_in_at_most_alpha(sh
 
 @forms(4_000, 100_000)
 def test_the_plain_level_for_a_label_chosen_by_the_draws_fails(runs):
-    """smoothing.md 12.5: mutant plain alpha on a uniform vector, looks at every second draw."""
+    """The mutant with plain alpha on a uniform vector, looks at every second draw."""
     found, mutant = false_labels(VECTORS["ten of .1"], runs, (chosen, fixed), looks=100, step=2, seed=22)
     print(f"\nalpha m {found:.5f}, plain alpha {mutant:.5f}, at alpha {ALPHA}")
     assert found <= limit(runs) < mutant
@@ -146,7 +146,7 @@ def at_the_tie(two_sided):
 @forms(2_000, 100_000)
 @pytest.mark.parametrize("two_sided", [False, True], ids=["one-sided", "two-sided"])
 def test_the_mixture_claims_a_false_radius_in_at_most_alpha(two_sided, runs):
-    """mixture 1.2 and 1.3, claims.md 7.10: the label chosen by the draws, any stop, at the boundary of the theorem."""
+    """The label chosen by the draws, any stop, at the boundary of the theorem."""
     found = false_mixtures(at_the_tie(two_sided), runs, two_sided, claimed_units, seed=23)
     print(f"\nmixture: {found:.5f} false at alpha {ALPHA}")
     assert 0 < found <= limit(runs)
@@ -223,7 +223,7 @@ def false_answers(shares, runs, seed, looks=640, step=1):
 @forms(2_000, 100_000)
 @pytest.mark.parametrize("shares", [VECTORS[k] for k in ("two of .5", "ten of .1", ".9 and ten of .01")])
 def test_all_claims_of_an_answer_share_one_alpha(shares, runs):
-    """claims.md 7.1: all claims on, a score correlated with the class, any stop. Mutant: each claim at its own alpha."""
+    """All claims on, a score correlated with the class, any stop. Mutant: each claim at its own alpha."""
     found, mutant = false_answers(shares, runs, seed=25)
     print(f"\nany claim of an answer: {found:.5f} false at alpha {ALPHA}; each at its own alpha {mutant:.5f}")
     assert 0 < found <= limit(runs) < mutant

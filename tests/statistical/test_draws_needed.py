@@ -1,4 +1,4 @@
-"""The simulated table of draws: its peers are the published rules, and our figures are those of the reference."""
+"""The simulated table of draws: its peers are the published rules, and our figures are those worked out beforehand."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ REFERENCE = [
 
 
 @pytest.mark.parametrize(("ratio", "z", "information", "mean", "late"), REFERENCE)
-def test_our_draws_are_those_of_the_reference(ratio, z, information, mean, late):
-    """acceptance: smoothing 12.7: mean draws within 5 % of section 5, at most 1.3 of Wald's floor; 1,500 seeded streams."""
+def test_our_draws_are_those_worked_out_beforehand(ratio, z, information, mean, late):
+    """Mean draws within 5 % of those worked out beforehand, at most 1.3 of Wald's floor; 1,500 seeded streams."""
     m0, p = float(ndtr(ratio)), float(ndtr(ratio + z))
     assert table.information(p, m0) == pytest.approx(information, abs=0.51)
     stopped = table.rules(ratio, z)["ours"](table.streams(p, m0, 1_500, seed=4))
@@ -41,7 +41,7 @@ def test_our_draws_are_those_of_the_reference(ratio, z, information, mean, late)
     [(100, 1.0, 0.9068, 0.8256), (10_000, 1.0, 0.99879, 0.99786), (10_000, 0.99, 0.98439, 0.98403)],
 )
 def test_the_peers_are_the_published_rules(draws, share, kt, stitched):
-    """smoothing.md section 2, the table of lower bounds at alpha = .001."""
+    """Their lower bounds at alpha = .001."""
     hits = round(draws * share)
     for rule, expected in ((table.krichevsky_trofimov, kt), (table.stitched, stitched)):
         assert rule(draws, hits, expected - 1e-4, 0.001)

@@ -63,7 +63,7 @@ def worst(transform):
     ids=["exact", "saturated", "saturated twice", "wrapped"],
 )
 def test_the_worst_of_all_classifiers_meets_the_bound(transform):
-    """acceptance: smoothing 12.10 and claims 7.5: sigma = .3 of a step, T saturated or wrapped."""
+    """Sigma = .3 of a step, T saturated or wrapped."""
     assert worst(transform) <= 1e-9
 
 
@@ -72,13 +72,13 @@ def test_the_bound_is_attained():
 
 
 def test_the_mutant_that_clips_the_noise_fails():
-    """acceptance: claims 7.5: a clipped Z lets the classifier recognise its input."""
+    """A clipped Z lets the classifier recognise its input."""
     assert worst(lambda x, z: x + np.clip(z, -1, 1)) > 0.8
 
 
 @pytest.mark.parametrize("steps", [(1.0, 0.25), (0.5, 1.0), (2.0, 1.0)])
 def test_unequal_steps(steps):
-    """acceptance: claims 7.5: noise s_i round(sigma g / s_i) a coordinate, distances in the caller's units; 6,000 sets."""
+    """Noise s_i round(sigma g / s_i) a coordinate, distances in the caller's units; 6,000 sets."""
     reach = [int(12 * SIGMA / s) + 3 for s in steps]
     axes = [np.arange(-r, 2 * r + 1) for r in reach]
     rng = np.random.default_rng(1)
@@ -99,13 +99,13 @@ def test_unequal_steps(steps):
 
 
 def test_units():
-    """acceptance: smoothing 12.10: sigma = .25 in [0, 1] at steps of 1/255 is 63.75 steps, and radii scale alike."""
+    """Sigma = .25 in [0, 1] at steps of 1/255 is 63.75 steps, and radii scale alike."""
     bound = LowerBound(class_index=0, complement=0.01, draws=1_000, alpha=0.001)
     assert bound.radius(0.25) * 255 == pytest.approx(bound.radius(63.75), rel=1e-14)
 
 
 def test_a_half_space_end_to_end():
-    """acceptance: smoothing 12.9: noise-v1, n = 10^5 draws, alpha .05: R within 1 % of the truth and not above it.
+    """noise-v1, n = 10^5 draws, alpha .05: R within 1 % of the truth and not above it.
 
     40 inputs under keys of their own: typically within 1 %, above in no more than alpha (false-alarm rate 1e-6). And no
     flip by the grid's shifts inside R.

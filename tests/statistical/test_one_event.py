@@ -64,12 +64,12 @@ def any_false(p, alpha, runs, seed, each_its_own=False):
 
 @pytest.mark.parametrize("p", VECTORS.values(), ids=VECTORS)
 def test_any_claim_at_any_look_is_false_in_at_most_alpha(p):
-    """acceptance: claims 7.1: alpha = .10; 4,000 seeded runs, false-alarm rate 1e-6."""
+    """alpha = .10; 4,000 seeded runs, false-alarm rate 1e-6."""
     assert any_false(p, 0.1, 4_000, seed=1) <= binom.isf(FALSE_ALARM, 4_000, 0.1)
 
 
 def test_the_mutant_with_each_claim_at_its_own_alpha_fails():
-    """acceptance: claims 7.1: some claim false in .22 to .25 with six claims; here there are five, and fewer looks."""
+    """Some claim false in .22 to .25 with six claims; here there are five, and fewer looks."""
     found = any_false(VECTORS["one and ten"], 0.1, 4_000, seed=1, each_its_own=True)
     assert found > binom.isf(FALSE_ALARM, 4_000, 0.1)
 
@@ -92,7 +92,7 @@ def fixed_ranks(q, level):
 
 
 def test_the_mutant_with_the_radius_from_the_request_fails():
-    """acceptance: claims 7.2: any of 31 radii, each interval at .05; a request that has seen the draws may pick."""
+    """Any of 31 radii, each interval at .05: a request that has seen the draws may pick."""
     ordered = np.sort(np.random.default_rng(2).normal(size=(RUNS, DRAWS)), axis=1)
     false = {}
     for ratio in np.linspace(0, 1.5, 31):
@@ -104,7 +104,7 @@ def test_the_mutant_with_the_radius_from_the_request_fails():
 
 
 def test_the_mutant_with_the_threshold_from_the_request_fails():
-    """acceptance: claims 7.2: any of 41 thresholds, both sides at alpha m of .05."""
+    """Any of 41 thresholds, both sides at alpha m of .05."""
     scores = np.random.default_rng(3).normal(size=(RUNS, DRAWS))
     lower = 1 - np.array([bounds.clopper_pearson_chosen_complement(DRAWS, k, 0.05) for k in range(DRAWS + 1)])
     false = []
@@ -118,7 +118,7 @@ def test_the_mutant_with_the_threshold_from_the_request_fails():
 
 
 def test_the_mutant_that_drops_lost_draws_fails():
-    """acceptance: claims 7.3: a fifth of the misses is lost, p = 1/2: dropped .93 false at .05, as misses .03."""
+    """A fifth of the misses is lost, p = 1/2: dropped .93 false at .05, as misses .03."""
     looks = np.arange(50, 2_001, 50)
     rng = np.random.default_rng(4)
     hit = rng.random((2_000, looks[-1])) < 0.5

@@ -93,10 +93,7 @@ async def test_the_mutant_with_clopper_pearson_at_every_look_fails(models, monke
 
 
 async def test_all_claims_of_an_answer_share_one_alpha(models):
-    """Certificate, refutation, bounds, score interval and verdict: some claim is false in at most alpha of the answers.
-
-    acceptance: claims 7.1.
-    """
+    """Certificate, refutation, bounds, score interval and verdict: some claim is false in at most alpha of the answers."""
     rows = [[int(THRESHOLD - SIGMA / 2) if i % 2 else row[0], *row[1:]] for i, row in enumerate(at_the_boundary())]
     async with in_process(models) as address:
         predictions = await in_batches(
