@@ -58,7 +58,8 @@ def from_bytes(name: str, datatype: str, count: int, data: bytes | bytearray | m
         )
     if datatype == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"input {shown(name)} is BOOL and holds a byte other than 0 and 1")
-    work.take(4 * count)  # for the grid integers that become of them
+    # Values are compared with the grid in 64 bits, some copies at a time; grid integers only become 32-bit ones.
+    work.take((16 if dtype.kind in "fb" else 4) * count)
     return np.frombuffer(data, dtype=dtype)
 
 

@@ -8,12 +8,9 @@ instead of logged: strangers write no lines into the log.
 from __future__ import annotations
 
 import asyncio
-import re
 import resource
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -22,11 +19,9 @@ from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
 from serving.budget import BufferedBytes, Held
-from serving.errors import CertserveError, HeadTooLarge, InvalidInput, NotOffered, TooSlow, Unavailable
-from serving.wire.http_frame import error_headers, error_text
-from serving.wire.request_id import request_id
+from serving.errors import CertserveError, HeadTooLarge, InvalidInput, TooSlow, Unavailable
+from serving.wire.http_head import check_head, refusal
 
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _CLOSING_S = 2.0  # a client that still sends gets this long to read why it is refused
 _DISCARDING_S = 10.0  # and this long to end a body that was refused before its end
 _STALLED_S = 30.0  # and this long to take some of an answer
@@ -209,7 +204,7 @@ class HttpConnection(HttpToolsProtocol):
         """A whole head: checked before anything begins."""
         upgrade = self.parser.should_upgrade()
         try:
-            _check_head(self.headers, self.parser.get_http_version(), upgrade)
+            check_head(self.headers, self.parser.get_http_version(), upgrade)
         except CertserveError as error:
             self._fail(error)
         if len(self.pipeline) >= self._limits.pipelined:
@@ -340,7 +335,7 @@ class HttpConnection(HttpToolsProtocol):
     def _say(self, error: CertserveError, linger: bool) -> None:
         self._unset_keepalive_if_required()
         self._forget()
-        self.transport.write(_refusal(error, self.headers or ()))
+        self.transport.write(refusal(error, self.headers or ()))
         if linger and self.transport.can_write_eof():
             self._front.owing[self] = None
             self.due = self.loop.time() + _CLOSING_S
@@ -351,37 +346,3 @@ class HttpConnection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """No line in the log for each."""
-
-
-def _check_head(fields: Iterable[tuple[bytes, bytes]], version: str, upgrade: bool) -> None:
-    """Refuse heads that two readers may read in two ways, and codings that are not offered."""
-    found: dict[bytes, list[bytes]] = {b"host": [], b"content-length": [], b"transfer-encoding": []}
-    for name, value in fields:
-        if name in found:
-            found[name].append(value.strip())
-    hosts, lengths, codings = found.values()
-    if len(hosts) > 1 or (not hosts and version not in ("1.0", "0.9")) or not all(map(_HOST.fullmatch, hosts)):
-        raise InvalidInput("expected one Host field with the server's name in it")
-    if codings and (lengths or version == "1.0" or len(codings) > 1):
-        raise InvalidInput(
-            "expected Content-Length or one Transfer-Encoding, not both, and the latter in HTTP/1.1 alone"
-        )
-    if codings and codings[0].lower() != b"chunked":
-        raise NotOffered(f"Transfer-Encoding {codings[0].decode('latin-1')!r:.80} is not read; expected chunked")
-    if upgrade and (codings or any(length != b"0" for length in lengths)):
-        raise NotOffered("no other protocol is offered on this connection; leave the Upgrade field out")
-
-
-def _refusal(error: CertserveError, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    given = next((value for name, value in fields if name == b"x-request-id"), b"")
-    text = error_text(error)
-    headers = {
-        **error_headers(error),
-        "content-type": "application/json",
-        "content-length": str(len(text)),
-        "connection": "close",
-        "x-request-id": request_id(given.decode("latin-1")),
-    }
-    status = HTTPStatus(error.http_status)
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join((*lines, "", "")).encode() + text

@@ -18,7 +18,6 @@ from serving.wire import strict_json
 from serving.wire.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
-_IDENTIFIER = "certserve.request_id"
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -52,7 +51,7 @@ async def certserve_error(request: Request, error: Exception) -> Response:
     """Starlette's handler of our errors. One that sends the client to the log is in the log."""
     assert isinstance(error, CertserveError)
     if isinstance(error, Internal):
-        _log.error("request %s failed: %s", request.scope[_IDENTIFIER], error.message, exc_info=error.__cause__)
+        _log.error("request %s failed: %s", REQUEST_ID.get(), error.message, exc_info=error.__cause__)
     return error_response(error)
 
 
@@ -69,8 +68,8 @@ async def http_error(request: Request, error: Exception) -> Response:
     return json_response({"error": error.detail}, error.status_code, headers)
 
 
-def _bug(error: Exception, identifier: str) -> Internal:
-    _log.error("request %s failed", identifier, exc_info=error)
+def _bug(error: Exception) -> Internal:
+    _log.error("request %s failed", REQUEST_ID.get(), exc_info=error)
     return Internal(f"something went wrong in the server; {SEE_LOG}")
 
 
@@ -93,7 +92,7 @@ class Frame:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         exchange = _Exchange(send, request_id(given.decode("latin-1")))
         REQUEST_ID.set(exchange.identifier)
-        scope = {**scope, "path": scope["path"].rstrip("/") or "/", _IDENTIFIER: exchange.identifier}
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         self._in_progress += 1
         try:
             await self._answer(scope, receive, exchange)
@@ -111,7 +110,7 @@ class Frame:
         except Exception as error:
             if exchange.started:
                 raise
-            await error_response(_bug(error, exchange.identifier))(scope, receive, exchange.send)
+            await error_response(_bug(error))(scope, receive, exchange.send)
 
 
 class _Exchange:

@@ -154,7 +154,7 @@ def test_both_ways_of_reading_a_request_agree(instances, form, indent):
         assert outcome(decode) == whole
 
 
-@pytest.mark.parametrize("datatype", ["UINT8", "INT64", "FP32", "FP64", "UINT64"])
+@pytest.mark.parametrize("datatype", ["UINT8", "INT64", "FP16", "FP32", "FP64", "UINT64"])
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_large_call_of_the_open_protocol_is_read_as_it_is(datatype, nested):
     data = np.random.default_rng(0).integers(0, 256, (400, 1, 28, 28))
