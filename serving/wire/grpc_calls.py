@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from serving.errors import DeadlinePassed, MalformedMessage, NotOffered, Unavailable
 from serving.wire.grpc_frame import answers
 
+_IN_PROGRESS, _IDLE = 1_024, 4_096  # calls at most; those that watch or have sent no message count apart
 _LAST_S = 1.0  # for the messages of calls that are on their way when the server stops
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = grpc.RpcMethodHandler
@@ -84,6 +85,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             message = await self._message(context)
             if self._stopping and not to_the_last:
                 raise _leaving()
+            if self._accepted >= _IN_PROGRESS and not to_the_last:
+                raise _full(f"{_IN_PROGRESS} calls are in progress, as many as one server takes; try again")
             self._accepted += 1
             try:
                 return await method(message, context)
@@ -125,6 +128,8 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     @contextlib.asynccontextmanager
     async def _idling(self, seconds: float | None, last_s: float) -> AsyncIterator[None]:
         """While nothing that was accepted is worked at, which may last `seconds`: a server that stops waits `last_s`."""
+        if len(self._idle) >= _IDLE:
+            raise _full(f"{_IDLE} calls wait for their message or watch, as many as one server takes; try again")
         limit = asyncio.timeout(last_s if self._stopping else seconds)
         self._idle[limit] = last_s
         try:
@@ -155,6 +160,10 @@ def _not_offered(method: str) -> _Handler:
         raise NotOffered(f"{method!r:.120} is not offered here; reflection lists what is")
 
     return grpc.stream_unary_rpc_method_handler(answers(refuse))
+
+
+def _full(text: str) -> Unavailable:
+    return Unavailable(text, retry_after_s=1)
 
 
 def _leaving() -> Unavailable:

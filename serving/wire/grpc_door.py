@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from typing import cast
 
 from serving import metrics
+from serving.budget import BufferedBytes, Held
+from serving.errors import CertserveError
+from serving.wire import grpc_refusal
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -23,6 +26,7 @@ _HEAD_BYTES, _HEAD_FRAMES, _HEAD_S = 2**16, 64, 10.0  # of the headers of one ca
 _SMALL = 256  # bytes, below which a frame carries next to nothing
 _SMALL_FRAMES = 1_000  # at most; each call that is answered, and each KiB of answers, allows some more
 _A_CALL, _A_KIB = 8, 2
+_EXCESS = 2**20  # bytes of a call that was refused, on their way until its client knows
 _CONNECTIONS, _DESCRIPTORS = 1_024, 3  # at most, and what each of them takes
 
 
@@ -36,6 +40,11 @@ class Frames:
         """Whether a whole frame has come."""
         self._begun = False
         self._part = b""
+
+    @property
+    def whole(self) -> bool:
+        """Whether what has come so far ends with a frame."""
+        return not self.left and not self._part
 
     def heads(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
         """Kind, flags, stream and length of every frame whose head ends in `data`."""
@@ -55,12 +64,14 @@ class Frames:
 
 
 class Door:
-    """Takes connections from `listening` and leads them to the server at the path `inner`."""
+    """Takes connections from `listening` and leads them to the server at the path `inner`. What is kept of messages that
+    are not answered counts in `buffered`, and is refused before it is read where that is full.
+    """
 
-    def __init__(self, listening: socket.socket, inner: str, head_s: float = _HEAD_S, most: int | None = None) -> None:
-        self.inner, self.head_s = inner, head_s
+    def __init__(self, listening: socket.socket, inner: str, buffered: BufferedBytes, head_s: float = _HEAD_S) -> None:
+        self.inner, self.buffered, self.head_s = inner, buffered, head_s
         self._listening = listening
-        self._most = most or _affordable()
+        self._most = _affordable()
         self._connections: dict[_Client, None] = {}
         self._server: asyncio.Server | None = None
 
@@ -127,6 +138,8 @@ class _Side(asyncio.Protocol):
 class _Client(_Side):
     """The client's side, with the rules."""
 
+    other: _Server | None = None
+
     def __init__(self, door: Door) -> None:
         self._door = door
         self._frames = Frames()
@@ -136,7 +149,10 @@ class _Client(_Side):
         self._block = self._pieces = 0
         self._allowed = _SMALL_FRAMES
         self._in_head = self._open_head = False
-        self.calls: set[int] = set()
+        self._refused: dict[int, int] = {}
+        self._early = bytearray()
+        self.calls: dict[int, Held] = {}
+        """What is held of each call that is neither answered nor given up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -159,6 +175,7 @@ class _Client(_Side):
         for data in self._waiting:
             self.pass_on(data)
         self._waiting.clear()
+        self.other.put_in(bytes(self._early))
         self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -190,16 +207,42 @@ class _Client(_Side):
         """Whether this frame is within the rules."""
         heads = kind in (_HEADERS, _CONTINUATION)
         if kind == _HEADERS:
-            self.calls.add(stream)
+            self.calls.setdefault(stream, self._door.buffered.hold())
             self._block = self._pieces = 0
         elif kind == _RST_STREAM:
-            self.calls.discard(stream)
+            self._gone(stream)
+        elif kind == _DATA and not self._held(stream, length):
+            return False
         if heads:
             self._block, self._pieces = self._block + length, self._pieces + 1
         elif not self._carries(kind, flags, stream, length):
             self._allowed -= 1
         self._in_head, self._open_head = heads, heads and not flags & _END_HEADERS
         return self._block <= _HEAD_BYTES and self._pieces <= _HEAD_FRAMES and self._allowed >= 0
+
+    def _held(self, stream: int, length: int) -> bool:
+        """Count data of a call, which is refused where there is no room for it; false if it does not stop then."""
+        if stream in self._refused:
+            self._refused[stream] += length
+            return self._refused[stream] <= _EXCESS
+        if (held := self.calls.get(stream)) is not None:
+            try:
+                held.grow(length)
+            except CertserveError as error:
+                self._refused[stream] = length
+                self._refuse(grpc_refusal.frames(stream, error))
+        return True
+
+    def _refuse(self, frames: bytes) -> None:
+        if self.other is None:
+            self._early += frames
+        else:
+            self.other.put_in(frames)
+
+    def _gone(self, stream: int) -> None:
+        self._refused.pop(stream, None)
+        if (held := self.calls.pop(stream, None)) is not None:
+            held.shrink(held.size)
 
     def _carries(self, kind: int, flags: int, stream: int, length: int) -> bool:
         """Whether there is some use in a frame: data, the end of a call, or the answer to a ping or to settings."""
@@ -226,7 +269,7 @@ class _Client(_Side):
     def answered(self, stream: int, refused: bool) -> None:
         """The server has ended this call, or refused it."""
         if stream in self.calls:
-            self.calls.discard(stream)
+            self._gone(stream)
             self.allow(-1 if refused else _A_CALL)
 
     def allow(self, frames: int) -> None:
@@ -244,6 +287,8 @@ class _Client(_Side):
         if self._late is not None:
             self._late.cancel()
         self._waiting.clear()
+        for stream in list(self.calls):
+            self._gone(stream)
         if self.other is not None:
             self.other.end()
 
@@ -254,13 +299,27 @@ class _Server(_Side):
     def __init__(self, client: _Client) -> None:
         self.other: _Client = client
         self._frames = Frames()
+        self._open_head = False
+        self._to_put_in: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
         for kind, flags, stream, _ in self._frames.heads(data):
+            self._open_head = kind in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
             if kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
                 self.other.answered(stream, kind == _RST_STREAM)
         self.other.allow(_A_KIB * (len(data) // 1024))
         self.pass_on(data)
+        self._put_in()
+
+    def put_in(self, frames: bytes) -> None:
+        """Send the client these frames, after the server's first and between two of them."""
+        self._to_put_in.append(frames)
+        self._put_in()
+
+    def _put_in(self) -> None:
+        if self._to_put_in and self._frames.any and self._frames.whole and not self._open_head:
+            self.pass_on(b"".join(self._to_put_in))
+            self._to_put_in.clear()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.other.end()

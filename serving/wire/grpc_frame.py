@@ -62,16 +62,20 @@ def time_left(context: _Context) -> float | None:
 async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
     if SEE_LOG in error.message:
         _log.error("request %s is refused: %s", identifier, error.message)
+    await context.abort(*status(error, identifier))
+    raise AssertionError("abort raises")
+
+
+def status(error: CertserveError, identifier: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """Code, message and trailers of an error."""
     code = grpc.StatusCode[error.code]
     message = _cut(error.message)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason(type(error)), domain="certserve")]
     if error.retry_after_s is not None:
         delay = Duration(seconds=max(1, round(error.retry_after_s)))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=code.value[0], message=message, details=[_packed(each) for each in details])
-    trailers = (("x-request-id", identifier), ("grpc-status-details-bin", status.SerializeToString()))
-    await context.abort(code, message, trailers)
-    raise AssertionError("abort raises")
+    whole = status_pb2.Status(code=code.value[0], message=message, details=[_packed(each) for each in details])
+    return code, message, (("x-request-id", identifier), ("grpc-status-details-bin", whole.SerializeToString()))
 
 
 def _packed(message: Message) -> AnyMessage:

@@ -84,7 +84,7 @@ def build_server(
     reflecting = reflection.aio.ReflectionServicer((*_SERVICES, reflection.SERVICE_NAME))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, calls)
     server.add_insecure_port(f"unix:{inner}/socket")
-    door = Door(listening, f"{inner}/socket", head_s)
+    door = Door(listening, f"{inner}/socket", gateway.buffered, head_s)
     return GrpcServer(server, calls, door, inner), listening.getsockname()[1]
 
 
@@ -118,8 +118,9 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
     ) -> certserve_pb2.PredictResponse:
         model = self._gateway.model(message.model, oip.version(message.version))
         decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
-        with self._gateway.statistics.request(model) as clock:
-            request = await off_loop.run(decode, message.ByteSize(), model)
+        with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
+            request = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
             answer = await self._gateway.predict(request)
             clock.answered(answer)
@@ -188,8 +189,9 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
     ) -> oip_pb2.ModelInferResponse:
         model = self._model(message.model_name, message.model_version)
         decode = functools.partial(oip_proto.decode, message, model, self._gateway.limits, seconds_left)
-        with self._gateway.statistics.request(model) as clock:
-            call = await off_loop.run(decode, message.ByteSize(), model)
+        with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
+            call = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
             answer = await self._gateway.predict(call.request)
             clock.answered(answer)
