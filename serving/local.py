@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from export.bundle import load_repository
 from serving import metrics, ports
 from serving.assembly import build_engine, models
+from serving.both_wires import Wires
 from serving.config import Settings
 from serving.errors import SEE_LOG
 from serving.first_answer import Sample, sample
 from serving.gateway import Gateway
 from serving.identity import other_runtime
-from serving.wires import Wires
 
 
 @asynccontextmanager

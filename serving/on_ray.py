@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from ray.serve.handle import DeploymentHandle
 from export.bundle import load_repository
 from serving import log, metrics, processors
 from serving.assembly import build_engine, models
+from serving.both_wires import Wires
 from serving.config import Settings
 from serving.dealer import Dealer
 from serving.errors import SEE_LOG, CertserveError, Internal
@@ -40,7 +43,6 @@ from serving.identity import differing, join
 from serving.messages import Prediction, Reply, Share, Task
 from serving.retry import Lost, Resending
 from serving.secret import read_secret, secret_file
-from serving.wires import Wires
 
 _log = logging.getLogger("certserve.gateway")
 
@@ -48,6 +50,8 @@ APPLICATION = "certserve"
 _RUNTIMES = "certserve-runtimes"
 _DRAIN_S = 5.0
 _PROBE_S = 1.0
+_FAILED = "certserve-failed"
+_TOLD_S = 3.0
 _PROVING = "its models are still being proven"
 _OBJECT_STORE_BYTES = 256 * 2**20
 
@@ -59,8 +63,9 @@ class EngineReplica:
         log.start()
         metrics.serve(settings.host, settings.metrics_port)
         _listen_on_the_node_alone()
-        self._engine = build_engine(load_repository(settings.models), settings)
-        join(self._engine.runtimes, _agree if not settings.runtime else lambda *_: settings.runtime)
+        with _told():
+            self._engine = build_engine(load_repository(settings.models), settings)
+            join(self._engine.runtimes, _agree if not settings.runtime else lambda *_: settings.runtime)
 
     async def predict(self, task: Task) -> Reply[Prediction] | CertserveError:
         """The answer, or the refusal as a value."""
@@ -116,6 +121,18 @@ class GatewayReplica:
 
     async def __del__(self) -> None:
         await self.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell whoever started Ray why a replica does not start. Ray would try twice more, and log three traces, meanwhile."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        internal_kv._internal_kv_put(_FAILED, reason, overwrite=False, namespace=_FAILED)
+        time.sleep(_TOLD_S)  # until all ends
+        raise
 
 
 def _listen_on_the_node_alone() -> None:
@@ -218,7 +235,10 @@ async def _response(response: Any) -> Any:
 
 
 def application(args: dict[str, Any]) -> serve.Application:
-    """The application for a Serve configuration file: `import_path: serving.on_ray:application`, settings as `args`."""
+    """The application for a Serve configuration file: `import_path: serving.on_ray:application`, settings as `args`.
+
+    To be deployed with `proxy_location: Disabled`: the gateways listen on the ports of `args` themselves.
+    """
     counts = Path(tempfile.gettempdir()) / f"certserve-metrics-{uuid.uuid4().hex[:12]}"
     return build(Settings.from_mapping(args), counts)
 
@@ -248,8 +268,10 @@ def _deployment(kind: Any, name: str, settings: Settings, replicas: int, actor: 
     return deployment
 
 
-def start(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
-    """Start a Ray of our own, which keeps its files in `folder`, and serve on it. Returns when every model is proven."""
+def start(settings: Settings, folder: Path, say: Callable[[str], None], fail: Callable[[str], None]) -> None:
+    """Start a Ray of our own, which keeps its files in `folder`, and serve on it. Returns when every model is proven. An
+    engine that does not start gives its reason to `fail`, whereupon the process is expected to be ended.
+    """
     logging.disable(logging.INFO)  # Ray and Serve set their own levels, and tell of themselves
     ray.init(
         address="local",
@@ -264,7 +286,17 @@ def start(settings: Settings, folder: Path, say: Callable[[str], None]) -> None:
     # No way in of Serve's own: the gateways have theirs.
     serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR", "enable_access_log": False})
     say(f"proving the models on {settings.engines} engine(s)")
+    started = threading.Event()
+    threading.Thread(target=_hear_of_failures, args=(started, fail), daemon=True).start()
     serve.run(build(settings, folder / "metrics"), name=APPLICATION, route_prefix=None)
+    started.set()
+
+
+def _hear_of_failures(started: threading.Event, fail: Callable[[str], None]) -> None:
+    while not started.wait(_PROBE_S / 10):
+        if reason := internal_kv._internal_kv_get(_FAILED, namespace=_FAILED):
+            fail(reason.decode())
+            return
 
 
 def _check_devices(settings: Settings) -> None:

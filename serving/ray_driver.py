@@ -72,7 +72,9 @@ def main() -> None:
 def _serve(order: Order, link: Connection, told: threading.Event) -> None:
     from serving import on_ray  # Ray reads its environment when it is imported
 
-    on_ray.start(order.settings, order.folder, lambda text: link.send(Said(text)))
+    on_ray.start(
+        order.settings, order.folder, lambda text: link.send(Said(text)), lambda reason: link.send(Failed(reason))
+    )
     link.send(Ready())
     told.wait()
     on_ray.finish(order.settings)

@@ -4,7 +4,9 @@ request, or all of it ends at once; what listens; and what nothing outside may c
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import json
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import safetensors.numpy
 
 from tests.e2e import faults
 from tests.half_space import write_half_space
@@ -187,8 +190,33 @@ def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
     assert {each.outcome for each in exchanges if each.lost} == set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
-@pytest.mark.parametrize("said", ["reading the bundles", "starting Ray", "proving the models"])
+def test_an_engine_that_does_not_start_is_told_in_one_line(tmp_path):
+    """Here one that does not reproduce the golden outputs, which is found where the engine is."""
+    write_half_space(tmp_path)
+    folder = tmp_path / "half-space" / "1"
+    golden = safetensors.numpy.load_file(folder / "golden.safetensors")
+    data = safetensors.numpy.save(golden | {"votes": 1 - golden["votes"]})
+    (folder / "golden.safetensors").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["golden.safetensors"] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    command = [str(Path(sys.executable).with_name("certserve")), "serve", str(tmp_path)]
+    command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert re.match("certserve: half-space/1: .* golden votes differ", done.stderr.splitlines()[-1]), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "reading the bundles"),
+        (signal.SIGTERM, "starting Ray"),
+        (signal.SIGINT, "starting Ray"),
+        (signal.SIGTERM, "proving the models"),
+    ],
+)
 def test_a_signal_during_the_start_is_heeded_at_once(models, tmp_path, number, said):
     log = tmp_path / "log"
     command = [str(Path(sys.executable).with_name("certserve")), "serve", str(models)]
