@@ -171,7 +171,7 @@ def test_a_process_that_cannot_come_back_ends_all_of_it(models, tmp_path, killed
 def _folders(processes):
     for process in processes:
         for each in faults.sockets(process, "unix"):
-            if found := re.match(r"(.*/cs-[^/]+)/", str(each.laddr)):
+            if found := re.match(r"(.*?/cs-[^/]+)/", str(each.laddr)):
                 yield found[1]
 
 
