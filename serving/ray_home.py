@@ -23,6 +23,7 @@ from export.bundle import load_repository
 from serving import family, ports
 from serving.config import Settings
 from serving.first_answer import Sample, sample
+from serving.graphs import prepared
 from serving.ray_driver import Failed, Finish, Order, Ready, Said
 from serving.ray_environment import environment
 from serving.scratch import private_folder
@@ -42,11 +43,14 @@ async def running(settings: Settings, say: Callable[[str], None] = lambda _: Non
     """Serve on a Ray of our own while the context is open; every process that it started is gone afterwards.
 
     It gives a sample of each model. The body is left by `Ended` when Ray breaks down meanwhile. The bundles are read here
-    first, so that a broken one stops the start by name. Raises `PortError` where a port cannot be had, `RuntimeError` where
-    Ray or a replica does not start.
+    first, and their graphs followed, so that a broken one stops the start by name. Raises `PortError` where a port cannot be
+    had, `RuntimeError` where Ray or a replica does not start.
     """
     say(f"reading the bundles in {settings.models}")
-    samples = [sample(bundle) for bundle in await asyncio.to_thread(load_repository, settings.models)]
+    bundles = await asyncio.to_thread(load_repository, settings.models)
+    for bundle in bundles:
+        await asyncio.to_thread(prepared.check, bundle)
+    samples = [sample(bundle) for bundle in bundles]
     family.adopt_orphans()
     say("starting Ray (some seconds)")
     # The gateways come and go: without this another server could take a port of theirs meanwhile, or share it.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from onnx import ModelProto, TensorProto, helper
 
 from export.bundle import Bundle
+from export.bundle.files import BASE, NOISY
 from serving.graphs.facts import Fact, Place
 from serving.graphs.reading import GraphError, declared_outputs, place, read
 from serving.graphs.rows import Rows, follow
@@ -53,6 +54,12 @@ def prepare(bundle: Bundle, file: str) -> Prepared:
         suspects=rows.suspects,
         multiplications=rows.multiplications,
     )
+
+
+def check(bundle: Bundle) -> None:
+    """What can be told of both graphs without running them. Raises `GraphError`."""
+    for file in (BASE, NOISY):
+        prepare(bundle, file)
 
 
 _NUMPY: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.INT64: "int64"}

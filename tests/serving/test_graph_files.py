@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.bundle import load
+from serving.graphs.prepared import check
 from serving.graphs.reading import GraphError
 from serving.proof import ProofError, prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
@@ -198,6 +199,15 @@ def test_a_bad_graph_is_refused_in_one_line_that_names_bundle_and_file(kind, fil
     assert "\n" not in message
     if "external" in kind:
         assert "no digest covers it" in message
+
+
+@pytest.mark.parametrize("kind", ["empty", "with external weights"])
+def test_a_bad_graph_is_refused_before_anything_runs_it(kind, tmp_path):
+    """The root of the deployment on Ray asks this, before it starts any replica."""
+    bundle = write_half_space(tmp_path)
+    check(bundle)
+    with pytest.raises(GraphError, match=r"half-space/1: noisy\.onnx"):
+        check(replace(bundle, noisy=BAD[kind](bundle.noisy)))
 
 
 def test_each_graph_in_the_place_of_the_other_is_refused(tmp_path):
