@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 
@@ -11,11 +10,12 @@ import numpy as np
 
 from benchmarks.networks import pictures
 from export.bundle import Bundle
+from serving import processors
 from serving.engine import Engine
 from serving.messages import Task
 from serving.runtimes.onnx_runtime import OnnxRuntime
 
-THREADS = os.cpu_count() or 1
+THREADS = processors.usable()
 CLIENTS = 8
 
 
