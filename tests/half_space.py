@@ -51,9 +51,17 @@ def true_radius(lattice: NDArray[np.integer]) -> tuple[int, float]:
 
 
 def write_half_space(
-    folder: Path, name: str = "half-space", version: str = "1", description: str = "", class_alone: bool = False
+    folder: Path,
+    name: str = "half-space",
+    version: str = "1",
+    description: str = "",
+    class_alone: bool = False,
+    **declared: object,
 ) -> Bundle:
-    """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score."""
+    """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score.
+
+    `declared` are further fields of the manifest.
+    """
     noisy, base = _noisy(), _base()
     grid = np.array([[x, 1, 2, 3] for x in (60, 100, 120, 135, 150, 250)], dtype=np.int32)
     logits = np.stack([CUT - grid[:, 0], grid[:, 0] - CUT], axis=1).astype(np.float32) * np.float32(0.05)
@@ -82,6 +90,7 @@ def write_half_space(
         ),
         mixture=MixtureSpec(robust_weight=0.9),
         defaults=Defaults(target_radius=SIGMA / 2),
+        **declared,
     )
     return write(
         folder / name / version,
@@ -106,7 +115,8 @@ def calibration() -> NDArray[np.float64]:
     return np.concatenate([np.linspace(0.0, THRESHOLD, rank), np.linspace(THRESHOLD, 180.0, 999 - rank)])
 
 
-def _first(graph_input: str, output: str) -> list[object]:
+def first_coordinate(graph_input: str, output: str) -> list[object]:
+    """The nodes and the constant that make a column of the first coordinates."""
     weights = helper.make_tensor("first", TensorProto.FLOAT, [COORDINATES, 1], [1.0] + [0.0] * (COORDINATES - 1))
     return [
         [helper.make_node("Cast", [graph_input], ["values"], to=TensorProto.FLOAT)],
@@ -116,7 +126,7 @@ def _first(graph_input: str, output: str) -> list[object]:
 
 
 def _noisy() -> bytes:
-    cast, dot, weights = _first("lattice", "column")
+    cast, dot, weights = first_coordinate("lattice", "column")
     axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
     cut = helper.make_tensor("cut", TensorProto.FLOAT, [], [float(CUT)])
     nodes = [
@@ -127,11 +137,11 @@ def _noisy() -> bytes:
         helper.make_node("Cast", ["above"], ["vote"], to=TensorProto.INT64),
     ]
     outputs = [("vote", TensorProto.INT64, ["n"]), ("score", TensorProto.FLOAT, ["n"])]
-    return _model(nodes, [weights, axis, cut], outputs)
+    return model_of(nodes, [weights, axis, cut], outputs)
 
 
 def _base() -> bytes:
-    cast, dot, weights = _first("lattice", "column")
+    cast, dot, weights = first_coordinate("lattice", "column")
     signs = helper.make_tensor("signs", TensorProto.FLOAT, [1, 2], [-0.05, 0.05])
     shift = helper.make_tensor("shift", TensorProto.FLOAT, [2], [0.05 * CUT, -0.05 * CUT])
     nodes = [
@@ -141,10 +151,11 @@ def _base() -> bytes:
         helper.make_node("Add", ["scaled", "shift"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
-    return _model(nodes, [weights, signs, shift], [("probabilities", TensorProto.FLOAT, ["n", 2])])
+    return model_of(nodes, [weights, signs, shift], [("probabilities", TensorProto.FLOAT, ["n", 2])])
 
 
-def _model(nodes: list[object], constants: list[object], outputs: list[tuple[str, int, list[object]]]) -> bytes:
+def model_of(nodes: list[object], constants: list[object], outputs: list[tuple[str, int, list[object]]]) -> bytes:
+    """A graph of the grid input `lattice`."""
     graph = helper.make_graph(
         nodes,
         "half_space",

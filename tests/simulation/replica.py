@@ -144,7 +144,7 @@ class Replica:
                 continue
             if self.workload.scheduler.draws_wait:
                 _pulse(self._wake)
-            fate, times = self.fates.popleft() if self.fates else ("well", 1)
+            fate, times = self._fate(batch)
             if fate == "lose":
                 self._hung(self)
                 await asyncio.get_running_loop().create_future()
@@ -153,9 +153,17 @@ class Replica:
             self._deliver(batch, failed=fate == "fail")
             self._tell()
 
+    def _fate(self, batch) -> tuple[str, int]:
+        """What happens to a batch, and how many times as long it takes."""
+        return self.fates.popleft() if self.fates else ("well", 1)
+
+    def _base(self, lattice) -> np.ndarray:
+        """The base network's probabilities."""
+        return base(lattice)
+
     def _deliver(self, batch, failed: bool) -> None:
         if isinstance(batch, BaseBatch):
-            found = None if failed else np.stack([base(lattice) for lattice in batch.lattices])
+            found = None if failed else np.stack([self._base(lattice) for lattice in batch.lattices])
             self.workload.deliver_base(batch, found, self._clock())
         else:
             self.workload.deliver_noisy(batch, None if failed else self._device.noisy(batch), self._clock())
