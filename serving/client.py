@@ -60,6 +60,7 @@ def predict_http(
             content=body,
             headers={"Content-Type": content_type},
             timeout=_timeout_s(wire_options.build(wire_options.from_query(query.items()))),
+            trust_env=not _here(httpx.URL(server).host),
         )
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
         # The last three: a proxy in the environment that httpx cannot use, or certificates that cannot be read.
@@ -87,13 +88,21 @@ def predict_grpc(
     else:
         request.image.CopyFrom(pb.Image(content=body, content_type=content_type))
     request.options.CopyFrom(certserve_proto.options_message(chosen))
-    with grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)]) as channel:
+    through = 0 if _here(target.rpartition(":")[0]) else 1
+    channel_options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", through)]
+    with grpc.insecure_channel(target, options=channel_options) as channel:
         stub = certserve_pb2_grpc.CertificationServiceStub(channel)  # type: ignore[no-untyped-call]
         try:
             response = stub.Predict(request, timeout=_timeout_s(chosen))
         except grpc.RpcError as error:
             raise _status_error(error, target) from None
     return certserve_document.document(response)
+
+
+def _here(host: str) -> bool:
+    """Whether a host is this one: then a proxy that the environment names is not asked, for it would seek itself."""
+    host = host.strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _server(url: str) -> str:

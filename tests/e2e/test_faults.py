@@ -152,7 +152,7 @@ def test_a_process_that_comes_back_costs_no_request(two, killed):
     assert httpx.get(f"{two.http}/v2/health/ready", trust_env=False).status_code == 200
 
 
-@pytest.mark.parametrize("killed", ["GCS", "raylet", "driver", "root"])
+@pytest.mark.parametrize("killed", ["GCS", "raylet", pytest.param("driver", marks=pytest.mark.slow), "root"])
 def test_a_process_that_cannot_come_back_ends_all_of_it(models, tmp_path, killed):
     """Clients get an error, the ports are free within ten seconds, and no process and no file is left."""
     with serving(models, tmp_path, exit_code=-signal.SIGKILL if killed == "root" else 1) as address:
@@ -175,7 +175,7 @@ def _folders(processes):
                 yield found[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
     """SIGTERM as Ctrl-C: nothing accepted is lost, those who come meanwhile are told so, exit code 0."""
     with serving(models, tmp_path) as address:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
 
 from export.bundle import load_repository
-from serving import first_answer
+from serving import client, first_answer
 from serving.config import Limits, Settings
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.half_space import write_half_space
@@ -46,6 +47,18 @@ async def test_a_proxy_in_the_environment_does_not_matter(models, monkeypatch):
     monkeypatch.setenv("no_proxy", "example.org")
     async with in_process(models) as address:
         assert await answered(models, address) == (True, [])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_nor_to_who_asks_a_server_of_this_host(models, monkeypatch, host):
+    body = json.dumps({"instances": [[150, 1, 2, 3]]}).encode()
+    async with in_process(models) as address:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, NOWHERE)
+        for predict, place in ((client.predict_http, address.http), (client.predict_grpc, address.grpc)):
+            place = place.replace("127.0.0.1", host)
+            found = await asyncio.to_thread(predict, place, "half-space", body, "application/json", {"certify": "off"})
+            assert found["predictions"][0]["label"] == "above"
 
 
 @pytest.mark.parametrize("silent", ["HTTP", "gRPC"])
