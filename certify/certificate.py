@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from certify import bounds
+from certify import anytime, bounds
 
 Status = Literal["certified", "refuted", "undecided"]
 
@@ -57,7 +57,8 @@ class Terms:
     """What bundle and request fix before the first draw.
 
     `sigma` is in the caller's units and rounded down; `charge` is the total variation `d * eps` of the drawn noise,
-    by which every bound of a probability is weakened; `classes` counts the labels, without "none".
+    by which every bound of a probability is weakened; `classes` counts the labels, without "none". `kappa_upper` is the
+    prior of upper bounds and refutations, see `certify.anytime`.
     """
 
     sigma: float
@@ -65,6 +66,7 @@ class Terms:
     split: AlphaSplit
     charge: float
     classes: int
+    kappa_upper: float = anytime.KAPPA_UPPER
 
     def charged(self, upper: float) -> float:
         """An upper bound of a probability under the exact law from one under the noise as drawn, rounded up."""

@@ -55,5 +55,6 @@ def most_probable_above(terms: Terms, counts: Counts) -> float:
     level = terms.alpha * terms.split.of_upper
     if level <= 0 or not counts.draws:
         return 1.0
-    highest = anytime.upper(counts.draws, min(counts.draws, max(counts.votes) + counts.lost), level)
+    hits = min(counts.draws, max(counts.votes) + counts.lost)
+    highest = anytime.upper(counts.draws, hits, level, terms.kappa_upper)
     return min(1.0, terms.charged(highest))

@@ -98,7 +98,7 @@ class Target:
         level = self.terms.alpha * self.terms.split.of_upper
         needed = self.terms.needed(self.target_radius, sign=-1)
         misses = counts.draws - counts.votes[counts.leader()] - counts.lost
-        return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level)
+        return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level, self.terms.kappa_upper)
 
     def expected_remaining(self, counts: Counts) -> int:
         """Draws until the evidence is expected to decide, from the leader's share so far: without a miss as few as can

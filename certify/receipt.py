@@ -31,8 +31,9 @@ FIRST = "certserve-receipt/1"
 WITH_TOLERANCE = "certserve-receipt/2"
 """Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
 SCHEMA = "certserve-receipt/3"
-"""Version 3, in which every answer is recorded now, says of which draws the scores are, and how long the menu of `fixed` is:
-alpha is split over it. In versions 1 and 2 scores and votes are of the same draws, and `fixed` spends alpha whole."""
+"""Version 3, in which every answer is recorded now, says of which draws the scores are, and how long the menu of `fixed`
+is: alpha is split over it. In versions 1 and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper
+bounds have the prior `anytime.KAPPA` in place of `anytime.KAPPA_UPPER`."""
 SCHEMAS = (FIRST, WITH_TOLERANCE, SCHEMA)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
 PROCEDURES = ("off", "target", "best", "precision", "fixed")

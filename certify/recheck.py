@@ -9,11 +9,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from certify.anytime import KAPPA, KAPPA_UPPER
 from certify.certificate import Certificate, Counts, Terms
 from certify.mixture import radius as mixture_radius
 from certify.ood import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
 from certify.procedures import Best, Fixed, Precision, Procedure, Target
 from certify.receipt import (
+    SCHEMA,
     CertificateClaim,
     Claims,
     MixtureClaim,
@@ -127,13 +129,14 @@ _COUNTED_SCORES = ("score", "calibration_at_least", "above", "at_most", "rank", 
 
 
 def terms_of(receipt: Receipt) -> Terms:
-    """What bundle and request had fixed before the first draw."""
+    """What bundle and request had fixed before the first draw, and the prior of the receipt's version."""
     return Terms(
         sigma=receipt.noise.sigma,
         alpha=receipt.alpha,
         split=alpha_split(receipt),
         charge=receipt.noise.charge,
         classes=len(receipt.votes),
+        kappa_upper=KAPPA_UPPER if receipt.schema == SCHEMA else KAPPA,
     )
 
 

@@ -40,12 +40,17 @@ class TwoSidedBound:
 
 def at_any_time(terms: Terms, counts: Counts) -> TwoSidedBound | None:
     """The bound of the leader that holds at every number of draws at once; None where it does not lead for certain."""
-    return _bound(terms, counts, anytime.chosen_lower_complement, anytime.upper)
+    return _bound(terms, counts, anytime.chosen_lower_complement, _upper)
 
 
 def at_fixed_draws(terms: Terms, counts: Counts) -> TwoSidedBound | None:
     """The bound of the leader by Clopper-Pearson, for a number of draws that was fixed before any draw was seen."""
     return _bound(terms, counts, bounds.clopper_pearson_chosen_complement, bounds.clopper_pearson_upper)
+
+
+def _upper(draws: int, hits: int, alpha: float) -> float:
+    """The rival may be rare, and is not the class that falls short by little: so not the prior for that one."""
+    return anytime.upper(draws, hits, alpha, anytime.KAPPA)
 
 
 _OfHits = Callable[[int, int, float], float]

@@ -30,17 +30,20 @@ def tail_at_least(draws: int, hits: int, p: mpmath.mpf) -> mpmath.mpf:
     return total
 
 
-def log_evidence(draws: int, hits: int, m: mpmath.mpf) -> mpmath.mpf:
-    """The Beta mixture's logarithm by quadrature over the alternatives, with kappa = 1/2 and u = t^2."""
-    misses = draws - hits
+def log_evidence(draws: int, hits: int, m: mpmath.mpf, kappa: float = 0.5) -> mpmath.mpf:
+    """The Beta mixture's logarithm by quadrature over the alternatives, in pieces about the peak of the integrand."""
+    misses, q = draws - hits, 1 - m
 
-    def ratio(t: mpmath.mpf) -> mpmath.mpf:
-        u = t * t  # (1/2) u^(-1/2) du = dt
-        return u**misses * (u + (1 - u) / m) ** hits
+    def log_ratio(u: mpmath.mpf) -> mpmath.mpf:
+        return mpmath.log(kappa) + (kappa - 1 + misses) * mpmath.log(u) + hits * mpmath.log(u + (1 - u) / m)
 
-    peak = mpmath.sqrt(min(mpmath.mpf(1), max(mpmath.mpf(misses) / draws / (1 - m), mpmath.mpf(10) ** -9)))
-    points = sorted({mpmath.mpf(0), peak / 2, peak, (1 + peak) / 2, mpmath.mpf(1)})
-    return mpmath.log(mpmath.quad(ratio, points))
+    shape = max(mpmath.mpf(0), kappa - 1 + misses)
+    peak = max(mpmath.mpf(10) ** -30, min(mpmath.mpf(1), shape / (shape + hits) / q))
+    width = mpmath.sqrt((shape + 1) * (hits + 1)) / (shape + hits + 1) ** mpmath.mpf(1.5) / q
+    steps = [sign * 2**k for k in range(-1, 7) for sign in (-1, 1)]
+    points = sorted({mpmath.mpf(0), mpmath.mpf(1), peak, *(min(1, max(0, peak + width * step)) for step in steps)})
+    top = log_ratio(peak)
+    return top + mpmath.log(mpmath.quad(lambda u: mpmath.exp(log_ratio(u) - top), points))
 
 
 def normal_quantile(p: mpmath.mpf) -> mpmath.mpf:

@@ -40,12 +40,40 @@ def test_the_evidence_equals_quadrature(draws, hits, m):
     assert anytime.log_evidence(draws, hits, m, complement=1 - m) == pytest.approx(float(truth), abs=1e-9)
 
 
-@given(st.integers(1, 400), st.data())
-def test_one_step_is_a_martingale(draws, data):
+@pytest.mark.parametrize("kappa", [anytime.KAPPA, anytime.KAPPA_UPPER])
+def test_the_guard_covers_double_precision_up_to_ten_million_draws(kappa):
+    """Seeded counts of every size and share, about where the evidence decides, against 50 digits: a fifth of the guard."""
+    rng, worst, tried = np.random.default_rng(8), 0.0, 0
+    for i in range(120):
+        draws = 10**7 if i % 3 == 0 else round(10 ** rng.uniform(0, 7))
+        share = rng.choice([rng.random(), 10 ** -rng.uniform(0, 7), 1 - 10 ** -rng.uniform(0, 7)])
+        hits = round(draws * share)
+        misses, spread = draws - hits, math.sqrt((hits + 1) * (draws - hits + 1) / draws)
+        q = (misses + rng.choice([0.1, 1, 10, 20]) + rng.uniform(0, 8) * spread) / draws
+        if 0 < q < 1 and hits > draws * (1 - q):
+            truth = exact.log_evidence(draws, hits, 1 - mpmath.mpf(q), kappa)
+            found = anytime.log_evidence(draws, hits, 1 - q, complement=q, kappa=kappa)
+            worst, tried = max(worst, abs(float(found - truth))), tried + 1
+    assert tried > 60
+    assert worst < anytime.GUARD / 5
+
+
+@pytest.mark.parametrize("draws", [1, 1_000, 10**7])
+@pytest.mark.parametrize("complement", [5e-324, 1e-300, 1e-40, 1e-16])
+@pytest.mark.parametrize("kappa", [anytime.KAPPA, anytime.KAPPA_UPPER])
+def test_where_the_mass_is_too_small_for_a_double_nothing_is_proven(draws, complement, kappa):
+    """All hits, at a value next to one: the evidence is a number or none, and never above the truth by the guard."""
+    found = anytime.log_evidence(draws, draws, 1.0, complement=complement, kappa=kappa)
+    assert found <= draws * complement + 1e-9  # the best alternative has no miss at all
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from([anytime.KAPPA, anytime.KAPPA_UPPER]))
+def test_one_step_is_a_martingale(draws, data, kappa):
     """E[E_{n+1} | n, k] = E_n under p = m, wherever both next values speak at all."""
     m = data.draw(st.floats(0.3, 0.98))
     hits = data.draw(st.integers(math.floor((draws + 1) * m) + 1, draws)) if (draws + 1) * m < draws - 1 else draws
-    now, up, down = (anytime.log_evidence(*at, m) for at in ((draws, hits), (draws + 1, hits + 1), (draws + 1, hits)))
+    places = (draws, hits), (draws + 1, hits + 1), (draws + 1, hits)
+    now, up, down = (anytime.log_evidence(*at, m, kappa=kappa) for at in places)
     if down > -math.inf and now > -math.inf:
         assert m * math.exp(up - now) + (1 - m) * math.exp(down - now) == pytest.approx(1, abs=1e-9)
 
@@ -101,11 +129,14 @@ def test_no_more_hits_than_expected_prove_nothing():
 def test_the_upper_bound_is_the_lower_bound_of_the_misses_and_wastes_nothing(draws, share, alpha):
     hits = round(share * draws)
     upper, misses = anytime.upper(draws, hits, alpha), draws - hits
-    proven = upper < 1 and anytime.log_evidence(draws, misses, 1 - upper, complement=upper) >= -math.log(alpha) + 1e-6
+
+    def evidence(bound):
+        return anytime.log_evidence(draws, misses, 1 - bound, complement=bound, kappa=anytime.KAPPA_UPPER)
+
+    proven = upper < 1 and evidence(upper) >= -math.log(alpha) + 1e-6
     assert proven or upper == 1
     if upper * (1 - 1e-9) > hits / draws:
-        closer = upper * (1 - 1e-9)
-        assert anytime.log_evidence(draws, misses, 1 - closer, complement=closer) < -math.log(alpha) + 2e-6
+        assert evidence(upper * (1 - 1e-9)) < -math.log(alpha) + 2e-6
 
 
 def test_upper_bounds_by_fifty_digits():
@@ -113,8 +144,25 @@ def test_upper_bounds_by_fifty_digits():
     for draws, hits, alpha in ((100, 0, 1e-3), (1_000, 600, 0.05), (5_000, 4_990, 1e-6)):
         upper = mpmath.mpf(anytime.upper(draws, hits, alpha))
         level = -mpmath.log(mpmath.mpf(alpha))
-        assert exact.log_evidence(draws, draws - hits, 1 - upper) >= level
-        assert exact.log_evidence(draws, draws - hits, 1 - upper * (1 - mpmath.mpf("1e-5"))) < level
+        assert exact.log_evidence(draws, draws - hits, 1 - upper, anytime.KAPPA_UPPER) >= level
+        below = upper * (1 - mpmath.mpf("1e-5"))
+        assert exact.log_evidence(draws, draws - hits, 1 - below, anytime.KAPPA_UPPER) < level
+
+
+@given(st.integers(2, 5_000), st.data(), st.sampled_from([0.05, 1e-3, 1e-9]), st.sampled_from([0.5, 8.0]))
+def test_the_upper_bound_rises_with_the_hits(draws, data, alpha, kappa):
+    """So that of the leader bounds every class."""
+    hits = data.draw(st.integers(0, draws - 1))
+    fewer, more = (anytime.upper(draws, k, alpha, kappa) for k in (hits, hits + 1))
+    assert fewer <= more
+
+
+@pytest.mark.parametrize("share", [0.5, 0.69, 0.84, 0.9, 0.977, 0.99])
+@pytest.mark.parametrize("draws", [128, 1_000, 10_000, 1_000_000])
+def test_the_prior_of_upper_bounds_is_tighter_for_a_leading_class(draws, share):
+    hits = round(draws * share)
+    for alpha in (0.1, 1e-3, 1e-6):
+        assert anytime.upper(draws, hits, alpha) <= anytime.upper(draws, hits, alpha, anytime.KAPPA)
 
 
 def test_the_upper_bound_never_falls_below_the_truth_more_often_than_alpha_by_dynamic_programming():
@@ -212,4 +260,5 @@ def test_the_upper_bound_is_proven_with_the_guard():
     """The guard moves `U` by `GUARD / |d log E / d q|`, far more than the search leaves open."""
     bound = anytime.upper(1_000, 600, 1e-3)
     needed = -math.log(1e-3)
-    assert needed + anytime.GUARD <= anytime.log_evidence(1_000, 400, 1 - bound, bound) < needed + 2 * anytime.GUARD
+    evidence = anytime.log_evidence(1_000, 400, 1 - bound, bound, anytime.KAPPA_UPPER)
+    assert needed + anytime.GUARD <= evidence < needed + 2 * anytime.GUARD

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from certify import bounds
+from certify import anytime, bounds
 from certify.certificate import AlphaSplit, Counts
 from certify.conclusions import most_probable_above
 from certify.procedures import SLICE, Precision
@@ -58,15 +59,19 @@ def test_precision(seen, stops, status, label, low, high):
     ],
 )
 def test_the_draws_are_those_worked_out_beforehand(p, tolerance, draws):
-    """Draws until the radius is known to within w, at .001 for either bound; within 5 %."""
-    procedure = Precision(terms(alpha=0.002, sigma=1.0, split=EACH), 10**7, tolerance)
+    """Draws until the radius is known to within w, at .001 for either bound; within 5 %.
 
-    def known(n):
-        hits = round(p * n)
+    With one prior for both bounds, that is: with the upper bound's own, a twentieth fewer are enough.
+    """
+    t = terms(alpha=0.002, sigma=1.0, split=EACH)
+
+    def known(n, kappa):
+        procedure, hits = Precision(replace(t, kappa_upper=kappa), 10**7, tolerance), round(p * n)
         return procedure.conclude(Counts(draws=n, votes=(hits, n - hits, 0))).status == "certified"
 
-    assert known(round(1.05 * draws))
-    assert not known(round(0.95 * draws))
+    assert known(round(1.05 * draws), anytime.KAPPA)
+    assert not known(round(0.95 * draws), anytime.KAPPA)
+    assert known(round(0.95 * draws), t.kappa_upper)
 
 
 def test_without_a_share_for_the_upper_bound_it_never_stops_early():

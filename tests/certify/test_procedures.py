@@ -151,7 +151,7 @@ def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
     for hits in range(301, 601):
         status = procedure.conclude(counts(hits, 600 - hits, 0)).status
         certified = anytime.chosen_exceeds(600, hits, reached, 0.001 * SPLIT.of_class)
-        below = anytime.exceeds(600, 600 - hits, 1 - refuted, 0.001 * SPLIT.of_upper)
+        below = anytime.exceeds(600, 600 - hits, 1 - refuted, 0.001 * SPLIT.of_upper, anytime.KAPPA_UPPER)
         assert status == ("certified" if certified else "refuted" if below else "undecided")
 
 

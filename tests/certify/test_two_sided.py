@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -147,7 +148,8 @@ def falsities(p, runs, looks, alpha, seed, bound="anytime", mutant=False):
 def tables(n, t, bound):
     low, high = t.alpha * t.split.of_class, t.alpha * t.split.of_upper / 2
     if bound == "anytime":
-        pairs = [(anytime.chosen_lower_complement(n, k, low), anytime.upper(n, k, high)) for k in range(n + 1)]
+        upper = partial(anytime.upper, kappa=anytime.KAPPA)
+        pairs = [(anytime.chosen_lower_complement(n, k, low), upper(n, k, high)) for k in range(n + 1)]
     else:
         chosen, upper = bounds.clopper_pearson_chosen_complement, bounds.clopper_pearson_upper
         pairs = [(chosen(n, k, low), upper(n, k, high)) for k in range(n + 1)]

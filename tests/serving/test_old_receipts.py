@@ -1,7 +1,7 @@
 """Receipts that an earlier release signed are verified and drawn again by the rules of their versions.
 
-Versions 1 and 2 spent alpha whole on each number of fixed draws, and took the score from the draws of the votes. The
-receipts are of the half-space, in every mode, some cut short, some with lost draws.
+Versions 1 and 2 spent alpha whole on each number of fixed draws, took the score from the draws of the votes, and had another
+prior in upper bounds. The receipts are of the half-space, in every mode, some cut short, some with lost draws.
 """
 
 from __future__ import annotations

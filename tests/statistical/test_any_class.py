@@ -27,8 +27,8 @@ def chosen(m, alpha=ALPHA):
     return least_hits(m, lambda n, k: anytime.chosen_exceeds(n, k, m, alpha))
 
 
-def plain(m, alpha=ALPHA):
-    return least_hits(m, lambda n, k: anytime.exceeds(n, k, m, alpha))
+def plain(m, alpha=ALPHA, kappa=anytime.KAPPA):
+    return least_hits(m, lambda n, k: anytime.exceeds(n, k, m, alpha, kappa))
 
 
 def clopper_pearson(m, alpha=ALPHA):
@@ -57,6 +57,12 @@ def test_one_class_at_every_look_by_exact_dynamic_programming(p):
     """Found before: at most .85 of alpha over 12 values of p."""
     assert 0 < ever_false(p, plain(p)) <= 0.86 * ALPHA
     assert ever_false(p, chosen(p)) <= ALPHA * p
+
+
+@pytest.mark.parametrize("p", SHARES)
+def test_one_class_is_refuted_falsely_in_at_most_its_level_by_exact_dynamic_programming(p):
+    """The upper bound, whose hits are the misses of the class, under its own prior."""
+    assert 0 < ever_false(1 - p, plain(1 - p, kappa=anytime.KAPPA_UPPER)) <= ALPHA
 
 
 def test_the_mutant_with_clopper_pearson_at_every_look_fails_exactly():

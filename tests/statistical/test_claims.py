@@ -62,6 +62,12 @@ def fixed(p, level):
 
 
 @cache
+def refuting(p, level):
+    """Whether the upper bound of one fixed event, of which these hits are the misses, lies below 1 - p."""
+    return lambda draws, hits: anytime.exceeds(draws, hits, p, level, anytime.KAPPA_UPPER)
+
+
+@cache
 def clopper_pearson(p, level):
     return lambda draws, hits: 1 - bounds.clopper_pearson_chosen_complement(draws, hits, level) > p
 
@@ -171,7 +177,7 @@ def critical(draws, shares, levels):
     of_class, of_upper, of_threshold, of_interval = levels
     return (
         [least(draws, chosen(p, of_class)) for p in shares],
-        least(draws, fixed(1 - max(shares), of_upper)),
+        least(draws, refuting(1 - max(shares), of_upper)),
         least(draws, chosen(MAJORITY, of_threshold)),
         least(draws, chosen(1 - MAJORITY, of_threshold)),
         least(draws, fixed(MAJORITY, of_interval)),

@@ -49,7 +49,8 @@ def any_false(p, alpha, runs, seed, each_its_own=False):
     for c in range(p.size):
         false |= (counted(votes == c) >= chosen[p[c]]).any(axis=1)
     top = int(np.argmax(p))
-    refuting = least(lambda n, k: anytime.exceeds(n, k, 1 - p[top], share(SPLIT.of_upper)))
+    level = share(SPLIT.of_upper)
+    refuting = least(lambda n, k: anytime.exceeds(n, k, 1 - p[top], level, anytime.KAPPA_UPPER))
     false |= (counted(votes != top) >= refuting).any(axis=1)
     sides = least(lambda n, k: anytime.chosen_exceeds(n, k, 0.5, share(SPLIT.of_threshold)))
     for hit in (scores > 0, scores <= 0):  # the threshold lies at the median: neither side is the majority
