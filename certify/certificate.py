@@ -34,7 +34,9 @@ class AlphaSplit:
 
     def __post_init__(self) -> None:
         shares = [getattr(self, field.name) for field in fields(self)]
-        if min(shares) < 0 or self.of_class <= 0 or math.fsum(shares) > 1 + 1e-12:
+        # None above 1 is added up: such a sum may be too large for a float.
+        in_range = all(0 <= share <= 1 for share in shares)
+        if not in_range or self.of_class <= 0 or math.fsum(shares) > 1 + 1e-12:
             raise ValueError(f"the shares of alpha must not be negative, nor sum to more than 1; got {shares}")
 
 
