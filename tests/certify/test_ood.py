@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from scipy.special import ndtr
 from scipy.stats import binom
 
 from certify import anytime
+from certify.bounds import first_true
 from certify.certificate import AlphaSplit
 from certify.ood import (
     Detector,
@@ -23,6 +25,7 @@ from certify.ood import (
     tally,
     verdict,
 )
+from tests.certify import exact
 from tests.certify.test_procedures import terms
 
 DETECTOR = Detector(threshold=10.0, radius=0.25, score_draws=32, calibration=np.arange(99.0))
@@ -259,3 +262,20 @@ def test_a_radius_that_no_share_can_prove_has_no_interval_and_no_verdict():
     assert proving_rank(10_000, TERMS, 1e9) is None
     wide = Detector(threshold=10.0, radius=1e9, score_draws=32, calibration=np.arange(99.0))
     assert assess(np.full(1_000, 9.0), TERMS, wide).certified.verdict == "undetermined"
+
+
+@pytest.mark.parametrize("draws", [100, 150, 200, 400])
+@pytest.mark.parametrize("ratio", [1e-12, 1e-3, 0.25, 1.0])
+def test_each_side_of_the_threshold_is_proven_at_its_share_whatever_the_radius(draws, ratio):
+    """By 50 digits: at level share * alpha * m. As the radius goes to 0, m goes to one half, and both sides share alike."""
+    narrow = Detector(threshold=10.0, radius=ratio * 0.25, score_draws=32, calibration=np.arange(99.0))
+    m, level = mpmath.ncdf(mpmath.mpf(ratio)), mpmath.log(10**4)
+    for side, near, far in (("out_of_distribution", 10.5, 9.5), ("in_distribution", 10.0, 11.0)):
+
+        def proven(hits, near=near, far=far, side=side):
+            scores = np.where(np.arange(draws) < hits, near, far)
+            return assess(scores, OF_THRESHOLD_ALONE, narrow).certified.verdict == side
+
+        least = first_true(0, draws, proven)
+        assert mpmath.log(m) + exact.log_evidence(draws, least, m) >= level
+        assert mpmath.log(m) + exact.log_evidence(draws, least - 1, m) < level + 2e-6

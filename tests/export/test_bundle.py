@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -148,3 +151,35 @@ def test_reading_a_bundle_needs_neither_torch_nor_onnx(folder):
     )
     done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("steps", "step"), [(16.0, 1.0), (3.0, 0.1), (63.75, 1 / 255), (7.0, 1 / 3), (1e-3, 1e3)])
+@pytest.mark.parametrize("places", [-2, -1, 0, 1, 2, 3])
+def test_sigma_is_never_above_the_exact_product_whatever_was_declared(folder, steps, step, places):
+    """Declared some last places off the product, within what a manifest may; no radius may grow by it."""
+    bundle, declared = load(folder), steps * step
+    for _ in range(abs(places)):
+        declared = math.nextafter(declared, math.copysign(math.inf, places))
+    manifest = bundle.manifest.model_copy(
+        update={
+            "noise": bundle.manifest.noise.model_copy(update={"sigma": declared, "sigma_steps": steps}),
+            "input": bundle.manifest.input.model_copy(update={"step": step}),
+        }
+    )
+    sigma = replace(bundle, manifest=manifest).sigma
+    exact = Fraction(steps) * Fraction(step)
+    assert exact * (1 - Fraction(2) ** -50) <= Fraction(sigma) <= exact
+
+
+def test_a_bundle_whose_declared_sigma_is_too_large_is_served_with_the_exact_one(folder, tmp_path):
+    bundle = load(folder)
+    noise = bundle.manifest.noise.model_copy(update={"sigma": math.nextafter(SIGMA, math.inf)})
+    files = {
+        "base": bundle.base,
+        "noisy": bundle.noisy,
+        "tails": np.asarray(bundle.noise.tails),
+        "golden": bundle.golden,
+    }
+    manifest = bundle.manifest.model_copy(update={"noise": noise})
+    written = write(tmp_path / "more", manifest, **files, calibration=bundle.detector.calibration)
+    assert (written.manifest.noise.sigma > SIGMA, written.sigma <= SIGMA) == (True, True)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
+import struct
+
 import numpy as np
 import pytest
 
@@ -7,6 +11,7 @@ from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.messages import PARTS, InputNote, Model, Options, PredictRequest
 from serving.resolve import resolve
+from serving.secret import key_id
 from tests.half_space import write_half_space
 
 ROW = np.array([[10, 20, 30, 40]])
@@ -212,3 +217,30 @@ def test_the_server_s_limits_cap_the_defaults(model):
     assert task(model, limits=limits, deadline_ms=100)[0].timeout_s == 0.05
     with pytest.raises(InvalidInput, match="draws: expected one of 1000, the"):
         task(model, limits=limits, certify="fixed", draws=10_000)
+
+
+def test_the_keys_are_those_of_a_hand_that_knows_the_secret(model):
+    """Pinned, and made again from HMAC-SHA256 alone: of the secret itself, not of the name that is public."""
+    digest = bytes.fromhex("ab" * 32)
+    other = Model(manifest=model.manifest, digest="sha256:" + digest.hex())
+    lattice = hashlib.sha256(struct.pack("<2q", 1, 4) + struct.pack("<4i", 10, 20, 30, 40)).digest()
+    for options, more, pinned in (
+        ({}, b"", "b5569ba40ed92f22b31aa794be77247f"),
+        (
+            {"certify": "fixed", "draws": 10_000},
+            b"fixed" + struct.pack("<Q", 10_000),
+            "fd40ae4dcb538b7dd76fa6ddac96b1fb",
+        ),
+    ):
+        by_hand = hmac.new(SECRET, b"noise-v1\0" + digest + lattice + more, hashlib.sha256).hexdigest()[:32]
+        assert (task(other, **options)[0].keys[0].hex(), by_hand) == (pinned, pinned)
+    assert task(other, certify="fixed")[0].score_keys[0].hex() == "b5569ba40ed92f22b31aa794be77247f"
+    named = task(other, receipt=True)[0]
+    assert (named.key_id, named.keys[0].hex()) == (key_id(SECRET), "b5569ba40ed92f22b31aa794be77247f")
+
+
+@pytest.mark.parametrize("alpha", [1e-12, 1e-6, 0.00099, 0.001, 0.00101, 0.5])
+@pytest.mark.parametrize("mode", ["target", "best", "fixed", "off"])
+def test_the_alpha_that_was_asked_for_is_the_alpha(model, alpha, mode):
+    """Neither raised nor lowered to the bundle's default of 0.001."""
+    assert task(model, alpha=alpha, certify=mode)[0].alpha == alpha
