@@ -43,9 +43,9 @@ def line(bundle: Bundle, runs: int) -> str:
 def main() -> None:
     print(machine(), flush=True)
     print(
-        "| bundle | million multiplications a row | rows a batch | random rows | rows in every slot | open, s | prove, s |"
+        "| bundle | million products a row | rows a batch | random rows | rows in every slot | open, s | prove, s | CPU, s |"
     )
-    print("|-|-|-|-|-|-|-|")
+    print("|-|-|-|-|-|-|-|-|")
     print(line(load(_DEMO), 3), flush=True)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
