@@ -7,6 +7,9 @@ same level `alpha m0`, `m0 = Phi(R/sigma)`, and see the same streams. A prior is
 guesses twice the margin z. `information` is Wald's floor for any rule that surely
 stops, `ln(1/(alpha m0)) / KL(p_A, m0)`. A fixed number of draws is Cohen's, Clopper-Pearson at plain alpha with the class
 known: it costs n on every input, and the share that it certifies is beside it.
+
+A second table is of inputs that fall short of the radius: draws until that is shown, with the prior of lower bounds and with
+the upper bounds' own, at looks after every draw and after every slice.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from scipy.stats import binom
 
 from certify import anytime, bounds
 from certify.prior import Prior, chosen_exceeds
+from certify.procedures import SLICE
 
 ALPHA = 0.001
+UPPER_SHARE = 0.2  # of alpha, in the bundled model
 RATIOS, MARGINS = (0.25, 0.5, 1.0, 2.0), (1.0, 0.5, 0.25)
 RUNS = 2_000
 FIXED = (1_000, 10_000, 100_000)
@@ -42,13 +47,17 @@ def streams(p: float, m0: float, runs: int, seed: int) -> Streams:
     return np.random.default_rng(seed).random((runs, length), dtype=np.float32) < p
 
 
-def by_counts(exceeds: Callable[[int, int], bool], draws: Streams) -> np.ndarray:
-    """When each stream stops, for a rule of (draws, hits): the least hits that reject rise by at most one a draw."""
+def by_counts(exceeds: Callable[[int, int], bool], draws: Streams, apart: int = 1) -> np.ndarray:
+    """When each stream stops, for a rule of (draws, hits): the least hits that reject rise by at most one a draw.
+
+    Looks are `apart` draws from each other.
+    """
     needed, least = np.empty(draws.shape[1], dtype=np.int32), 0
     for n in range(1, draws.shape[1] + 1):
         while least <= n and not exceeds(n, least):
             least += 1
         needed[n - 1] = least
+    needed[np.arange(1, draws.shape[1] + 1) % apart != 0] = np.iinfo(np.int32).max
     return first(np.cumsum(draws, axis=1, dtype=np.int32) >= needed)
 
 
@@ -130,6 +139,30 @@ def row(ratio: float, z: float, runs: int = RUNS) -> list[str]:
     return cells + [f"{certified_share(n, p, m0):.3f}" for n in FIXED]
 
 
+def refuted_row(ratio: float, z: float, runs: int = RUNS) -> list[str]:
+    """One line of the second table: `p_A = Phi(R/sigma - z)` is refuted at the upper bound's share of alpha."""
+    m0, p = float(ndtr(ratio)), float(ndtr(ratio - z))
+    level, missed = UPPER_SHARE * ALPHA, 1 - m0
+    floor = information(1 - p, missed) * math.log(level) / math.log(ALPHA * missed)
+    draws = np.random.default_rng(round(1_000 * ratio + 10 * z)).random((runs, int(_UNSETTLED * floor) + 200)) >= p
+    cells = [f"{ratio:g}", f"{z:g}", f"{floor:,.0f}"]
+    for kappa in (anytime.KAPPA, anytime.KAPPA_UPPER):
+        for apart in (1, SLICE):
+            stopped = by_counts(lambda n, k, of=kappa: anytime.exceeds(n, k, missed, level, of), draws, apart)
+            cells.append(f"{stopped.mean():,.1f} ({stopped.mean() / floor:.2f})")
+    return cells
+
+
+def refuted() -> None:
+    """Print the second table."""
+    priors = [f"Beta({kappa:g}, 1)" for kappa in (anytime.KAPPA, anytime.KAPPA_UPPER)]
+    head = ["R/sigma", "z below", "information", *(f"{p}, looks every {n}" for p in priors for n in (1, SLICE))]
+    print(f"\nDraws to refute, mean (over information)\n\n| {' | '.join(head)} |\n|{'-|' * len(head)}", flush=True)
+    for ratio in RATIOS:
+        for z in MARGINS:
+            print(f"| {' | '.join(refuted_row(ratio, z))} |", flush=True)
+
+
 def main() -> None:
     head = ["R/sigma", "z", "information", *rules(1.0, 1.0), *(f"certified at n={n:,}" for n in FIXED)]
     print(f"Draws, mean / 95 % quantile of {RUNS:,} streams, alpha = {ALPHA}\n\n| {' | '.join(head)} |")
@@ -137,6 +170,7 @@ def main() -> None:
     for ratio in RATIOS:
         for z in MARGINS:
             print(f"| {' | '.join(row(ratio, z))} |", flush=True)
+    refuted()
 
 
 if __name__ == "__main__":

@@ -71,3 +71,12 @@ def test_no_rule_proves_the_radius_at_its_boundary_more_often_than_its_level(nam
     draws = np.random.default_rng(3).random((2_000, 300)) < ndtr(1.0)
     stopped = table.rules(1.0, 1.0)[name](np.hstack([draws, np.zeros((2_000, 1), dtype=bool)]))
     assert (stopped <= 300).mean() <= 0.05
+
+
+@pytest.mark.parametrize("z", [0.5, 0.25])
+def test_an_input_that_falls_short_by_little_is_refuted_with_fewer_draws_by_its_own_prior(z):
+    """At R = sigma, on the same 1,000 streams: mean draws with looks after every draw, neither below Wald's floor."""
+    cells = table.refuted_row(1.0, z, runs=1_000)
+    floor, means = float(cells[2]), [float(cell.split(" ")[0].replace(",", "")) for cell in cells[3:]]
+    assert 0.97 * floor < means[2] < 0.95 * means[0]
+    assert means[3] < means[1]
