@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 ARGS ?=
 
-.PHONY: serve test simulate check cover mutate bench stubs clean
+.PHONY: serve test simulate check cover mutate bench stubs docs clean
 
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
@@ -42,6 +42,12 @@ mutate: $(VENV)/.mutate
 stubs: $(VENV)/.test
 	$(BIN)/python -m protos.generate
 
+# The reference from the code, and all pages of docs/ as a site in site/.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -q -W --keep-going docs site
+	@echo "Open site/index.html"
+
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("certserve needs Python 3.11 or newer; say make PYTHON=...") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
@@ -54,7 +60,11 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.serve pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV) (torch and the official clients among it) ..."
-	$(PIP) -e '.[cpu,export,test]'
+	$(PIP) -e '.[cpu,export,test,docs]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
@@ -67,4 +77,4 @@ $(VENV)/.mutate: $(VENV)/.test pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) mutants build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) mutants site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -139,6 +139,35 @@ def test_claims_that_the_counts_do_not_prove_fail_the_audit_even_if_they_are_sig
     )
 
 
+def test_the_tutorial_s_commands_do_what_it_says(server, public_key, tmp_path):
+    """Its `sh` blocks as they are written, in their order; addresses, key and interpreter are those of this server."""
+    for name in ("examples", "models"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    said = []
+    for block in re.findall(r"```sh\n(.+?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.S):
+        for written, here in (
+            ("http://127.0.0.1:8000", server.http),
+            (".venv/bin/", f"{Path(sys.executable).parent}/"),
+            (next(iter(re.findall("[0-9a-f]{64}", block)), public_key), public_key),
+        ):
+            block = block.replace(written, here)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            ["sh", "-euc", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, block + done.stdout + done.stderr
+        said.append(done.stdout)
+    sneaker, digit, shirt, _, verified, replayed, audited = said
+    certificate = json.loads(sneaker)["predictions"][0]["certificate"]
+    assert (certificate["label"], certificate["status"]) == ("Sneaker", "certified")
+    assert 0.5 <= certificate["radius"] < 0.51
+    assert json.loads(digit)["predictions"][0]["ood"]["in_distribution"] is False
+    assert json.loads(shirt)["predictions"][0]["certificate"]["status"] in ("refuted", "undecided")
+    assert "its counts prove its claims" in verified
+    assert "gave these counts again" in replayed
+    assert audited.startswith("signed by key ")
+
+
 def test_every_example_is_run_here():
     """By its name in this file; pictures are what they send."""
     text = Path(__file__).read_text()
