@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 ARGS ?=
 
-.PHONY: serve test simulate check cover mutate bench stubs docs clean
+.PHONY: serve test simulate check cover mutate bench hostile stubs docs clean
 
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
@@ -32,6 +32,10 @@ cover: $(VENV)/.test
 # About 12 minutes on two cores; `make bench ARGS=engine` runs one part.
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Strangers who send what costs most, beside eight good clients: some four minutes; ARGS=gzip is one part of it.
+hostile: $(VENV)/.test
+	$(BIN)/python -m benchmarks.hostile $(ARGS)
 
 # Do the tests of certify notice a change of it? Most of an hour on two cores; ARGS='certify.bounds*' is one module.
 mutate: $(VENV)/.mutate

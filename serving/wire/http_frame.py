@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound, Unavailable
+from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
 from serving.wire import strict_json
 from serving.wire.request_id import request_id
@@ -74,15 +74,12 @@ def _bug(error: Exception) -> Internal:
 
 
 class Frame:
-    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, bounds the
-    requests in progress, and answers whatever nobody caught as a plain 500. Starlette's own place for the last would lose
-    the id.
+    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, and answers
+    whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int = 1024) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._max_requests = max_requests
-        self._in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
@@ -93,18 +90,6 @@ class Frame:
         exchange = _Exchange(send, request_id(given.decode("latin-1")))
         REQUEST_ID.set(exchange.identifier)
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-        self._in_progress += 1
-        try:
-            await self._answer(scope, receive, exchange)
-        finally:
-            self._in_progress -= 1
-
-    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
-        # What asks for no work, as a health check, is answered however much is going on.
-        if self._in_progress > self._max_requests and scope["method"] == "POST":
-            full = f"{self._max_requests} requests are in progress, as many as one server takes; try again"
-            await error_response(Unavailable(full, retry_after_s=1))(scope, receive, exchange.send)
-            return
         try:
             await self._app(scope, receive, exchange.send)
         except Exception as error:

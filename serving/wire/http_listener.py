@@ -15,6 +15,9 @@ from serving.budget import BufferedBytes
 from serving.wire.http_connection import Front, FrontLimits, HttpConnection
 
 _BACKLOG = 512
+# The loop takes so many connections at a time before it looks at one of them: all others wait in the system's queue, and no
+# burst takes more descriptors than there are.
+_ACCEPTED_AT_ONCE = 16
 _SWEEP_EVERY_S = 0.1
 
 
@@ -47,7 +50,7 @@ class HttpServer(uvicorn.Server):
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
-                backlog=_BACKLOG,
+                backlog=_ACCEPTED_AT_ONCE,
                 timeout_graceful_shutdown=max(1, round(drain_s)),
                 timeout_keep_alive=self.front.limits.idle_s,  # type: ignore[arg-type]
                 server_header=False,
@@ -67,6 +70,7 @@ class HttpServer(uvicorn.Server):
             await asyncio.sleep(0.01)
         if serving.done():
             await serving
+        listening.listen(_BACKLOG)
 
     async def stop(self) -> None:
         """Accept no more, answer what is in progress within `drain_s`, and close."""

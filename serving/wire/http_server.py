@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
@@ -62,9 +63,12 @@ _NOT_OFFERED = (
 )
 
 
-def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
-    """The HTTP server of a gateway, as an ASGI application; a body that stops coming for `idle_body_s` is given up."""
-    api = _Api(gateway, idle_body_s)
+def build_app(gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1024) -> Starlette:
+    """The HTTP server of a gateway, as an ASGI application.
+
+    A body that stops coming for `idle_body_s` is given up, and no more than `max_requests` are worked on at once.
+    """
+    api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
     routes = [Route(base + ":predict", api.predict, methods=["POST"]) for base in (_V1, _V1 + _VERSION)]
     routes += [Route(base + "/infer", api.infer, methods=["POST"]) for base in (_V2, _V2 + _VERSION)]
@@ -93,11 +97,13 @@ def build_app(gateway: Gateway, idle_body_s: float = 30.0) -> Starlette:
 
 
 class _Api:
-    """The handlers. They hold nothing but the gateway."""
+    """The handlers. They hold the gateway, and how many requests have come whole and are not answered."""
 
-    def __init__(self, gateway: Gateway, idle_body_s: float) -> None:
+    def __init__(self, gateway: Gateway, idle_body_s: float, max_requests: int) -> None:
         self._gateway = gateway
         self._idle_body_s = idle_body_s
+        self._max_requests = max_requests
+        self._working = 0
 
     async def predict(self, request: Request) -> Response:
         """The friendly route: a picture or KServe V1 JSON in, the answer document out."""
@@ -147,7 +153,7 @@ class _Api:
         """Read, decode, ask, write; what is kept of the request counts until then, and a client that leaves ends it."""
         with self._gateway.buffered.hold() as held:
             body = await http_request.body(request, self._gateway.limits, held, self._idle_body_s, all_json=all_json)
-            with self._gateway.statistics.request(model) as clock:
+            with self._admitted(), self._gateway.statistics.request(model) as clock:
 
                 async def work() -> tuple[Callable[[Answer], Response], Answer]:
                     asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
@@ -157,6 +163,18 @@ class _Api:
                 write, answer = await _while_connected(request, work())
                 clock.answered(answer)
                 return write(answer)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        # Only what has come whole counts: strangers who send no body keep nobody out.
+        if self._working >= self._max_requests:
+            full = f"{self._max_requests} requests are in progress, as many as one server takes; try again"
+            raise Unavailable(full, retry_after_s=1)
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
 
     async def alive(self, request: Request) -> Response:
         """KServe V1: answering at all is being alive."""

@@ -20,9 +20,9 @@ async def served(gateway, limits=None, idle_body_s=2.0, drain_s=5):
 
 
 @asynccontextmanager
-async def serving(gateway, limits=None, idle_body_s=2.0, drain_s=5, send_buffer=None):
+async def serving(gateway, limits=None, idle_body_s=2.0, drain_s=5, send_buffer=None, max_requests=1024):
     """The port and the server itself; with `send_buffer` the system takes few bytes of an answer from it."""
-    server = HttpServer(build_app(gateway, idle_body_s=idle_body_s), gateway.buffered, drain_s=drain_s, limits=limits)
+    server = HttpServer(build_app(gateway, idle_body_s, max_requests), gateway.buffered, drain_s=drain_s, limits=limits)
     listening = listen("127.0.0.1", 0)
     if send_buffer:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import struct
+import sys
 
 import httpx
 import pytest
@@ -311,6 +313,31 @@ async def test_many_that_never_finish_lock_nobody_out(gateway, caplog, sent):
         for writer in (kept, *writers):
             writer.close()
         assert not caplog.records
+
+
+async def test_requests_without_their_bodies_are_none_in_progress(gateway):
+    async with serving(gateway, FrontLimits(connections=100), idle_body_s=30, max_requests=3) as (port, _):
+        writers = []
+        for _ in range(50):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(PREDICT + b"Content-Length: 9\r\n\r\nabc")
+            writers.append(writer)
+        await asyncio.sleep(0.1)
+        assert await is_well(port)
+        for writer in writers:
+            writer.close()
+
+
+async def test_a_burst_takes_few_descriptors_beyond_the_bound(gateway):
+    async with serving(gateway, FrontLimits(connections=40)) as (port, _):
+        before = len(os.listdir("/proc/self/fd"))
+        code = "import socket, sys; s = [socket.create_connection(('127.0.0.1', int(sys.argv[1]))) for _ in range(900)]"
+        burst = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(port))
+        most = 0
+        while burst.returncode is None:
+            most = max(most, len(os.listdir("/proc/self/fd")) - before)
+            await asyncio.sleep(0.001)
+        assert most < 40 + 160
 
 
 async def test_a_newcomer_is_told_when_all_others_are_at_work(gateway):

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from serving import errors
 from serving.config import Limits
-from serving.wire.http_frame import Frame
 from serving.wire.http_server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway, model
 from tests.serving.wire.pictures import blank, encoded, grey, png_of
@@ -350,7 +349,7 @@ async def test_whatever_comes_is_answered_in_form(method, parts, query, body, co
 
 async def test_requests_in_progress_are_bounded_and_health_goes_on(gateway):
     gateway.hold.clear()
-    app = Frame(build_app(gateway), max_requests=3)
+    app = build_app(gateway, max_requests=3)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
         busy = [asyncio.create_task(client.post(PREDICT, content=INSTANCES, headers=JSON)) for _ in range(3)]
         while len(gateway.asked) < 3:
