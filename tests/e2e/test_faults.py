@@ -97,6 +97,13 @@ def test_no_other_user_can_reach_the_files_and_sockets(two):
         *_, private = (parent for parent in path.parents if parent.name.startswith("cs-"))
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
         assert private.stat().st_uid == os.getuid()
+    written = {
+        each.path
+        for process in faults.family(two)
+        for each in process.open_files()
+        if "r" not in each.mode or "+" in each.mode
+    }
+    assert [path for path in written if "/cs-" not in path and path != str(two.log)] == []
 
 
 @pytest.mark.parametrize("port", ["--http-port", "--grpc-port", "--metrics-port"])
