@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -78,6 +79,10 @@ class Entry:
         """
         return size(self.soon), self.turn
 
+    def sure(self) -> int:
+        """Draws that it wants and that are certain to be made."""
+        return max(0, self.wanted()) if self.certain else 0
+
     def needs(self) -> int:
         """What is to be drawn for it whatever the load."""
         return min(self.remaining, self.least)
@@ -128,11 +133,14 @@ class NoisyLine:
 
     def enter(self, entry: Entry, now: int) -> None:
         """A new job; `now` counts the rows planned so far, which is what age is measured in."""
-        turns = self._requests.setdefault(entry.request, _Turns(now))
-        turns.jobs[entry.job] = entry
+        self._requests.setdefault(entry.request, _Turns(now)).jobs[entry.job] = entry
         self._jobs += 1
+        self.unsure += not entry.certain
+        self.sure += entry.sure()
+        if entry.tail:
+            self._tails[entry.job] = entry
         entry.turn = next(self._turns)
-        self.offer(entry)
+        self._offer(entry)
 
     def leave(self, entry: Entry) -> None:
         """Nothing more of this job is planned."""
@@ -140,16 +148,36 @@ class NoisyLine:
         del turns.jobs[entry.job]
         if not turns.jobs:
             del self._requests[entry.request]
-        self._jobs -= 1
         self._tails.pop(entry.job, None)
+        self._jobs -= 1
+        self.unsure -= not entry.certain
+        self.sure -= entry.sure()
+        self.failed -= len(entry.again)
         entry.queued, entry.tail, entry.again, entry.whole = None, None, [], 0
 
-    def offer(self, entry: Entry) -> None:
+    def wish(self, entry: Entry, soon: int) -> None:
+        """This job wants so many draws before its next look."""
+        self.sure -= entry.sure()
+        entry.soon = soon
+        self.sure += entry.sure()
+        self._offer(entry)
+
+    def back(self, entry: Entry, failed: Slice | None = None) -> None:
+        """A slice of this job came back; one that `failed` has to be made again."""
+        self.sure -= entry.sure()
+        entry.in_flight -= 1
+        self.sure += entry.sure()
+        if failed:
+            entry.again.append(failed)
+            self.failed += 1
+            if failed.rows < SLICE:
+                self._tails[entry.job] = entry
+        self._offer(entry)
+
+    def _offer(self, entry: Entry) -> None:
         """Something of this job changed: put it where its need belongs, if it wants draws."""
-        if entry.ends_within(SLICE - 1):
-            self._tails[entry.job] = entry
         place = entry.place()
-        if entry.wants() and entry.queued != place:
+        if entry.queued != place and entry.wants():
             entry.queued = place
             heapq.heappush(self._by_need, (place, next(self._turns), entry))
             if len(self._by_need) > 4 * self._jobs + _LOOKED_AT:  # most of it is out of date
@@ -175,35 +203,44 @@ class NoisyLine:
                     return entry
         return None
 
-    def waits_since(self, entry: Entry) -> int:
-        """When the request of this job had its last turn, or came."""
-        return self._requests[entry.request].served
+    def waits_since(self) -> int:
+        """When the request of the job that waits longest had its last turn, or came."""
+        entry = self.oldest()
+        return self._requests[entry.request].served if entry else sys.maxsize
 
-    def spare(self) -> Iterator[Entry]:
-        """Some of those who could make draws beyond what they want, by age; taking one is allowed meanwhile."""
+    def spare(self) -> list[Entry]:
+        """Some of those who could make draws beyond what they want, by age."""
         everybody = (entry for turns in self._requests.values() for entry in turns.jobs.values())
-        yield from [entry for entry in itertools.islice(everybody, _LOOKED_AT) if entry.available()]
+        return [entry for entry in itertools.islice(everybody, _LOOKED_AT) if entry.available()]
 
-    def take(self, entry: Entry, room: int, now: int) -> Slice | None:
-        """The next draws of a job, which stands last by age from then on."""
-        part = entry.take(room)
-        if part is None:
-            return None
-        entry.in_flight += 1
-        if not entry.ends_within(SLICE - 1):
+    def ends(self) -> Iterator[tuple[Entry, int]]:
+        """Some of the jobs with last draws that are no whole slice, and may fill rows too few for one."""
+        yield from [(entry, SLICE - 1) for entry in itertools.islice(self._tails.values(), _LOOKED_AT)]
+
+    def take(self, entry: Entry, room: int, now: int) -> list[Slice]:
+        """The next draws of a job that fit into `room` rows; it stands last by age from then on."""
+        parts: list[Slice] = []
+        self.sure -= entry.sure()
+        self.failed -= len(entry.again)
+        while room and (part := entry.take(room)):
+            parts.append(part)
+            room -= part.rows
+        entry.in_flight += len(parts)
+        self.failed += len(entry.again)
+        self.sure += entry.sure()
+        if parts:
+            self._served(entry, now)
+        return parts
+
+    def _served(self, entry: Entry, now: int) -> None:
+        if self._tails and not entry.ends_within(SLICE - 1):
             self._tails.pop(entry.job, None)
         entry.turn = next(self._turns)
-        self.offer(entry)
         turns = self._requests[entry.request]
         turns.served = now
         turns.jobs.move_to_end(entry.job)
         self._requests.move_to_end(entry.request)
-        return part
-
-    def ends(self, room: int) -> Iterator[Entry]:
-        """Jobs with last draws that fit into `room` rows, too few for a slice."""
-        some = itertools.islice(self._tails.values(), _LOOKED_AT)
-        yield from [entry for entry in some if entry.ends_within(room)]
+        self._offer(entry)
 
 
 class BaseLine:

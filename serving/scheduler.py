@@ -10,7 +10,6 @@ out to be needed: rows too few for a slice with the last draws of jobs whose num
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from certify.procedures import SLICE
@@ -86,53 +85,41 @@ class Scheduler:
             entry = Entry(job, asked, whole, least, expected, soon, first, tail, certain)
             line = self._lines.setdefault(model, NoisyLine(model, batch_rows))
             self._entries[job] = line, entry
-            self._count(line, entry, 1)
+            self._owe(entry, 1)
             line.enter(entry, self._planned)
 
     def _wait_for_base(self, job: JobId, model: str, request: RequestId) -> None:
         self._base[job] = model, request
         self._base_lines.setdefault(model, BaseLine()).enter(job, request)
 
-    def _count(self, line: NoisyLine, entry: Entry, sign: int) -> None:
-        """Keep the totals: a job is taken off before it changes, and put on afterwards."""
+    def _owe(self, entry: Entry, sign: int) -> None:
+        """Keep what is owed: a job is taken off before its forecast changes, and put on afterwards."""
         self._remaining += sign * entry.remaining
-        line.sure += sign * max(0, entry.wanted()) * entry.certain
-        line.unsure += sign * (not entry.certain)
-        line.failed += sign * len(entry.again)
-        owed = self._owed.setdefault(size(entry.remaining), {})
-        owed[entry.request] = owed.get(entry.request, 0) + sign * entry.needs()
-        if not owed[entry.request]:
-            del owed[entry.request]
-
-    @contextmanager
-    def _changed(self, job: JobId) -> Iterator[Entry | None]:
-        if job not in self._entries:
-            yield None
-            return
-        line, entry = self._entries[job]
-        self._count(line, entry, -1)
-        yield entry
-        self._count(line, entry, 1)
-        line.offer(entry)
+        requests = self._owed.setdefault(size(entry.remaining), {})
+        owed = requests.get(entry.request, 0) + sign * entry.needs()
+        if owed:
+            requests[entry.request] = owed
+        else:
+            requests.pop(entry.request, None)
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
-        with self._changed(job) as entry:
-            if entry:
-                entry.remaining, entry.soon = expected, expected if wanted is None else wanted
+        if found := self._entries.get(job):
+            line, entry = found
+            self._owe(entry, -1)
+            entry.remaining = expected
+            line.wish(entry, expected if wanted is None else wanted)
+            self._owe(entry, 1)
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""
-        with self._changed(part.job) as entry:
-            if entry:
-                entry.in_flight -= 1
+        if found := self._entries.get(part.job):
+            found[0].back(found[1])
 
     def again(self, part: Slice) -> None:
         """A slice came to nothing: plan the same draws again, before others of its job."""
-        with self._changed(part.job) as entry:
-            if entry:
-                entry.in_flight -= 1
-                entry.again.append(part)
+        if found := self._entries.get(part.job):
+            found[0].back(found[1], part)
 
     def base_again(self, job: JobId, model: str, request: RequestId | None = None) -> None:
         """A base prediction came to nothing: plan it again."""
@@ -151,7 +138,7 @@ class Scheduler:
         """A job needs no more draws, though its base prediction may still be due."""
         if found := self._entries.pop(job, None):
             line, entry = found
-            self._count(line, entry, -1)
+            self._owe(entry, -1)
             line.leave(entry)
             if not line:
                 del self._lines[line.model]
@@ -213,11 +200,12 @@ class Scheduler:
 
     def _line(self, by_age: bool) -> NoisyLine | None:
         """The model of whoever comes first."""
-        first = [(line, entry) for line in self._lines.values() if (entry := line.neediest())]
+        wanting = [(line, entry) for line in self._lines.values() if (entry := line.neediest())]
+        if len(wanting) < 2:
+            return wanting[0][0] if wanting else None
         if by_age:
-            first = [(line, entry) for line, _ in first if (entry := line.oldest())]
-        order = (lambda each: each[0].waits_since(each[1])) if by_age else (lambda each: each[1].place())
-        return min(first, key=order)[0] if first else None
+            return min((line for line, _ in wanting), key=NoisyLine.waits_since)
+        return min(wanting, key=lambda each: each[1].place())[0]
 
     def _batches(self, line: NoisyLine, together: Together) -> int:
         """One, unless all draws of everybody are sure to be made: what stops by what it sees has to see it, and should find
@@ -226,34 +214,20 @@ class Scheduler:
         return 1 if line.unsure or line.failed else together(line.model, line.sure // line.rows)
 
     def _fill(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
-        for take in (self._wanted, self._spare, self._ends):
-            for part in take(line, room, by_age):
-                room -= part.rows
-                yield part
-
-    def _wanted(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
-        while room >= SLICE and (entry := line.oldest() if by_age else line.neediest()):
-            if part := self._take(line, entry, room):
-                room -= part.rows
-                yield part
-
-    def _spare(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
-        fitted = True
-        while room >= SLICE and fitted:
-            fitted = False
-            for entry in line.spare():
-                if room >= SLICE and (part := self._take(line, entry, room)):
-                    room, fitted = room - part.rows, True
+        for takes in (self._wanted(line, by_age), self._spare(line), line.ends()):
+            for entry, most in takes if room else ():
+                for part in line.take(entry, min(most, room), self._planned):
+                    room -= part.rows
                     yield part
+                if room < SLICE:
+                    break
 
-    def _ends(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
-        for entry in line.ends(room) if room else ():
-            if part := self._take(line, entry, room):
-                room -= part.rows
-                yield part
+    def _wanted(self, line: NoisyLine, by_age: bool) -> Iterator[tuple[Entry, int]]:
+        """Who comes next, with as many rows as it may take: as it wants, or a slice."""
+        while entry := line.oldest() if by_age else line.neediest():
+            yield entry, SLICE * (1 if by_age else max(1, len(entry.again), -(-entry.wanted() // SLICE)))
 
-    def _take(self, line: NoisyLine, entry: Entry, room: int) -> Slice | None:
-        self._count(line, entry, -1)
-        part = line.take(entry, room, self._planned)
-        self._count(line, entry, 1)
-        return part
+    def _spare(self, line: NoisyLine) -> Iterator[tuple[Entry, int]]:
+        """Whoever could make draws beyond what it wants, a slice each, round by round."""
+        while some := line.spare():
+            yield from ((entry, SLICE) for entry in some)
