@@ -10,7 +10,7 @@ from serving.messages import Options
 from tests.simulation.losing import MAX_DRAWS
 from tests.simulation.oracles import MENU, Oracle, false_claims
 
-_SMALLER = (1.0, 1.0, 1.0, 0.5, 0.1)
+_SMALLER = (1.0, 1.0, 1.0, 1.0, 0.5, 0.1)
 _HAIR = 1e-6
 
 
@@ -99,4 +99,4 @@ class Client:
         return Options(certify="off", outputs=("probabilities", "ood"))
 
     def _some_draws(self) -> int:
-        return self.chance.choice((64, 100, 256, 640, MAX_DRAWS))
+        return self.chance.choice((64, 100, 256, MAX_DRAWS, MAX_DRAWS))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 
 import pytest
@@ -32,6 +33,12 @@ def remember_bounds(put=setattr):
     """Bounds are pure functions of a few numbers, most of which come again in a simulation: each is computed once."""
     for name in ("chosen_exceeds", "chosen_lower_complement", "upper"):
         put(anytime, name, lru_cache(maxsize=2**18)(getattr(anytime, name)))
+
+
+def prepare_worker():
+    """Of a pool: it remembers bounds, and does not write of every draw that a simulated device has lost."""
+    remember_bounds()
+    logging.getLogger("certserve").setLevel(logging.CRITICAL)
 
 
 def bundles_of(folder):

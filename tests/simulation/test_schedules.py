@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from serving.messages import Answer
-from tests.simulation.conftest import bundles_of, remember_bounds
+from tests.simulation.conftest import bundles_of, prepare_worker
 from tests.simulation.invariants import claims
 from tests.simulation.schedules import ALPHA, KINDS, Step, seeded, simulate
 
@@ -43,7 +43,7 @@ def test_seeded_schedules_keep_the_invariants_and_alpha(bundles):
 @pytest.mark.timeout(3_000)
 def test_a_hundred_thousand_schedules_keep_the_invariants_and_alpha(folder):
     starts = range(SEEDED, SEEDED + LONG, SHARE)
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), remember_bounds) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), prepare_worker) as pool:
         ends, false, broken = zip(*pool.map(_share, [folder] * len(starts), starts), strict=True)
     holds(sum(ends, Counter()), sum(false, Counter()), list(itertools.chain(*broken)))
 
