@@ -156,7 +156,7 @@ class NoisyLine:
         entry.queued, entry.tail, entry.again, entry.whole = None, None, [], 0
 
     def wish(self, entry: Entry, soon: int) -> None:
-        """This job wants so many draws before its next look."""
+        """Note how many draws this job wants before its next look."""
         self.sure -= entry.sure()
         entry.soon = soon
         self.sure += entry.sure()
