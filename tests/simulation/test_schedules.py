@@ -68,11 +68,12 @@ def holds(ends, false, broken):
     print(f"\n{dict(ends)}")
     assert broken == []
     assert set(ends) == ENDS
+    # The half-space spreads alpha over more claims: among a few thousand of its inputs there may be no false answer at all.
+    assert false["class-alone", True] > 0
     for model in ("class-alone", "half-space"):
         found, inputs = false[model, True], false[model, True] + false[model, False]
         limit = binom.isf(FALSE_ALARM, inputs, ALPHA)
         print(f"{model}: {found} of {inputs} inputs with a false answer at alpha {ALPHA}, the limit is {limit:.0f}")
-        assert found > 0
         assert found <= limit, "more false answers than alpha allows"
 
 
