@@ -13,7 +13,7 @@ serve: $(VENV)/.serve
 test: $(VENV)/.test
 	$(BIN)/pytest -m 'not slow' $(ARGS)
 
-# The long forms of the simulations: 1e5 schedules of the server, and 1e5 runs and more of each claim.
+# The long forms of the simulations: 1e5 schedules of the server, 5e4 answers to adaptive clients, 1e5 runs and more of each claim.
 simulate: $(VENV)/.test
 	$(BIN)/pytest -m slow $(ARGS)
 

@@ -60,7 +60,8 @@ class Client:
         )
         split = prediction.alpha_split
         spent = split.of_class + split.of_upper + split.of_threshold + split.of_interval
-        self.budgets[options.draws or "anytime"] = spent * prediction.alpha
+        event = options.draws or "anytime"
+        self.budgets[event] = max(self.budgets.get(event, 0.0), spent * prediction.alpha)
         if prediction.ood:
             self.scores.add((prediction.ood.score, prediction.ood.p_value))
         if prediction.certificate:
