@@ -37,7 +37,7 @@ bench: $(VENV)/.bench
 hostile: $(VENV)/.test
 	$(BIN)/python -m benchmarks.hostile $(ARGS)
 
-# Do the tests of certify notice a change of it? Most of an hour on two cores; ARGS='certify.bounds*' is one module.
+# Do the tests of certify notice a change of it? Most of an hour on two cores; ARGS='certify.bounds.binomial*' is one module.
 mutate: $(VENV)/.mutate
 	rm -rf mutants
 	$(BIN)/mutmut run $(ARGS)

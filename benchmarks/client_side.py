@@ -23,9 +23,10 @@ import numpy as np
 import psutil
 
 from benchmarks.clients import Send, closed_loop, demo_pictures, over_http, png
-from benchmarks.measure import Row, in_turns, main
+from benchmarks.measure import in_turns, main
 from benchmarks.networks import CLASSES, DEMO, bundle, repository
-from certify.bounds import clopper_pearson_complement, quantile_of_complement_below
+from benchmarks.row import Row
+from certify.bounds.binomial import clopper_pearson_complement, quantile_of_complement_below
 from tests.servers import ROOT, command_line, free_ports
 
 CHOOSING, BOUNDING, ALPHA = 100, 1_000, 0.001

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from export.recipes.idx import read_split
+from export.data.idx import read_split
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc
 

@@ -1,4 +1,4 @@
-"""Every score of `certify.scores` on the bundled model: how well it tells digits and noise from ordinary pictures.
+"""Every score of `certify.ood.scores` on the bundled model: how well it tells digits and noise from ordinary pictures.
 
 Fitted on one noisy draw of each of 5,000 training pictures. As served, a picture's score is the lower median of its first
 32 draws. `far_at_tpr_ood95` are the false alarms where 95 % of the outside pictures are caught, `miss_at_tpr_id95` the
@@ -19,13 +19,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from certify.certificate import Terms
-from certify.ood import fixed_interval, lower_median
-from certify.scores import Scorer, fitted_scorers
+from certify.claims.certificate import Terms
+from certify.ood.scores import Scorer, fitted_scorers
+from certify.ood.verdict import fixed_interval, lower_median
+from export.build.passes import BATCH, noisy_lattice, row_key
 from export.bundle import Bundle, load
-from export.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
-from export.passes import BATCH, noisy_lattice, row_key
-from export.recipes.idx import read_split
+from export.data.idx import read_split
+from export.evaluation.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from serving.runtimes.onnx_runtime import open_graph
 
 ROOT = Path(__file__).resolve().parent.parent

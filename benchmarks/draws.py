@@ -13,13 +13,14 @@ import numpy as np
 
 from benchmarks import rates
 from benchmarks.clients import demo_pictures
-from benchmarks.measure import Row, main
+from benchmarks.measure import main
 from benchmarks.networks import DEMO, bundle
+from benchmarks.row import Row
 from export.bundle import Bundle
-from serving.engine import Engine, Served
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.messages import Prediction
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
 
 CAP, MANY = 10_000, 100_000
 PICTURES = 200

@@ -21,9 +21,9 @@ import numpy as np
 from scipy.special import betaln, ndtr, xlogy, zeta
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from certify.prior import Prior, chosen_exceeds
-from certify.procedures import SLICE
+from certify.bounds import anytime, binomial
+from certify.bounds.prior import Prior, chosen_exceeds
+from certify.claims.procedures import SLICE
 
 ALPHA = 0.001
 UPPER_SHARE = 0.2  # of alpha, in the bundled model
@@ -123,7 +123,7 @@ def rules(ratio: float, z: float) -> dict[str, Callable[[Streams], np.ndarray]]:
 def certified_share(n: int, p: float, m0: float) -> float:
     """The chance that Clopper-Pearson at a fixed n certifies the radius."""
     least = int(binom.ppf(0.5, n, m0))
-    while least <= n and 1 - bounds.clopper_pearson_complement(n, least, ALPHA) < m0:
+    while least <= n and 1 - binomial.clopper_pearson_complement(n, least, ALPHA) < m0:
         least += 1
     return float(binom.sf(least - 1, n, p))
 

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks import rates
-from benchmarks.measure import Row, in_turns, main, ratio
+from benchmarks.measure import in_turns, main, ratio
 from benchmarks.networks import NAMES, bundle, pictures
+from benchmarks.row import Row
 from export.bundle import Bundle
-from serving.engine import Engine, Served
-from serving.job import Job, SliceResult
+from serving.engine.engine import Engine, Served
+from serving.engine.job import Job, SliceResult
+from serving.engine.scheduler import Scheduler
 from serving.runtimes.noise_kernel import Draws, add_draws
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
 
 BOUNDS = {"cnn": (0.80, 0.92), "fashion-mnist": (0.88, 0.94), "resnet20": (0.95, 0.98)}
 DRAWS, SECONDS, ROUNDS = 1_000, 2.0, 5

@@ -13,14 +13,15 @@ import numpy as np
 
 from benchmarks import rates
 from benchmarks.clients import demo_pictures
-from benchmarks.measure import Row, in_turns, main, ratio
+from benchmarks.measure import in_turns, main, ratio
 from benchmarks.networks import DEMO, bundle
 from benchmarks.overload import DEADLINE_S, MAX_DRAWS, TARGET, at_ease
-from serving.engine import Engine, Served
+from benchmarks.row import Row
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.messages import Task
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
 
 LARGE_DRAWS, LARGE_ROWS, MANY, LARGE_S, ROUNDS = 100_000, 1_000, 200, 60.0, 3
 

@@ -13,8 +13,9 @@ from statistics import median
 
 from benchmarks import rates
 from benchmarks.clients import Send, demo_pictures, png, predict_over_http
-from benchmarks.measure import Row, main, percentile
+from benchmarks.measure import main, percentile
 from benchmarks.networks import DEMO, bundle, repository
+from benchmarks.row import Row
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.servers import Address, command_line
 

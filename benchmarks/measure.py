@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -14,27 +14,9 @@ from statistics import median
 import numpy as np
 import psutil
 
+from benchmarks.row import Row
+
 OUT = Path(__file__).resolve().parent / "out"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One ratio: `ours` and `beside` say in words and units what was divided; `gate` and `aim` are bounds of `ratio`."""
-
-    figure: str
-    ours: str
-    beside: str
-    ratio: float
-    gate: float | None = None
-    aim: float | None = None
-    less_is_better: bool = False
-
-    @property
-    def verdict(self) -> str:
-        for name, bound in (("aim", self.aim), ("gate", self.gate)):
-            if bound is not None and (self.ratio <= bound if self.less_is_better else self.ratio >= bound):
-                return name
-        return "-" if self.gate is None else "missed"
 
 
 def in_turns(rounds: int, sides: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

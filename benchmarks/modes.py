@@ -1,6 +1,6 @@
 """How replicas talk on Ray Serve: plain predictions a second as it is shipped, over its other ways.
 
-`serving/ray_environment` sets what is shipped where the environment does not say otherwise.
+`serving/deployments/ray_environment` sets what is shipped where the environment does not say otherwise.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from statistics import median
 
 from benchmarks import rates
 from benchmarks.clients import closed_loop, demo_pictures, png, predict_over_http
-from benchmarks.measure import Row, main
+from benchmarks.measure import main
 from benchmarks.networks import DEMO, repository
+from benchmarks.row import Row
 from tests.servers import command_line
 
 GRPC = "RAY_SERVE_USE_GRPC_BY_DEFAULT"

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binom
 
-from certify import anytime
-from certify.procedures import SLICE
+from certify.bounds import anytime
+from certify.claims.procedures import SLICE
 
 ALPHAS = (0.001, 0.01, 0.1)
 CLASS_SHARE = 0.5  # of alpha, in the bundled model

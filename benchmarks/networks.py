@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import OUT
-from certify.conformal import pac_threshold
-from certify.mahalanobis import Moments, fit
-from certify.noise import RoundedGaussian
+from certify.ood.conformal import pac_threshold
+from certify.ood.mahalanobis import Moments, fit
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.calibrate import golden_outputs
+from export.build.heads import BaseGraph, NoisyGraph, Score
+from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -28,12 +31,9 @@ from export.bundle import (
     load,
     write,
 )
-from export.calibrate import golden_outputs
-from export.heads import BaseGraph, NoisyGraph, Score
-from export.noise_table import rounded_gaussian_tails
 from export.recipes.fashion_mnist import GRID_STEP, SIGMA, SIGMA_STEPS
 from export.recipes.networks import convolution
-from export.to_onnx import base_to_onnx, noisy_to_onnx
+from export.sources.torch_module import base_to_onnx, noisy_to_onnx
 from serving.runtimes.onnx_runtime import open_graph
 
 DEMO = "fashion-mnist"

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 
-from benchmarks.measure import Row, in_turns, main
-from certify.noise import RoundedGaussian
-from export.noise_table import rounded_gaussian_tails
+from benchmarks.measure import in_turns, main
+from benchmarks.row import Row
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.noise_table import rounded_gaussian_tails
 from serving.runtimes.noise_kernel import Draws, add_draws
 
 ROWS, COORDINATES, SIGMA_STEPS = 32, 784, 63.75

@@ -15,14 +15,15 @@ import numpy as np
 
 from benchmarks import rates
 from benchmarks.clients import demo_pictures
-from benchmarks.measure import Row, in_turns, main, ratio
+from benchmarks.measure import in_turns, main, ratio
 from benchmarks.networks import DEMO, bundle
-from serving.engine import Engine, Served
+from benchmarks.row import Row
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.errors import Overloaded
 from serving.messages import Task
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
 
 TARGET, MAX_DRAWS, DEADLINE_S = 0.25, 10_000, 1.0
 SECONDS, ROUNDS, TIMES, AT_EASE = 6.0, 3, 10, 8

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks.measure import Row
+from benchmarks.row import Row
 
 matplotlib.use("Agg")
 COLOURS = {"aim": "#2a7f4f", "gate": "#7fb069", "missed": "#c8553d", "-": "#8d99ae"}

@@ -15,8 +15,8 @@ import torch
 from benchmarks.measure import machine
 from benchmarks.networks import DEMO, Large, write_random
 from export.bundle import Bundle, load
-from serving.probes import Effort
-from serving.proof import prove
+from serving.models.probes import Effort
+from serving.models.proof import prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
 
 _DEMO = Path(__file__).resolve().parent.parent / "models" / DEMO / "1"

@@ -17,9 +17,10 @@ from torch import nn
 
 from benchmarks import rates
 from benchmarks.clients import demo_pictures, png, predict_over_http
-from benchmarks.measure import Row, in_turns, main
+from benchmarks.measure import in_turns, main
 from benchmarks.networks import CLASSES, DEMO, bundle, repository
-from certify.bounds import clopper_pearson_complement, quantile_of_complement_below
+from benchmarks.row import Row
+from certify.bounds.binomial import clopper_pearson_complement, quantile_of_complement_below
 from export.bundle import Bundle
 from export.recipes.networks import SmallNet
 from tests.servers import command_line

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.networks import pictures
 from export.bundle import Bundle
 from serving import processors
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.messages import Task
 from serving.runtimes.onnx_runtime import OnnxRuntime
 

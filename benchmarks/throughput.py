@@ -12,8 +12,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from benchmarks import rates
 from benchmarks.clients import Send, closed_loop, demo_pictures, png, predict_over_grpc, predict_over_http
-from benchmarks.measure import Row, in_turns, main, ratio
+from benchmarks.measure import in_turns, main, ratio
 from benchmarks.networks import DEMO, NAMES, bundle, pictures, repository
+from benchmarks.row import Row
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.servers import Address, command_line

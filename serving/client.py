@@ -18,12 +18,12 @@ from grpc_status import rpc_status
 
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc
-from serving import errors
+from serving import errors, strict_json
 from serving.errors import CertserveError, Internal, InvalidInput, Unavailable
 from serving.messages import Options
-from serving.wire import certserve_document, certserve_proto, strict_json
-from serving.wire import options as wire_options
-from serving.wire.grpc_frame import reason
+from serving.wires import options as wire_options
+from serving.wires.grpc.frame import reason
+from serving.wires.typed import certserve_document, certserve_proto
 
 Document = dict[str, Any]
 _SLACK_S = 5.0

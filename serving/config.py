@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from certify.anytime import MAX_DRAWS
+from certify.bounds.anytime import MAX_DRAWS
 
 _LARGEST = 2**31 - 1
 """Sizes cross gRPC and the Open Inference Protocol as signed numbers of 32 bits."""

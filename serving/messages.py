@@ -14,9 +14,9 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.certificate import AlphaSplit, Certificate
-from certify.mixture import Mixture
-from certify.ood import Ood
+from certify.claims.certificate import AlphaSplit, Certificate
+from certify.mixture.mix import Mixture
+from certify.ood.verdict import Ood
 from export.bundle import Manifest
 
 Mode = Literal["off", "target", "best", "precision", "fixed"]
@@ -150,7 +150,7 @@ class Prediction:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Share:
     """What one engine counted of a row's range of draws: from its start on, in the order of their places (see
-    `serving.job.Job`), as far as it came.
+    `serving.engine.job.Job`), as far as it came.
 
     `votes` (n,) unsigned integers and `scores` (n,) float32, one a draw; in the slices that begin at the places `lost`
     they mean nothing. `base` are the base probabilities, None unless the range begins at 0. `granted` is what overload left

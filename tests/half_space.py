@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import ndtr
 
-from certify.conformal import pac_rank
+from certify.ood.conformal import pac_rank
+from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -28,7 +29,6 @@ from export.bundle import (
     OodSpec,
     write,
 )
-from export.noise_table import rounded_gaussian_tails
 
 CUT = 127
 SIGMA = 16.0

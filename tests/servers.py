@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from serving.config import Settings
-from serving.local import running
+from serving.deployments.local import running
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = b"s" * 32

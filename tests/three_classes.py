@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
+from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import AlphaShares, Bundle, Defaults, Golden, InputSpec, Manifest, MixtureSpec, NoiseSpec, write
-from export.noise_table import rounded_gaussian_tails
 from tests.half_space import COORDINATES, SIGMA, first_coordinate, model_of
 
 CUTS = (99, 155)

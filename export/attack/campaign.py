@@ -20,9 +20,9 @@ from export.attack.claims import Aim, Claim, issued
 from export.attack.judge import Verdict, judge, level_of
 from export.attack.sample import Sample, joined, own_key, passes
 from export.attack.search import Ascent, Direction, Purse, search
-from export.batches import NoisyRun
+from export.build.passes import BATCH
 from export.bundle import Bundle
-from export.passes import BATCH
+from export.bundle.batches import NoisyRun
 from export.progress import progress
 
 Answering = Callable[[NDArray[np.integer]], Mapping[str, Any]]

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from scipy.special import ndtri
 
-from certify import bounds
+from certify.bounds import binomial
 from export.attack.sample import Event, Kind, Sample
 
 _PAD = 1e-12  # above the rounding of the few floating-point operations behind a `most`
@@ -122,7 +122,7 @@ class Share:
 
     def _least(self, distance: float) -> float:
         ratio = math.nextafter(distance / self.sigma, math.inf)
-        return bounds.probability_below(math.nextafter(bounds.quantile_below(self.p_a_lower) - ratio, -math.inf))
+        return binomial.probability_below(math.nextafter(binomial.quantile_below(self.p_a_lower) - ratio, -math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +207,11 @@ def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str]) -> li
     if certificate["p_b_upper"] < 1:
         found.append(NoClassAbove("p_b_upper", certificate["p_b_upper"], classes, label))
     if certificate["status"] == "refuted":
-        needed = bounds.probability_above(math.nextafter(certificate["target_radius"] / sigma, math.inf))
+        needed = binomial.probability_above(math.nextafter(certificate["target_radius"] / sigma, math.inf))
         found.append(NoClassAbove("refuted", needed, classes))
     if certificate["status"] == "certified" and (tolerance := certificate["radius_tolerance"]) is not None:
         most = math.nextafter((certificate["radius"] + tolerance) / sigma, math.inf)
-        found.append(NoClassAbove("precision", bounds.probability_above(math.nextafter(most, math.inf)), classes))
+        found.append(NoClassAbove("precision", binomial.probability_above(math.nextafter(most, math.inf)), classes))
     return found
 
 

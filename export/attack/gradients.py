@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from export.attack.campaign import AttackError
 from export.attack.claims import Aim
 from export.attack.search import Ascent, Direction
+from export.build.heads import Score
 from export.bundle import Bundle
-from export.heads import Score
 from export.recipes.networks import SmallNet
 
 CHECKPOINT = "noisy.pt"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from certify import bounds
+from certify.bounds import binomial
 from export.attack.claims import MOST_CLAIMS
 from export.attack.sample import Event, Sample
 
@@ -50,6 +50,6 @@ def judge(sample: Sample, events: tuple[Event, ...], charge: float, level: float
         hits, most = event.hits(sample), min(1.0, event.most + charge)
         tails.append(min(1.0, float(binom.sf(hits - 1, sample.draws, most)) * _ROUNDING))
         margins.append(event.most - hits / sample.draws)
-        highest = bounds.clopper_pearson_upper(sample.draws, hits, level / len(events))
+        highest = binomial.clopper_pearson_upper(sample.draws, hits, level / len(events))
         proven.append(event.most - highest - charge)
     return Verdict(max(tails), level, max(margins), max(proven))

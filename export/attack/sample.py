@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.noise import KEY_BYTES, RoundedGaussian
-from export.batches import NoisyRun
-from export.passes import BATCH, noisy_lattice
+from certify.smoothing.lattice_gaussian import KEY_BYTES, RoundedGaussian
+from export.build.passes import BATCH, noisy_lattice
+from export.bundle.batches import NoisyRun
 
 Kind = Literal["vote is", "vote is not", "score above", "score below", "score up to"]
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.noise import RoundedGaussian
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.attack.ball import Ball, Point
 from export.attack.claims import Aim, Claim
 from export.attack.sample import Sample, joined, own_key, passes
-from export.batches import NoisyRun
-from export.passes import BATCH
+from export.build.passes import BATCH
+from export.bundle.batches import NoisyRun
 
 Direction = NDArray[np.float64]
 Ascent = Callable[[NDArray[np.int32], Aim], Direction]

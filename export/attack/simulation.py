@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from certify.certificate import AlphaSplit, Counts, Terms
-from certify.noise import RoundedGaussian
-from certify.ood import Detector, assess
-from certify.procedures import SLICE, Best, Target
+from certify.claims.certificate import AlphaSplit, Counts, Terms
+from certify.claims.procedures import SLICE, Best, Target
+from certify.ood.verdict import Detector, assess
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.attack.sample import own_key
-from export.noise_table import rounded_gaussian_tails
+from export.build.noise_table import rounded_gaussian_tails
 from export.progress import progress
 
 SIGMA = 64.0

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
-from certify.noise import RoundedGaussian
-from certify.ood import Detector
+from certify.ood.verdict import Detector
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export import regular_file
 from export.bundle import tensors
 from export.bundle.manifest import MANIFEST, BundleError, Manifest, parse

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from certify import strict_json
-from certify.anytime import MAX_DRAWS
-from certify.certificate import AlphaSplit
-from certify.procedures import SLICE
+from certify.bounds.anytime import MAX_DRAWS
+from certify.claims.certificate import AlphaSplit
+from certify.claims.procedures import SLICE
 from certify.strict_json import kind, shown
 
 FORMAT = "certserve-bundle/1"

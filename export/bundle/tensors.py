@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from certify.conformal import pac_threshold
-from certify.noise import NoiseTableError, RoundedGaussian
-from certify.ood import Detector
+from certify.ood.conformal import pac_threshold
+from certify.ood.verdict import Detector
+from certify.smoothing.lattice_gaussian import NoiseTableError, RoundedGaussian
 from certify.strict_json import shown
 from export.bundle.manifest import BundleError, Manifest, OodSpec
 

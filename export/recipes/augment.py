@@ -42,6 +42,7 @@ def erase(images: Tensor, generator: Generator, *, least: int, most: int) -> Ten
 def rounded_gaussian(shape: torch.Size, sigma_steps: float, generator: Generator) -> Tensor:
     """Gaussian noise rounded to grid steps, as floats, never clipped: the law under which the network will serve.
 
-    A float generator is enough to train with; what is certified is drawn from the exact table of `certify.noise`.
+    A float generator is enough to train with; what is certified is drawn from the exact table of
+    `certify.smoothing.lattice_gaussian`.
     """
     return torch.round(torch.randn(shape, generator=generator) * sigma_steps)

@@ -21,9 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from certify.mahalanobis import Mahalanobis, Moments, fit, unit
-from certify.noise import RoundedGaussian
-from export.batches import NoisyRun, in_batches
+from certify.ood.mahalanobis import Mahalanobis, Moments, fit, unit
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
+from export.build.heads import BaseGraph, NoisyGraph, Score
+from export.build.noise_table import rounded_gaussian_tails
+from export.build.passes import BATCH, BaseRun, noisy_lattice, row_key
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -35,16 +38,13 @@ from export.bundle import (
     OodSpec,
     write,
 )
-from export.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
-from export.heads import BaseGraph, NoisyGraph, Score
-from export.noise_table import rounded_gaussian_tails
-from export.outside import auroc, outside_sets
-from export.passes import BATCH, BaseRun, noisy_lattice, row_key
+from export.bundle.batches import NoisyRun, in_batches
+from export.data.idx import IdxError, LabelledImages, read_split
+from export.evaluation.outside import auroc, outside_sets
 from export.progress import progress
-from export.recipes.idx import IdxError, LabelledImages, read_split
 from export.recipes.networks import SIDE, SmallNet
 from export.recipes.training import Plan, train
-from export.to_onnx import base_to_onnx, noisy_to_onnx
+from export.sources.torch_module import base_to_onnx, noisy_to_onnx
 
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SHAPE = (1, SIDE, SIDE)

@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from serving.console import write
+from serving.commands.console import write
 
 
 def add(commands: Any) -> None:
@@ -58,10 +58,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _attacked(options: argparse.Namespace) -> Any:
     from export.attack.campaign import Plan, attack, shaped
-    from export.batches import in_batches
     from export.bundle import load
-    from export.recipes.idx import read_split
-    from serving import answers
+    from export.bundle.batches import in_batches
+    from export.data.idx import read_split
+    from serving.commands import answers
     from serving.runtimes.onnx_runtime import OnnxRuntime
 
     plan = Plan(

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serving.console import write
+from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
 
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from serving import client  # the libraries of two wires: no other command waits for them
-    from serving.wire import image
+    from serving.inputs import image
 
     asked = {
         name: value

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import manifests
-from serving import banner, ports, signing
+from serving import ports
+from serving.commands import banner
+from serving.commands.console import say
 from serving.config import Settings, declared, explained
-from serving.console import say
-from serving.secret import (
+from serving.security import signing
+from serving.security.secret import (
     VARIABLE,
     SecretError,
     key_id,
@@ -29,7 +31,7 @@ from serving.secret import (
     secret_file,
     signing_key_file,
 )
-from serving.signing import Signer
+from serving.security.signing import Signer
 
 
 def add(commands: Any) -> None:
@@ -86,7 +88,7 @@ def _from_environment() -> Path | None:
 
 
 async def _serve_until_told(settings: Settings, local: bool) -> None:
-    from serving.first_answer import through_each_wire
+    from serving.deployments.first_answer import through_each_wire
 
     stop, started = asyncio.Event(), asyncio.Event()
     _heed_signals(stop, started)
@@ -111,7 +113,7 @@ async def _serve_until_told(settings: Settings, local: bool) -> None:
 def _program() -> str:
     """How the user called this, for a shell."""
     called = sys.argv[0]
-    return f"{shlex.quote(sys.executable)} -m serving.cli" if called.endswith(".py") else shlex.quote(called)
+    return f"{shlex.quote(sys.executable)} -m serving.commands.cli" if called.endswith(".py") else shlex.quote(called)
 
 
 def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
@@ -131,9 +133,9 @@ def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
 def _home(settings: Settings, local: bool) -> contextlib.AbstractAsyncContextManager[Any]:
     assert settings.noise_secret_file is not None
     if local:
-        from serving.local import running
+        from serving.deployments.local import running
 
         return running(settings, read_secret(settings.noise_secret_file), say)
-    from serving.ray_home import running as running_on_ray
+    from serving.deployments.ray_home import running as running_on_ray
 
     return running_on_ray(settings, say)

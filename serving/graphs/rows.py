@@ -2,7 +2,7 @@
 
 A node that could bring rows together, that draws at random, that keeps a state, or that is not known here is refused by
 name. What is left computes a row's outputs from that row; whether the runtime does so with the same bits in every slot is
-for `serving.proof`, to which `Rows.jumping` says where to look.
+for `serving.models.proof`, to which `Rows.jumping` says where to look.
 """
 
 from __future__ import annotations

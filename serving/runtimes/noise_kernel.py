@@ -1,7 +1,8 @@
-"""The noise of `certify.noise` by a compiled kernel: the same integers, bit for bit, several times faster.
+"""The noise of `certify.smoothing.lattice_gaussian` by a compiled kernel: the same integers, bit for bit, several
+times faster.
 
-`certify.noise` is the definition and this a second implementation of it, proven against it before a model is ready and
-compared with it in the contract tests. `X + Z` goes straight into the batch:
+`certify.smoothing.lattice_gaussian` is the definition and this a second implementation of it, proven against it before
+a model is ready and compared with it in the contract tests. `X + Z` goes straight into the batch:
 
     words   Philox 4x64-10 for `LANES` counters side by side, its 64x64-bit products made of 32-bit halves: that is what
             a compiler turns into vector instructions, and it beats the scalar 128-bit product
@@ -23,7 +24,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.noise import KEY_BYTES, RoundedGaussian
+from certify.smoothing.lattice_gaussian import KEY_BYTES, RoundedGaussian
 
 _log = logging.getLogger("certserve.noise")
 try:
@@ -106,7 +107,8 @@ def prove(law: RoundedGaussian, coordinates: int) -> None:
     add_draws(law, [Draws(key, start, rows, lattice)], found)
     if not np.array_equal(found, law.sample(key, start, start + rows, coordinates) + lattice):
         raise RuntimeError(
-            "the compiled noise differs from certify.noise on this machine; remove numba to serve without"
+            "the compiled noise differs from certify.smoothing.lattice_gaussian on this machine; remove numba to serve"
+            " without it"
         )
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from certify.certificate import AlphaSplit, Counts, Terms, class_alone
-from certify.ood import Detector, tally, verdict
-from certify.procedures import Best, Fixed, Precision, Target
-from certify.receipt import (
+from certify.claims.certificate import AlphaSplit, Counts, Terms, class_alone
+from certify.claims.procedures import Best, Fixed, Precision, Target
+from certify.ood.verdict import Detector, tally, verdict
+from certify.receipts.receipt import (
     SCHEMA,
     InputRecord,
     ModelRecord,
@@ -20,7 +20,7 @@ from certify.receipt import (
     ScoreRecord,
     SplitRecord,
 )
-from certify.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.recheck import claims, mixture_claim, stop_reason
 
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 DETECTOR = Detector(threshold=160.0, radius=8.0, score_draws=32, calibration=np.linspace(0.0, 180.0, 999))

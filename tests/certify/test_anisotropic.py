@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from certify.anisotropic import Ellipsoid, ellipsoid
-from certify.certificate import LowerBound
+from certify.claims.anisotropic import Ellipsoid, ellipsoid
+from certify.claims.certificate import LowerBound
 
 sigma = st.floats(0.01, 100)
 sigmas = st.lists(sigma, min_size=1, max_size=4).map(tuple)

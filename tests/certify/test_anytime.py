@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certify import anytime, bounds
+from certify.bounds import anytime, binomial
 from tests.certify import exact
 
 PUBLISHED = [
@@ -83,7 +83,7 @@ def test_never_false_more_often_than_alpha_by_exact_dynamic_programming(p):
     """A greedy stopper over 300 looks; the mutant with Clopper-Pearson at every look fails the same budget."""
     alpha, horizon = 0.05, 300
     anytime_false = _ever_false(p, horizon, lambda n, k: anytime.exceeds(n, k, p, alpha))
-    mutant_false = _ever_false(p, horizon, lambda n, k: 1 - bounds.clopper_pearson_complement(n, k, alpha) > p)
+    mutant_false = _ever_false(p, horizon, lambda n, k: 1 - binomial.clopper_pearson_complement(n, k, alpha) > p)
     assert 0 < anytime_false <= alpha
     assert mutant_false > 2 * alpha
 
@@ -109,7 +109,7 @@ def test_bounds_are_proven_at_themselves_and_enclose_the_share(draws, share, alp
         assert anytime.chosen_exceeds(draws, hits, 1 - complement, alpha, complement=complement)
     upper = anytime.upper(draws, hits, alpha)
     assert upper >= hits / draws
-    assert complement >= bounds.clopper_pearson_chosen_complement(draws, hits, alpha) * (1 - 1e-9)
+    assert complement >= binomial.clopper_pearson_chosen_complement(draws, hits, alpha) * (1 - 1e-9)
 
 
 @given(st.integers(1, 3_000), st.floats(0.5, 1))
@@ -192,8 +192,10 @@ def test_hits_up_to_their_expectation_never_reject(draws, m, share):
 def test_it_claims_no_more_than_clopper_pearson_with_the_draws_known(draws, share, alpha):
     """L <= CP(alpha), and U >= CP(alpha)."""
     hits = round(share * draws)
-    assert anytime.chosen_lower_complement(draws, hits, alpha) >= bounds.clopper_pearson_complement(draws, hits, alpha)
-    assert anytime.upper(draws, hits, alpha) >= bounds.clopper_pearson_upper(draws, hits, alpha) * (1 - 1e-12)
+    assert anytime.chosen_lower_complement(draws, hits, alpha) >= binomial.clopper_pearson_complement(
+        draws, hits, alpha
+    )
+    assert anytime.upper(draws, hits, alpha) >= binomial.clopper_pearson_upper(draws, hits, alpha) * (1 - 1e-12)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=6), st.floats(0.3, 0.9))
@@ -217,8 +219,8 @@ def test_the_label_may_be_chosen_from_the_same_draws():
     """Two classes at one half: plain alpha fails, alpha * m holds. Seeded; a false alarm has probability 1e-6."""
     alpha, runs, draws = 0.05, 20_000, 60
     top = np.maximum(k := np.random.default_rng(5).binomial(draws, 0.5, runs), draws - k)
-    lower = {int(h): 1 - bounds.clopper_pearson_chosen_complement(draws, int(h), alpha) for h in set(top)}
-    plain = {int(h): 1 - bounds.clopper_pearson_complement(draws, int(h), alpha) for h in set(top)}
+    lower = {int(h): 1 - binomial.clopper_pearson_chosen_complement(draws, int(h), alpha) for h in set(top)}
+    plain = {int(h): 1 - binomial.clopper_pearson_complement(draws, int(h), alpha) for h in set(top)}
     limit = binom.isf(1e-6, runs, alpha)
     assert sum(lower[int(h)] > 0.5 for h in top) <= limit
     assert sum(plain[int(h)] > 0.5 for h in top) > limit

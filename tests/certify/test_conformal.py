@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta, binom, norm
 
-from certify.conformal import (
+from certify.ood.conformal import (
     ByLabel,
     alarm_rank,
     discoveries,
@@ -184,7 +184,7 @@ def test_pac_failures_stay_below_eta(values):
 def test_the_rank_below_would_fail(monkeypatch):
     """The same simulation sees a threshold one order statistic too low."""
     right = pac_rank
-    monkeypatch.setattr("certify.conformal.pac_rank", lambda *args: right(*args) - 1)
+    monkeypatch.setattr("certify.ood.conformal.pac_rank", lambda *args: right(*args) - 1)
     assert failures(np.arange(100_000), 200, 0.05, 0.1, 3000) > binom.ppf(1 - 1e-6, 3000, 0.1) / 3000
 
 

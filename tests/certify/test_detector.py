@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certify.conformal import p_value
-from certify.detector import Calibrated, Fitted
-from certify.mahalanobis import KINDS, Moments, unit
+from certify.ood.conformal import p_value
+from certify.ood.detector import Calibrated, Fitted
+from certify.ood.mahalanobis import KINDS, Moments, unit
 from tests.certify.test_mahalanobis import CLASSES, SIZE, sample
 
 FEATURES, LABELS = sample()

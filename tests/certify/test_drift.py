@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certify.bounds import TAIL_SLACK
-from certify.conformal import alarm_rank
-from certify.drift import BETS, DriftAlarm, Flags, flag_rate_bound, log_evidence
+from certify.bounds.binomial import TAIL_SLACK
+from certify.ood.conformal import alarm_rank
+from certify.ood.drift import BETS, DriftAlarm, Flags, flag_rate_bound, log_evidence
 
 SIZE, FAR, ETA, LEVEL = 1000, 0.05, 0.01, 0.01
 ALARM = DriftAlarm(calibration_size=SIZE, far=FAR, eta=ETA, alarm_level=LEVEL)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify import anytime, dual
-from certify.certificate import LowerBound
+from certify.bounds import anytime
+from certify.claims.certificate import LowerBound
+from certify.smoothing import dual
 from tests.certify import exact
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certify.recheck import recheck
+from certify.receipts.recheck import recheck
 from tests.certify.receipts import altered, made
 
 CERTIFICATE = [f"claims.certificate.{name}" for name in ("status", "class_index", "radius", "p_a_lower", "p_b_upper")]

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certify import anytime
-from certify.certificate import AlphaSplit, Counts, LowerBound
-from certify.joint import certify_joint, implied, joint_counts
-from certify.procedures import Best
+from certify.bounds import anytime
+from certify.claims.certificate import AlphaSplit, Counts, LowerBound
+from certify.claims.joint import certify_joint, implied, joint_counts
+from certify.claims.procedures import Best
 from tests.certify.test_procedures import terms
 
 SPLIT = AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)

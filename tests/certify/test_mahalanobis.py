@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import solve_triangular
 
-from certify.mahalanobis import KINDS, Moments, fit, unit
+from certify.ood.mahalanobis import KINDS, Moments, fit, unit
 
 CLASSES, SIZE = 4, 12
 

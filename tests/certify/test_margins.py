@@ -13,9 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from certify import margins
-from certify.noise import RoundedGaussian
-from export.noise_table import rounded_gaussian_tails
+from certify.mixture import margins
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.noise_table import rounded_gaussian_tails
 from tests.certify import exact
 
 

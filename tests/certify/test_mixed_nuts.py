@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.mixed_nuts import Fit, MixedNuts, fit, normalised
+from certify.mixture.mixed_nuts import Fit, MixedNuts, fit, normalised
 
 PUBLISHED = {  # s, c, p of the paper
     "CIFAR-10": MixedNuts(scale=5.0, shift=-1.1, power=4.0),

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify import margins
-from certify.certificate import Certificate, Counts, LowerBound
-from certify.mixture import WeightRange, log_mixture, mix, radius
-from certify.procedures import Best
+from certify.claims.certificate import Certificate, Counts, LowerBound
+from certify.claims.procedures import Best
+from certify.mixture import margins
+from certify.mixture.mix import WeightRange, log_mixture, mix, radius
 from tests.certify.test_procedures import counts, terms
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from certify import anytime
-from certify.bounds import first_true
-from certify.certificate import AlphaSplit
-from certify.ood import (
+from certify.bounds import anytime
+from certify.bounds.binomial import first_true
+from certify.claims.certificate import AlphaSplit
+from certify.ood.verdict import (
     Detector,
     assess,
     fixed_interval,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 from scipy.stats import binom, ortho_group
 
-from certify import bounds
-from certify.certificate import AlphaSplit
-from certify.conformal import p_value
-from certify.mahalanobis import KINDS, Moments, fit, unit
-from certify.ood import fixed_rank
+from certify.bounds import binomial
+from certify.claims.certificate import AlphaSplit
+from certify.ood.conformal import p_value
+from certify.ood.mahalanobis import KINDS, Moments, fit, unit
+from certify.ood.verdict import fixed_rank
 from tests.certify.test_mahalanobis import CLASSES, SIZE, moments, sample
 from tests.certify.test_procedures import terms
 
@@ -159,8 +159,8 @@ def any_threshold_false(runs: int, level: float) -> float:
     rng, draws = np.random.default_rng(SEED), 500
     edges = np.linspace(-2, 2, 41)
     shares = ndtr(-edges)
-    above = np.array([bounds.least_hits(draws, float(1 - p), level * p) for p in shares])
-    below = np.array([bounds.least_hits(draws, float(p), level * (1 - p)) for p in shares])
+    above = np.array([binomial.least_hits(draws, float(1 - p), level * p) for p in shares])
+    below = np.array([binomial.least_hits(draws, float(p), level * (1 - p)) for p in shares])
     cells = rng.multinomial(draws, np.diff(np.r_[0, ndtr(edges), 1]), runs)
     counted = draws - np.cumsum(cells, axis=1)[:, :-1]  # scores above each edge
     return float(np.mean(np.any((counted >= above) | (draws - counted >= below), axis=1)))

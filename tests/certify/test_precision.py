@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from certify.certificate import AlphaSplit, Counts
-from certify.conclusions import most_probable_above
-from certify.procedures import SLICE, Precision
+from certify.bounds import anytime, binomial
+from certify.claims.certificate import AlphaSplit, Counts
+from certify.claims.conclusions import most_probable_above
+from certify.claims.procedures import SLICE, Precision
 from tests.certify.test_procedures import counts, terms
 
 EACH = AlphaSplit(of_class=0.5, of_upper=0.5)
@@ -138,6 +138,6 @@ def test_the_uncertainty_is_rounded_up():
     for sigma in (*rng.uniform(0.5, 1.0, 50), *rng.uniform(1.0, 1.1, 50)):
         procedure = Precision(terms(sigma=float(sigma), split=EACH), 10**6, 0.5)
         seen = counts(60, 40, 0)  # no class is certified, so the largest radius alone is what is uncertain
-        most = bounds.quantile_above(most_probable_above(procedure.terms, seen))
+        most = binomial.quantile_above(most_probable_above(procedure.terms, seen))
         largest = Fraction(most) * Fraction(math.nextafter(float(sigma), math.inf))
         assert largest <= Fraction(procedure._uncertainty(seen)) < largest * (1 + Fraction(1, 2**49))

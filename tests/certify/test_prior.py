@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, xlogy
 
-from certify import anytime, prior
-from certify.prior import Prior, PriorTable
+from certify.bounds import anytime, prior
+from certify.bounds.prior import Prior, PriorTable
 
 TERRIBLE = {
     "sure, and wrong": Prior(atoms=(0.0,), weights=(1.0,)),

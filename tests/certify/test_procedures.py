@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import entropy
 
-from certify import anytime, bounds, conclusions
-from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
-from certify.procedures import SLICE, Best, Fixed, Precision, Target
+from certify.bounds import anytime, binomial
+from certify.claims import conclusions
+from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
+from certify.claims.procedures import SLICE, Best, Fixed, Precision, Target
 
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 
@@ -132,7 +133,7 @@ def test_bounds_are_those_of_their_shares_and_bear_the_charge(charge):
     fixed, best = Fixed(t, 900).conclude(seen), Best(t, 900).conclude(seen)
     level = 0.001 * SPLIT.of_class
     for found, complement in (
-        (fixed, bounds.clopper_pearson_chosen_complement(900, 850, level)),
+        (fixed, binomial.clopper_pearson_chosen_complement(900, 850, level)),
         (best, anytime.chosen_lower_complement(900, 850, level)),
     ):
         assert complement + charge < found.bound.complement < complement + charge + 1e-15
@@ -231,14 +232,14 @@ def test_a_printed_radius_is_below_the_true_one(complement, sigma):
 @given(st.floats(1e-12, 0.4999), st.floats(0.01, 100))
 def test_the_product_with_sigma_is_rounded_down(complement, sigma):
     radius = LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001).radius(sigma)
-    assert Fraction(radius) <= Fraction(sigma) * Fraction(bounds.quantile_of_complement_below(complement))
+    assert Fraction(radius) <= Fraction(sigma) * Fraction(binomial.quantile_of_complement_below(complement))
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
 def test_the_ratio_that_a_radius_needs_is_rounded_to_its_side(radius, sigma):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bounds, "probability_above", lambda z: z)
-        patch.setattr(bounds, "probability_below", lambda z: z)
+        patch.setattr(binomial, "probability_above", lambda z: z)
+        patch.setattr(binomial, "probability_below", lambda z: z)
         fixed = terms(sigma=sigma)
         exact = Fraction(radius) / Fraction(sigma)
         assert Fraction(fixed.needed(radius, sign=-1)) < exact < Fraction(fixed.needed(radius))
@@ -288,7 +289,7 @@ def test_mean_draws_are_those_worked_out_beforehand():
 def test_needed_probabilities_lie_on_their_sides():
     t = terms(charge=1e-6)
     assert t.needed(0.25) > ndtr(1.0) + 1e-6 > ndtr(1.0) - 1e-6 > t.needed(0.25, sign=-1)
-    assert bounds.quantile_below(t.needed(0.0)) > 0
+    assert binomial.quantile_below(t.needed(0.0)) > 0
 
 
 def test_a_certificate_without_a_bound_has_no_radius():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from certify import bounds
+from certify.bounds import binomial
 
 DRAWS = 100_000
 LOGGED = {
@@ -20,8 +20,8 @@ LOGGED = {
 
 def radii(sigma, level, misses=range(100)):
     """What the bound allows for each number of misses, printed as the logs are."""
-    complements = (bounds.clopper_pearson_complement(DRAWS, DRAWS - each, level) for each in misses)
-    return {f"{sigma * bounds.quantile_of_complement_below(complement):.3}" for complement in complements}
+    complements = (binomial.clopper_pearson_complement(DRAWS, DRAWS - each, level) for each in misses)
+    return {f"{sigma * binomial.quantile_of_complement_below(complement):.3}" for complement in complements}
 
 
 @pytest.mark.parametrize("sigma", LOGGED)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify.anytime import least_hits
-from certify.quantiles import lower, not_above, not_below, ranked, upper
+from certify.bounds.anytime import least_hits
+from certify.bounds.quantiles import lower, not_above, not_below, ranked, upper
 
 FALSE_ALARM = 1e-6
 LOOKS = [*range(20, 321, 20)]

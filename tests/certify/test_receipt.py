@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify import canonical
-from certify.receipt import FIRST, SCHEMA, WITH_TOLERANCE, Receipt, ReceiptError, read
-from certify.recheck import recheck
+from certify.receipts import canonical
+from certify.receipts.receipt import FIRST, SCHEMA, WITH_TOLERANCE, Receipt, ReceiptError, read
+from certify.receipts.recheck import recheck
 from tests.certify.receipts import altered, made
 
 GOLDEN = (

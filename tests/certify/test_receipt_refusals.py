@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from certify.receipt import Receipt, ReceiptError, read
+from certify.receipts.receipt import Receipt, ReceiptError, read
 from tests.certify.receipts import altered, made
 
 DIGEST = "sha256: and 64 hexadecimal digits"

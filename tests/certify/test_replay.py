@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from certify.noise import RoundedGaussian, lattice_digest
-from certify.ood import tally
-from certify.receipt import Receipt
-from certify.recheck import recheck, terms_of
-from certify.replay import replay
-from export.noise_table import rounded_gaussian_tails
+from certify.ood.verdict import tally
+from certify.receipts.receipt import Receipt
+from certify.receipts.recheck import recheck, terms_of
+from certify.receipts.replay import replay
+from certify.smoothing.lattice_gaussian import RoundedGaussian, lattice_digest
+from export.build.noise_table import rounded_gaussian_tails
 from tests.certify.receipts import DETECTOR, altered, made
 
 LAW = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify.conformal import alarm_rank, p_value
-from certify.robust_alarm import RobustAlarm
+from certify.ood.conformal import alarm_rank, p_value
+from certify.ood.robust_alarm import RobustAlarm
 from tests.certify.exact import tail_at_least
 
 SEED, FALSE_ALARM = 31, 1e-6

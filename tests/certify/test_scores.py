@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.mahalanobis import KINDS, Moments, fit, unit
-from certify.scores import NEIGHBOURS, NearestNeighbours, OfLogits, VirtualLogit, energy, fitted_scorers
+from certify.ood.mahalanobis import KINDS, Moments, fit, unit
+from certify.ood.scores import NEIGHBOURS, NearestNeighbours, OfLogits, VirtualLogit, energy, fitted_scorers
 
 CLASSES, SIZE = 4, 10
 RNG = np.random.default_rng(41)

@@ -15,8 +15,9 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import beta, binom, norm
 
-from certify import anytime, soft
-from certify.certificate import Terms
+from certify.bounds import anytime
+from certify.claims import soft
+from certify.claims.certificate import Terms
 from tests.certify import exact
 from tests.certify.test_procedures import SPLIT
 

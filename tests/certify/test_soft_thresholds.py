@@ -11,7 +11,8 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from certify import anytime, soft
+from certify.bounds import anytime
+from certify.claims import soft
 from tests.certify import exact
 from tests.certify.test_soft import FALSE_ALARM, TERMS, bits
 

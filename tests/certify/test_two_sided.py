@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from certify.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms, certifying
-from certify.conclusions import anytime_bound
-from certify.two_sided import at_any_time, at_fixed_draws
+from certify.bounds import anytime, binomial
+from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms, certifying
+from certify.claims.conclusions import anytime_bound
+from certify.claims.two_sided import at_any_time, at_fixed_draws
 
 SPLIT = AlphaSplit(of_class=0.9, of_upper=0.1)
 FALSE_ALARM = 1e-6
@@ -53,7 +53,7 @@ def test_the_table_worked_out_beforehand(p_a, p_b, draws, one_sided, two_sided):
     counts = spread(p_a, p_b, draws)
     found = at_fixed_draws(terms(), counts).radius(1.0)
     assert two_sided - 0.0025 < found < two_sided + 0.0006
-    one = bounds.quantile_of_complement_below(bounds.clopper_pearson_complement(draws, counts.votes[0], 0.001))
+    one = binomial.quantile_of_complement_below(binomial.clopper_pearson_complement(draws, counts.votes[0], 0.001))
     assert one < 0 if one_sided is None else one == pytest.approx(one_sided, abs=6e-4)
     assert at_any_time(terms(), counts).radius(1.0) < found
 
@@ -151,7 +151,7 @@ def tables(n, t, bound):
         upper = partial(anytime.upper, kappa=anytime.KAPPA)
         pairs = [(anytime.chosen_lower_complement(n, k, low), upper(n, k, high)) for k in range(n + 1)]
     else:
-        chosen, upper = bounds.clopper_pearson_chosen_complement, bounds.clopper_pearson_upper
+        chosen, upper = binomial.clopper_pearson_chosen_complement, binomial.clopper_pearson_upper
         pairs = [(chosen(n, k, low), upper(n, k, high)) for k in range(n + 1)]
     complement, above = np.array(pairs).T
     return 1 - complement, above

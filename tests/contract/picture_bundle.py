@@ -7,8 +7,8 @@ from dataclasses import replace
 import onnx
 from onnx import TensorProto, helper
 
+from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import write
-from export.noise_table import rounded_gaussian_tails
 from tests.half_space import COORDINATES, SIGMA, write_half_space
 
 NAME = "pixels"

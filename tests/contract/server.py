@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from serving.config import Settings
-from serving.local import running
+from serving.deployments.local import running
 
 SIGNING_KEY = b"k" * 32
 

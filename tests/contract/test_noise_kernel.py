@@ -1,4 +1,4 @@
-"""The compiled noise is `certify.noise`, bit for bit."""
+"""The compiled noise is `certify.smoothing.lattice_gaussian`, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.noise import RoundedGaussian
-from export.noise_table import rounded_gaussian_tails
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.noise_table import rounded_gaussian_tails
 from serving.runtimes import noise_kernel
 
 SIGMAS = (0.7, 3.0, 63.75, 255.0)

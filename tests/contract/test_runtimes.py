@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from export.bundle import load
-from serving.proof import prove
+from serving.models.proof import prove
 from serving.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime, ProviderError, check_one_distribution
 from tests.half_space import CUT, write_half_space
 from tests.servers import ROOT

@@ -17,10 +17,10 @@ from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import client, errors
-from serving.audit import verified
-from serving.signing import Signer
-from serving.wire import datatypes
-from serving.wire.tensors import RECEIPT, TENSORS
+from serving.commands.audit import verified
+from serving.security.signing import Signer
+from serving.wires.open_inference import datatypes
+from serving.wires.open_inference.tensors import RECEIPT, TENSORS
 from tests.contract.picture_bundle import NAME
 from tests.contract.server import SIGNING_KEY
 from tests.half_space import LABELS

@@ -30,7 +30,7 @@ ROLES = {
     "idle worker": "ray::IDLE",
     "raylet": "raylet/raylet",
     "GCS": "gcs/gcs_server",
-    "driver": "serving.ray_driver",
+    "driver": "serving.deployments.ray_driver",
     "dashboard agent": "ray::DashboardAgent",
     "runtime environment agent": "ray::RuntimeEnvAgent",
     "dashboard": "dashboard/dashboard.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from export.recipes.idx import read_split
+from export.data.idx import read_split
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 

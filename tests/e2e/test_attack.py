@@ -9,9 +9,9 @@ import json
 import numpy as np
 import pytest
 
-from certify.certificate import Certificate
+from certify.claims.certificate import Certificate
 from export.bundle import load
-from serving.cli import main
+from serving.commands.cli import main
 from tests.e2e.pictures import DATA
 from tests.half_space import write_half_space
 from tests.servers import ROOT, in_process

@@ -62,7 +62,7 @@ def test_twenty_pictures_have_every_field_and_most_are_certified(home, tmp_path)
         }
         assert set(answer["certificate"]) >= {"status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper"}
         assert set(answer["ood"]) == {"score", "p_value", "in_distribution", "threshold", "certified"}
-        assert set(answer["mixture"]) == {"label", "probabilities", "robust_weight", "radius"}
+        assert set(answer["mixture"]) == {"label", "probabilities", "robust_weight", "radius", "reaches_others"}
         assert answer["model"]["digest"].startswith("sha256:")
     certified = [answer["certificate"]["status"] == "certified" for answer in answers]
     print(f"\n{sum(certified)} of {len(certified)} pictures certified at the default target")

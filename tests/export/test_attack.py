@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify import anytime
+from certify.bounds import anytime
 from export.attack import report, simulation
 from export.attack.ball import Ball
 from export.attack.campaign import AttackError, Plan, attack, shaped

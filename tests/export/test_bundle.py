@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from certify.conformal import pac_threshold
+from certify.ood.conformal import pac_threshold
 from export.bundle import BundleError, load, load_repository, write
 from tests.half_space import SIGMA, write_half_space
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from certify.noise import NoiseTableError, RoundedGaussian
+from certify.smoothing.lattice_gaussian import NoiseTableError, RoundedGaussian
+from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import BundleError, load
-from export.noise_table import rounded_gaussian_tails
 from tests.half_space import COORDINATES, SIGMA, write_half_space
 
 CALIBRATION, GOLDEN, NOISE = "calibration.safetensors", "golden.safetensors", "noise.safetensors"

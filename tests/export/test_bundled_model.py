@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.build.passes import draw_rows
 from export.bundle import load
-from export.outside import outside_sets
-from export.passes import draw_rows
+from export.data.idx import read_split
+from export.evaluation.outside import outside_sets
 from export.recipes.fashion_mnist import as_base_run, as_noisy_run
-from export.recipes.idx import read_split
 from tests.export.runtime import open_graph
 
 ROOT = Path(__file__).parents[2]

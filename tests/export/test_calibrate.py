@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from certify.conformal import pac_rank
-from certify.noise import RoundedGaussian
-from certify.ood import lower_median
-from export.calibrate import CalibrationError, calibrate, golden_outputs
-from export.noise_table import rounded_gaussian_tails
-from export.passes import draw_rows, noisy_lattice, row_key
+from certify.ood.conformal import pac_rank
+from certify.ood.verdict import lower_median
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.calibrate import CalibrationError, calibrate, golden_outputs
+from export.build.noise_table import rounded_gaussian_tails
+from export.build.passes import draw_rows, noisy_lattice, row_key
 
 NOISE = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))
 

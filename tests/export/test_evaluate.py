@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from certify import bounds
-from export.evaluate import ALPHA, BOUNDING, RADII, certify_rows, evaluate, markdown
-from export.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
+from certify.bounds import binomial
+from export.evaluation.evaluate import ALPHA, BOUNDING, RADII, certify_rows, evaluate, markdown
+from export.evaluation.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from tests.half_space import SIGMA, true_radius, write_half_space
 
 CUT = 127
@@ -43,7 +43,9 @@ def figures(bundle, images):
 
 def test_radii_approach_the_exact_ones_from_below(bundle, images):
     certificates, _ = certify_rows(bundle, noisy, images[::8], quiet=True)
-    ceiling = SIGMA * bounds.quantile_of_complement_below(bounds.clopper_pearson_complement(BOUNDING, BOUNDING, ALPHA))
+    ceiling = SIGMA * binomial.quantile_of_complement_below(
+        binomial.clopper_pearson_complement(BOUNDING, BOUNDING, ALPHA)
+    )
     for certificate, image in zip(certificates, images[::8], strict=True):
         label, radius = true_radius(image)
         if certificate.class_index is not None:

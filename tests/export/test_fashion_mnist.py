@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.build.calibrate import CalibrationError
 from export.bundle import load
-from export.calibrate import CalibrationError
-from export.evaluate import evaluate, markdown
-from export.outside import outside_sets
+from export.data.idx import IdxError, read_split
+from export.evaluation.evaluate import evaluate, markdown
+from export.evaluation.outside import outside_sets
 from export.recipes.fashion_mnist import LABELS, Recipe, as_base_run, as_noisy_run, run
-from export.recipes.idx import IdxError, read_split
 from export.recipes.training import Plan
 from tests.export.runtime import open_graph
 

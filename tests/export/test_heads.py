@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from certify.mahalanobis import Moments, fit, unit
-from export.heads import BaseGraph, NoisyGraph, Score
+from certify.ood.mahalanobis import Moments, fit, unit
+from export.build.heads import BaseGraph, NoisyGraph, Score
 from export.recipes.networks import SIDE, SmallNet
-from export.to_onnx import base_to_onnx, noisy_to_onnx, to_onnx
+from export.sources.torch_module import base_to_onnx, noisy_to_onnx, to_onnx
 from tests.export.runtime import open_graph
 
 SHAPE = (1, SIDE, SIDE)

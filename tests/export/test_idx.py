@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.recipes.idx import IdxError, parse_idx, read_split
+from export.data.idx import IdxError, parse_idx, read_split
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.to_onnx import to_onnx
+from export.sources.torch_module import to_onnx
 from serving.graphs.facts import Place
 from serving.graphs.reading import GraphError
 from serving.graphs.rows import follow

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.data.idx import read_split
 from export.recipes import augment, training
-from export.recipes.idx import read_split
 from export.recipes.networks import SmallNet
 from export.recipes.training import Plan, TrainingError, train
 

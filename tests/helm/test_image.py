@@ -7,7 +7,7 @@ import re
 import subprocess
 import tomllib
 
-from serving import cli
+from serving.commands import cli
 from tests.helm.chart import ROOT, pod_templates, render
 from tests.helm.chart_tools import tool
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serving import cli
+from serving.commands import cli
 from serving.config import Limits, Settings
 from tests.helm.chart import CHART, ROOT, container, helm, one, pod_templates, render, serve_config
 

@@ -9,20 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from certify.certificate import AlphaSplit
-from certify.receipt import ReceiptError
-from serving.audit import replayed, verified
-from serving.cli import main
+from certify.claims.certificate import AlphaSplit
+from certify.receipts.receipt import ReceiptError
+from serving.commands.audit import replayed, verified
+from serving.commands.cli import main
 from serving.config import Limits
-from serving.engine import Engine, Served
+from serving.engine.engine import Engine, Served
+from serving.engine.record import undeclared
+from serving.engine.scheduler import Scheduler
 from serving.errors import NotOffered
-from serving.gateway import Gateway
+from serving.gateway.gateway import Gateway
 from serving.messages import Model
-from serving.record import undeclared
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
-from serving.secret import key_id
-from serving.signing import Signer, parse
+from serving.security.secret import key_id
+from serving.security.signing import Signer, parse
 from tests.certify.receipts import altered
 from tests.half_space import write_half_space
 from tests.serving.test_engine import SECRET, Wrapped, ask

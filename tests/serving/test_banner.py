@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from export.bundle import Manifest, manifests
-from serving import banner
+from serving.commands import banner
 from serving.config import Limits, Settings
-from serving.wire import instances_json
+from serving.wires.kserve_v1 import instances_json
 from tests.half_space import write_half_space
 from tests.servers import ROOT
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.cli import main
+from serving.commands.cli import main
 from serving.config import SettingError, Settings
 from tests.half_space import write_half_space
 
@@ -37,7 +37,7 @@ def test_a_secret_that_others_can_read_is_warned_of_in_one_line(tmp_path, capsys
 def test_without_the_export_extra_the_message_names_it(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['tqdm'] = None\n"
-        "from serving.cli import main; sys.exit(main(['recipe', 'fashion-mnist', '--data', sys.argv[1]]))"
+        "from serving.commands.cli import main; sys.exit(main(['recipe', 'fashion-mnist', '--data', sys.argv[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.cli import main
+from serving.commands.cli import main
 from serving.config import Limits, SettingError, Settings, declared, explained
 from serving.runtimes.onnx_runtime import PROVIDERS
 

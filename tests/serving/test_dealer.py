@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from serving.config import Limits
-from serving.dealer import Dealer
-from serving.engine import Engine, Served
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.errors import Overloaded, Unavailable
-from serving.gateway import Gateway
+from serving.gateway.dealer import Dealer
+from serving.gateway.gateway import Gateway
 from serving.messages import Model, Options, PredictRequest
-from serving.scheduler import Scheduler
 from tests.half_space import write_half_space
 from tests.serving.wrapped import Wrapped
 

@@ -12,11 +12,11 @@ from grpc_status import rpc_status
 
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc
-from serving.both_wires import Wires
 from serving.config import Settings
-from serving.draining import Draining
+from serving.deployments.both_wires import Wires
 from serving.errors import Unavailable
-from serving.gateway import Gateway
+from serving.gateway.draining import Draining
+from serving.gateway.gateway import Gateway
 from tests.servers import free_ports
 from tests.serving.wire.fake_gateway import FakeGateway, model
 

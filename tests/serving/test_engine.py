@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from serving.config import Limits
-from serving.engine import Engine, Served
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
-from serving.gateway import Gateway
+from serving.gateway.gateway import Gateway
 from serving.messages import Model, Options, PredictRequest
 from serving.runtimes.onnx_runtime import OnnxRuntime
-from serving.scheduler import Scheduler
 from tests.half_space import write_half_space
 from tests.serving.wrapped import Wrapped
 
@@ -126,7 +126,7 @@ async def test_a_device_that_hangs_delays_no_answer_and_is_known(served, monkeyp
     (row,) = (await asyncio.wait_for(cut, 10)).predictions
     assert (row.draws, row.lost_draws, row.certificate.status) == (0, 0, "undecided")
     assert engine.healthy()
-    monkeypatch.setattr("serving.engine._HUNG_S", 0.1)
+    monkeypatch.setattr("serving.engine.engine._HUNG_S", 0.1)
     assert not engine.healthy()
 
 

@@ -9,8 +9,9 @@ import socket
 import pytest
 
 from export.bundle import load_repository
-from serving import client, first_answer
+from serving import client
 from serving.config import Limits, Settings
+from serving.deployments import first_answer
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.half_space import write_half_space
 from tests.servers import in_process

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.bundle import load
 from serving.graphs.prepared import check
 from serving.graphs.reading import GraphError
-from serving.proof import ProofError, prove
+from serving.models.proof import ProofError, prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.graphs import bundle_of, graph, noisy
 from tests.half_space import write_half_space

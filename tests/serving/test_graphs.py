@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.graphs.reading import GraphError
-from serving.proof import prove
+from serving.models.proof import prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.graphs import bundle_of, noisy
 

@@ -14,15 +14,15 @@ import pytest
 from scipy.special import ndtr
 
 from serving.config import Limits
-from serving.dealer import Dealer
-from serving.engine import Engine, Served
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.errors import Unavailable
-from serving.gateway import Gateway
-from serving.identity import OtherRuntime, differing, join, other_runtime
+from serving.gateway.dealer import Dealer
+from serving.gateway.gateway import Gateway
+from serving.gateway.retry import Resending
 from serving.messages import PARTS, Model, Options, PredictRequest, Task
-from serving.retry import Resending
-from serving.scheduler import Scheduler
-from serving.signing import Signer, parse
+from serving.models.identity import OtherRuntime, differing, join, other_runtime
+from serving.security.signing import Signer, parse
 from tests import half_space
 from tests.serving.wrapped import Wrapped
 

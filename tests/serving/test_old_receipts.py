@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from certify.noise import RoundedGaussian
-from certify.receipt import FIRST, WITH_TOLERANCE
-from certify.replay import replay
-from export.noise_table import rounded_gaussian_tails
-from serving.audit import verified
-from serving.cli import main
-from serving.record import undeclared
-from serving.signing import parse
+from certify.receipts.receipt import FIRST, WITH_TOLERANCE
+from certify.receipts.replay import replay
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.noise_table import rounded_gaussian_tails
+from serving.commands.audit import verified
+from serving.commands.cli import main
+from serving.engine.record import undeclared
+from serving.security.signing import parse
 from tests.half_space import CUT, SIGMA, write_half_space
 
 OLD = json.loads((Path(__file__).parents[1] / "data/receipts_of_versions_1_and_2.json").read_text())

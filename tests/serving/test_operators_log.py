@@ -16,7 +16,7 @@ import serving
 from serving import errors
 from serving.errors import SEE_LOG, Internal
 from serving.log import REQUEST_ID
-from serving.wire.http_server import build_app
+from serving.wires.http.server import build_app
 from tests.serving.test_engine import ask, bundle, essence, served  # noqa: F401
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
@@ -120,7 +120,7 @@ async def test_the_engines_log_names_the_request(served, caplog, failing):  # no
 async def test_an_engine_that_fails_says_so_in_the_log_once(served, caplog, monkeypatch):  # noqa: F811
     _, engine, runtime = served
     assert engine.healthy()
-    monkeypatch.setattr("serving.engine._HUNG_S", -1.0)
+    monkeypatch.setattr("serving.engine.engine._HUNG_S", -1.0)
     runtime.go.clear()
     asking = asyncio.create_task(ask(served[0], [150, 1, 2, 3]))
     while not engine._at_work:

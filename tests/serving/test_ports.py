@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from serving import ports
-from serving.cli import main
+from serving.commands.cli import main
 from serving.config import Settings
 from serving.ports import PortError, Wanted
 from tests.half_space import write_half_space

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from serving.on_ray import _PROVING, _Engines
+from serving.deployments.on_ray import _PROVING, _Engines
 from tests.virtual_loop import run_virtually
 
 OWN = {"m/1": "sha256:1"}

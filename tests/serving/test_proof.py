@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.probes import near_ties
-from serving.proof import ProofError, prove
+from serving.models.probes import near_ties
+from serving.models.proof import ProofError, prove
 from serving.runtimes.onnx_runtime import OnnxRuntime, ProviderError, tensorrt_settings
 from tests.graphs import bundle_of, graph
 from tests.half_space import CUT, write_half_space

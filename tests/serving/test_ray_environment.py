@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.ray_environment import environment
+from serving.deployments.ray_environment import environment
 from serving.scratch import private_folder
 
 FOLDER = Path("/tmp/cs-12345678")

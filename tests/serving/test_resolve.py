@@ -9,9 +9,9 @@ import pytest
 
 from serving.config import Limits
 from serving.errors import InvalidInput
+from serving.gateway.resolve import resolve
 from serving.messages import PARTS, InputNote, Model, Options, PredictRequest
-from serving.resolve import resolve
-from serving.secret import key_id
+from serving.security.secret import key_id
 from tests.half_space import write_half_space
 
 ROW = np.array([[10, 20, 30, 40]])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from serving.errors import CertserveError, Internal, NotFound, Overloaded, Unavailable
+from serving.gateway.retry import GRACE_S, PAUSE_S, Lost, Resending
 from serving.messages import PARTS, Reply, Task
-from serving.retry import GRACE_S, PAUSE_S, Lost, Resending
 from tests.virtual_loop import Stuck, run_virtually
 
 DEADLINE_S = 3.0

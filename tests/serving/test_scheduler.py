@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.procedures import SLICE
-from serving.line import Entry, Slice, size
-from serving.scheduler import BasePlan, NoisyPlan, Scheduler
+from certify.claims.procedures import SLICE
+from serving.engine.line import Entry, Slice, size
+from serving.engine.scheduler import BasePlan, NoisyPlan, Scheduler
 
 
 def of(*jobs, model="m/1", rows=32):

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from serving.commands import serve
-from serving.secret import SecretError, key_id, loose, read_secret, read_signing_key, secret_file, signing_key_file
+from serving.security.secret import (
+    SecretError,
+    key_id,
+    loose,
+    read_secret,
+    read_signing_key,
+    secret_file,
+    signing_key_file,
+)
 from tests.nobody import as_nobody
 
 

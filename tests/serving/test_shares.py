@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.procedures import SLICE
-from serving.job import Job, SliceResult
+from certify.claims.procedures import SLICE
+from serving.engine.job import Job, SliceResult
+from serving.engine.shares import WORTH, MixedRuntimes, ShareJob, merge, split
 from serving.messages import PARTS, Reply, Task
-from serving.shares import WORTH, MixedRuntimes, ShareJob, merge, split
 from tests.half_space import write_half_space
 
 BASE = np.array([0.25, 0.75], dtype=np.float32)

@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.receipt import ReceiptError
-from serving.audit import verified
-from serving.signing import Signer, check_signature, key_id, parse
+from certify.receipts.receipt import ReceiptError
+from serving.commands.audit import verified
+from serving.security.signing import Signer, check_signature, key_id, parse
 from tests.certify.receipts import made
 from tests.certify.test_receipt import leaves
 

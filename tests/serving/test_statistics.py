@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving.errors import Overloaded
-from serving.wire.http_server import build_app
+from serving.wires.http.server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
 from tests.serving.wire.test_grpc_calls import predict, serving

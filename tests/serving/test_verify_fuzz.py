@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify import canonical
-from certify.certificate import AlphaSplit
-from certify.receipt import ReceiptError, read
-from certify.recheck import recheck
-from serving.cli import main
-from serving.signing import Signer
+from certify.claims.certificate import AlphaSplit
+from certify.receipts import canonical
+from certify.receipts.receipt import ReceiptError, read
+from certify.receipts.recheck import recheck
+from serving.commands.cli import main
+from serving.security.signing import Signer
 from tests.certify.receipts import made
 from tests.certify.test_receipt import CASES, as_of, leaves
 

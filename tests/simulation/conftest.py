@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import pytest
 
-from certify import anytime
+from certify.bounds import anytime
 from export.bundle import load_repository
 from tests.half_space import write_half_space
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from certify.procedures import SLICE
-from serving.job import Job, SliceResult
+from certify.claims.procedures import SLICE
+from serving.engine.job import Job, SliceResult
 from tests.half_space import CUT, THRESHOLD, probability_above, true_radius
 
 FEW, MAX_DRAWS = 128, 1_024

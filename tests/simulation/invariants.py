@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from serving.errors import DeadlinePassed, Internal, Overloaded, Unavailable
+from serving.gateway.retry import GRACE_S
 from serving.messages import Answer
-from serving.retry import GRACE_S
 from tests.simulation.device import essence, some_claim_is_false
 from tests.simulation.replica import BATCH_S
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from serving.workload import BaseBatch
+from serving.engine.workload import BaseBatch
 from tests.half_space import SIGMA
 from tests.simulation.replica import Replica
 

@@ -1,7 +1,7 @@
 """An engine replica on a virtual clock and a virtual device: the real workload, coroutines where the engine has threads.
 
-It does what `serving.engine` and `serving.on_ray.EngineReplica` do, and what happens to a device or a process happens to
-it when it is told: batches fail, are slow or never come back; it freezes, stops or dies.
+It does what `serving.engine.engine` and `serving.deployments.on_ray.EngineReplica` do, and what happens to a device or
+a process happens to it when it is told: batches fail, are slow or never come back; it freezes, stops or dies.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections import deque
 
 import numpy as np
 
+from serving.engine.scheduler import _TURNS, Scheduler, one_at_a_time
+from serving.engine.workload import BaseBatch, Workload
 from serving.errors import CertserveError
-from serving.retry import Lost
-from serving.scheduler import _TURNS, Scheduler, one_at_a_time
-from serving.workload import BaseBatch, Workload
+from serving.gateway.retry import Lost
 from tests.simulation.device import base
 
 BATCH_S = 0.01

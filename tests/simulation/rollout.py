@@ -10,9 +10,9 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from serving.identity import OtherRuntime, join
 from serving.messages import Answer
-from serving.signing import Notary
+from serving.models.identity import OtherRuntime, join
+from serving.security.signing import Notary
 from tests.simulation.device import Device
 from tests.simulation.replica import Replica
 from tests.simulation.schedules import KINDS, Step, World, _Clerk, simulated

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from serving.config import Limits
+from serving.engine.scheduler import one_at_a_time
 from serving.errors import CertserveError
-from serving.gateway import Gateway
+from serving.gateway.gateway import Gateway
+from serving.gateway.retry import Resending
 from serving.messages import Answer, Model, Options, PredictRequest, Task
-from serving.retry import Resending
-from serving.scheduler import one_at_a_time
-from serving.signing import Notary
+from serving.security.signing import Notary
 from tests.half_space import CUT
 from tests.simulation.device import Device
 from tests.simulation.invariants import check

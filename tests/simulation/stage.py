@@ -11,9 +11,9 @@ import numpy as np
 
 from serving.config import Limits
 from serving.errors import DeadlinePassed, Overloaded
-from serving.gateway import Gateway
+from serving.gateway.gateway import Gateway
+from serving.gateway.retry import Resending
 from serving.messages import Model, Options, PredictRequest
-from serving.retry import Resending
 from tests.simulation.clients import Client
 from tests.simulation.losing import MAX_DRAWS, TOLERANCES, WISHES, LosingReplica, Noise
 from tests.simulation.oracles import Oracle

@@ -25,9 +25,9 @@ import onnxruntime
 import pytest
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from certify.certificate import WHOLE_ON_CLASS
-from serving import job, workload
+from certify.bounds import anytime, binomial
+from certify.claims.certificate import WHOLE_ON_CLASS
+from serving.engine import job, workload
 from serving.messages import Options
 from tests.simulation import oracles
 from tests.simulation.clients import Client
@@ -201,7 +201,7 @@ def test_a_radius_from_a_chosen_number_of_draws_is_found(three_classes, monkeypa
 
     @lru_cache(maxsize=2**16)
     def lower(draws, hits, alpha):
-        return bounds.clopper_pearson_chosen_complement(draws, hits, alpha) if draws else 1.0
+        return binomial.clopper_pearson_chosen_complement(draws, hits, alpha) if draws else 1.0
 
     def exceeds(draws, hits, m, alpha, complement=None):
         return 1 - lower(draws, hits, alpha) > m

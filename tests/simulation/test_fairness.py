@@ -10,7 +10,7 @@ import pytest
 
 from serving.config import Limits
 from serving.errors import Overloaded
-from serving.gateway import Gateway
+from serving.gateway.gateway import Gateway
 from serving.messages import Answer, Model, Options, PredictRequest
 from tests.simulation.replica import Replica, two_at_most
 from tests.virtual_loop import run_virtually

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from certify import anytime, procedures
-from serving import job, retry, scheduler, workload
+from certify.bounds import anytime
+from certify.claims import procedures
+from serving.engine import job, scheduler, workload
+from serving.gateway import retry
 from tests.simulation.replica import WatchedScheduler
 from tests.simulation.schedules import seeded
 from tests.simulation.test_schedules import counted, holds

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from serving import gateway, workload
+from serving.engine import workload
+from serving.gateway import gateway
 from tests.half_space import write_half_space
 from tests.simulation import rollout
 from tests.simulation.conftest import bundles_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from certify import anytime, bounds
+from certify.bounds import anytime, binomial
 
 ALPHA, HORIZON, FALSE_ALARM = 0.05, 300, 1e-6
 
@@ -32,7 +32,7 @@ def plain(m, alpha=ALPHA, kappa=anytime.KAPPA):
 
 
 def clopper_pearson(m, alpha=ALPHA):
-    return least_hits(m, lambda n, k: 1 - bounds.clopper_pearson_complement(n, k, alpha) > m)
+    return least_hits(m, lambda n, k: 1 - binomial.clopper_pearson_complement(n, k, alpha) > m)
 
 
 def ever_false(p, needed, misses_needed=None):
@@ -115,7 +115,7 @@ def test_the_top_class_at_a_fixed_number_of_draws(classes, published):
     """n = 60; the mutant at plain alpha is as bad as was worked out beforehand."""
     rng, runs, n = np.random.default_rng(2), 20_000, 60
     tops = rng.multinomial(n, [1 / classes] * classes, size=runs).max(axis=1)
-    lower = np.array([1 - bounds.clopper_pearson_chosen_complement(n, k, ALPHA) for k in range(n + 1)])
-    naive = np.array([1 - bounds.clopper_pearson_complement(n, k, ALPHA) for k in range(n + 1)])
+    lower = np.array([1 - binomial.clopper_pearson_chosen_complement(n, k, ALPHA) for k in range(n + 1)])
+    naive = np.array([1 - binomial.clopper_pearson_complement(n, k, ALPHA) for k in range(n + 1)])
     assert np.sum(lower[tops] > 1 / classes) <= binom.isf(FALSE_ALARM, runs, ALPHA)
     assert np.mean(naive[tops] > 1 / classes) == pytest.approx(published, abs=5 * math.sqrt(0.25 / runs))

@@ -14,10 +14,11 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify import anytime, bounds, margins
-from certify.certificate import AlphaSplit, Counts, Terms
-from certify.ood import Detector, assess
-from certify.procedures import Best
+from certify.bounds import anytime, binomial
+from certify.claims.certificate import AlphaSplit, Counts, Terms
+from certify.claims.procedures import Best
+from certify.mixture import margins
+from certify.ood.verdict import Detector, assess
 
 ALPHA, FALSE_ALARM, CHUNK = 0.10, 1e-6, 5_000
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
@@ -69,7 +70,7 @@ def refuting(p, level):
 
 @cache
 def clopper_pearson(p, level):
-    return lambda draws, hits: 1 - bounds.clopper_pearson_chosen_complement(draws, hits, level) > p
+    return lambda draws, hits: 1 - binomial.clopper_pearson_chosen_complement(draws, hits, level) > p
 
 
 def false_labels(shares, runs, rules, looks, step, seed):

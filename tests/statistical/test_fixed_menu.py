@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from certify.bounds import first_true
-from certify.certificate import WHOLE_ON_CLASS, Counts, Terms, class_alone
-from certify.procedures import Fixed
+from certify.bounds.binomial import first_true
+from certify.claims.certificate import WHOLE_ON_CLASS, Counts, Terms, class_alone
+from certify.claims.procedures import Fixed
 
 ALPHA = 0.1
 MENU = (1_000, 10_000, 100_000)

@@ -9,10 +9,10 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify.certificate import WHOLE_ON_CLASS, Counts, LowerBound, Terms
-from certify.noise import RoundedGaussian, derive_key
-from certify.procedures import Fixed
-from export.noise_table import rounded_gaussian_tails
+from certify.claims.certificate import WHOLE_ON_CLASS, Counts, LowerBound, Terms
+from certify.claims.procedures import Fixed
+from certify.smoothing.lattice_gaussian import RoundedGaussian, derive_key
+from export.build.noise_table import rounded_gaussian_tails
 from tests.half_space import CUT, probability_above, true_radius
 
 SIGMA, REACH = 0.3, 4

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from certify.anytime import least_hits
-from certify.certificate import AlphaSplit
+from certify.bounds import anytime, binomial
+from certify.bounds.anytime import least_hits
+from certify.claims.certificate import AlphaSplit
 
 FALSE_ALARM = 1e-6
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
@@ -107,7 +107,7 @@ def test_the_mutant_with_the_radius_from_the_request_fails():
 def test_the_mutant_with_the_threshold_from_the_request_fails():
     """Any of 41 thresholds, both sides at alpha m of .05."""
     scores = np.random.default_rng(3).normal(size=(RUNS, DRAWS))
-    lower = 1 - np.array([bounds.clopper_pearson_chosen_complement(DRAWS, k, 0.05) for k in range(DRAWS + 1)])
+    lower = 1 - np.array([binomial.clopper_pearson_chosen_complement(DRAWS, k, 0.05) for k in range(DRAWS + 1)])
     false = []
     for threshold in np.linspace(-2, 2, 41):
         above = np.sum(scores > threshold, axis=1)

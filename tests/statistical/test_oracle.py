@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from certify import anytime, bounds
-from serving import job
+from certify.bounds import anytime, binomial
+from serving.engine import job
 from tests.half_space import CUT, SIGMA, THRESHOLD, true_radius, write_half_space
 from tests.servers import in_batches, in_process
 
@@ -86,7 +86,7 @@ async def test_the_mutant_with_three_alpha_fails(models, monkeypatch):
 
 async def test_the_mutant_with_clopper_pearson_at_every_look_fails(models, monkeypatch):
     def mutant(draws, hits, m, alpha, complement=None):
-        return bounds.clopper_pearson_complement(draws, hits, alpha) < 1 - m
+        return binomial.clopper_pearson_complement(draws, hits, alpha) < 1 - m
 
     monkeypatch.setattr(anytime, "chosen_exceeds", mutant)
     assert await false_certificates(models, "target") > LIMIT

@@ -8,7 +8,7 @@ proxy_location: Disabled
 applications:
   - name: certserve
     route_prefix: null
-    import_path: serving.on_ray:application
+    import_path: serving.deployments.on_ray:application
     args:
       models: {{ .Values.models.path }}
       {{- include "certserve.settings" . | nindent 6 }}

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from serving.wire.http_server import build_app
+from serving.wires.http.server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway
 
 # A machine that is busy with something else is no failure.

@@ -7,15 +7,15 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from certify.certificate import AlphaSplit, Certificate, LowerBound
-from certify.mixture import Mixture
-from certify.ood import CertifiedScore, Ood
+from certify.claims.certificate import AlphaSplit, Certificate, LowerBound
+from certify.mixture.mix import Mixture
+from certify.ood.verdict import CertifiedScore, Ood
 from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
+from serving.gateway.statistics import Statistics
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
-from serving.statistics import Statistics
 
 DIGEST = "sha256:" + "0" * 64
 RUNTIME = "onnxruntime 1.2.3 CPUExecutionProvider, x86_64 avx2"

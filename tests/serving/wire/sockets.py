@@ -8,8 +8,8 @@ import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from serving.wire.http_listener import HttpServer, listen
-from serving.wire.http_server import build_app
+from serving.wires.http.listener import HttpServer, listen
+from serving.wires.http.server import build_app
 
 
 @asynccontextmanager

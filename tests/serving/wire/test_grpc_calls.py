@@ -16,8 +16,8 @@ from grpc_status import rpc_status
 
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
-from serving.wire import grpc_server
-from serving.wire.grpc_server import build_server
+from serving.wires.grpc import server as grpc_server
+from serving.wires.grpc.server import build_server
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.http2 import PING, Connection
 from tests.serving.wire.pictures import encoded, grey

@@ -18,8 +18,8 @@ from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import scratch
-from serving.wire import grpc_door
-from serving.wire.grpc_door import Frames
+from serving.wires.grpc import door
+from serving.wires.grpc.door import Frames
 from tests.serving.wire.http2 import (
     CONTINUATION,
     DATA,
@@ -142,7 +142,7 @@ async def test_what_is_no_http2_is_cut_at_once():
 
 
 async def test_connections_are_bounded_in_number_and_the_idle_ones_give_way(monkeypatch, caplog):
-    monkeypatch.setattr(grpc_door, "_affordable", lambda: 20)
+    monkeypatch.setattr(door, "_affordable", lambda: 20)
     with caplog.at_level(logging.INFO):
         async with serving() as channel:
             assert await live(channel)
@@ -164,7 +164,7 @@ def channel_calls(channel):
 
 
 async def test_a_connection_with_a_call_does_not_give_way_to_idle_ones(monkeypatch):
-    monkeypatch.setattr(grpc_door, "_affordable", lambda: 4)
+    monkeypatch.setattr(door, "_affordable", lambda: 4)
     async with serving() as channel:
         busy = [await Connection.open(channel.port) for _ in range(4)]
         for each in busy:

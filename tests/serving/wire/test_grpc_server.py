@@ -17,8 +17,9 @@ from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import errors
 from serving.config import Limits
-from serving.wire import certserve_document, instances_json
-from serving.wire.grpc_server import build_server
+from serving.wires.grpc.server import build_server
+from serving.wires.kserve_v1 import instances_json
+from serving.wires.typed import certserve_document
 from tests.serving.wire.fake_gateway import ROWS, FakeGateway, answer, model
 from tests.serving.wire.pictures import encoded, grey, png_of
 

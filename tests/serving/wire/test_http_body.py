@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serving.budget import BufferedBytes
 from serving.errors import InvalidInput, Overloaded, TooLarge, UnsupportedMedia
-from serving.wire import http_body
+from serving.wires.http import body as http_body
 
 LIMIT = 2 * 2**20
 

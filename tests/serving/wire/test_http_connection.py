@@ -16,8 +16,8 @@ import uvloop
 from serving import metrics
 from serving.config import Limits
 from serving.ports import PortError
-from serving.wire.http_connection import FrontLimits
-from serving.wire.http_listener import listen
+from serving.wires.http.connection import FrontLimits
+from serving.wires.http.listener import listen
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
 from tests.serving.wire.sockets import ask, read_reply, served, serving
@@ -440,7 +440,7 @@ async def test_a_body_is_asked_for_only_where_it_is_wanted(port):
 
 
 async def test_the_rest_of_a_refused_body_has_to_come_in_time(gateway, monkeypatch):
-    monkeypatch.setattr("serving.wire.http_connection._DISCARDING_S", 0.5)
+    monkeypatch.setattr("serving.wires.http.connection._DISCARDING_S", 0.5)
     async with served(gateway, QUICK) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
@@ -458,7 +458,7 @@ async def test_the_rest_of_a_refused_body_has_to_come_in_time(gateway, monkeypat
 
 
 async def test_who_does_not_take_the_answer_is_let_go(gateway, monkeypatch):
-    monkeypatch.setattr("serving.wire.http_connection._STALLED_S", 0.5)
+    monkeypatch.setattr("serving.wires.http.connection._STALLED_S", 0.5)
     async with serving(gateway, FrontLimits(), send_buffer=4096) as (port, server):
         client = socket.create_connection(("127.0.0.1", port))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from serving import errors
 from serving.config import Limits
-from serving.wire.http_server import build_app
+from serving.wires.http.server import build_app
 from tests.serving.wire.fake_gateway import FakeGateway, model
 from tests.serving.wire.pictures import blank, encoded, grey, png_of
 

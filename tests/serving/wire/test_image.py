@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from serving.errors import InvalidInput, UnsupportedMedia
-from serving.wire import image
+from serving.inputs import image
 from tests.serving.wire.fake_gateway import manifest
 from tests.serving.wire.pictures import animated, blank, encoded, grey, interlaced_png, png_of
 

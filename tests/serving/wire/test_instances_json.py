@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certify.ood import CertifiedScore
+from certify.ood.verdict import CertifiedScore
 from protos.certserve.v1 import certserve_pb2 as pb
+from serving import strict_json
 from serving.errors import InvalidInput
 from serving.messages import InputNote, Options
-from serving.wire import certserve_document, certserve_proto, instances_json, strict_json
+from serving.wires.kserve_v1 import instances_json
+from serving.wires.typed import certserve_document, certserve_proto
 from tests.serving.wire.fake_gateway import ABSTAINED, CERTIFIED, INSIDE, MIXED, ROWS, answer, manifest, prediction
 
 SPEC = manifest(shape=(2, 2, 1), layout="HWC").input

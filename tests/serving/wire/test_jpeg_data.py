@@ -12,7 +12,7 @@ import simplejpeg
 from PIL import Image, ImageCms
 
 from serving.errors import InvalidInput
-from serving.wire import image, jpeg_data
+from serving.inputs import image, jpeg_data
 from tests.serving.wire.fake_gateway import manifest
 
 END = b"\xff\xd9"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import InvalidInput
-from serving.wire import instances_json, multipart
+from serving.wires.http import multipart
+from serving.wires.kserve_v1 import instances_json
 from tests.serving.wire.fake_gateway import manifest
 from tests.serving.wire.pictures import encoded, grey
 

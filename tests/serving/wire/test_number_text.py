@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import InvalidInput
-from serving.wire import instances_json, number_text, oip_json, rows
-from serving.wire.number_text import NumberText
-from serving.wire.work import Abandoned, Work, current
+from serving.inputs import number_text, rows
+from serving.inputs.number_text import NumberText
+from serving.inputs.work import Abandoned, Work, current
+from serving.wires.kserve_v1 import instances_json
+from serving.wires.open_inference import oip_json
 from tests.serving.wire.fake_gateway import manifest, model
 
 LARGE = 2 * 2**20

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving import strict_json
 from serving.config import Limits
 from serving.errors import InvalidInput
+from serving.inputs import image
 from serving.messages import Options
-from serving.wire import datatypes, image, oip_json, strict_json
-from serving.wire.tensors import RECEIPT, TENSORS
+from serving.wires.open_inference import datatypes, oip_json
+from serving.wires.open_inference.tensors import RECEIPT, TENSORS
 from tests.serving.wire.fake_gateway import ROWS, answer, manifest, model
 from tests.serving.wire.pictures import encoded, grey
 

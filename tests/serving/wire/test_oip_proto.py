@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protos.inference import open_inference_pb2 as pb
 from serving.config import Limits
 from serving.errors import InvalidInput
-from serving.wire import datatypes, oip_json, oip_models, oip_proto
+from serving.wires.open_inference import datatypes, oip_json, oip_models, oip_proto
 from tests.serving.wire.fake_gateway import answer, model
 
 SMALL = model(shape=(2, 2, 1), layout="HWC")

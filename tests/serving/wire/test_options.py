@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.errors import InvalidInput
 from serving.messages import Options
-from serving.wire import certserve_proto, options
+from serving.wires import options
+from serving.wires.typed import certserve_proto
 from tests.serving.wire.fake_gateway import model
 
 TABLE = [

@@ -1,0 +1,93 @@
+"""Library offering: an alarm whose false ones stay rare under attack: the conformal test of a bound of the median score.
+
+What was calibrated is the lower median of the first `score_draws` scores, and an attack within `radius` moves it. So the
+test is given a number L' that, whatever the attack, is at most the median that the clean input would have got:
+
+    q_0 = the largest q with P(Binomial(n_s, q) >= ceil(n_s / 2)) <= of_median: the clean median is at least the q_0
+          quantile of the score at the clean input, except with probability `of_median`;
+    p_- = Phi(Phi^-1(q_0) - radius / sigma): that quantile is at least the p_- quantile at the attacked input (percentile
+          smoothing, Chiang et al. 2020, theorem 1);
+    L'  = a lower bound of the p_- quantile from the draws at the attacked input, false with probability `of_bound`.
+
+**robust alarm**: a clean input perturbed by at most `radius`, without knowledge of the coming noise, is flagged with
+probability at most `far + of_median + of_bound`. Over calibration, input and noise together, for a clean input that is
+exchangeable with the calibration inputs. Nothing is said of how often attacked outside inputs are caught.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.bounds import anytime, binomial, quantiles
+from certify.ood.conformal import alarm_rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobustAlarm:
+    """What is fixed before the first draw. `sigma` and `radius` share their unit; `sigma` is rounded down.
+
+    `charge` is the total variation between the drawn noise and the normal law; it is paid on both sides of the attack.
+    """
+
+    far: float
+    radius: float
+    sigma: float
+    score_draws: int
+    of_median: float
+    of_bound: float
+    charge: float = 0.0
+
+    def __post_init__(self) -> None:
+        levels = (self.far, self.of_median, self.of_bound)
+        if not all(0 < level < 1 for level in levels):
+            raise ValueError(f"far, of_median and of_bound must lie strictly between 0 and 1; got {levels}")
+        if not (self.radius >= 0 and self.sigma > 0 and self.score_draws >= 1 and self.charge >= 0):
+            raise ValueError(
+                "radius and charge must not be negative, sigma be positive and score_draws at least 1;"
+                f" got {self.radius}, {self.charge}, {self.sigma} and {self.score_draws}"
+            )
+
+    @property
+    def false_alarms(self) -> float:
+        """The bound of the false-alarm rate under attack, rounded up."""
+        return min(1.0, math.fsum((self.far, self.of_median, self.of_bound)) * (1 + 2.0**-50))
+
+    @property
+    def clean_share(self) -> float:
+        """`q_0`, rounded down, of the noise as it is drawn."""
+        majority = (self.score_draws + 1) // 2
+        complement = binomial.clopper_pearson_complement(self.score_draws, majority, self.of_median)
+        return math.nextafter(1 - complement, 0.0)
+
+    @property
+    def attacked_share(self) -> float:
+        """`p_-`, rounded down, of the noise as it is drawn; 0 where nothing is left."""
+        ratio = math.nextafter(self.radius / self.sigma, math.inf)
+        clean = binomial.quantile_below(math.nextafter(self.clean_share - self.charge, -1.0))
+        return max(0.0, math.nextafter(binomial.probability_below(clean - ratio) - self.charge, -1.0))
+
+    def fixed_rank(self, draws: int) -> int | None:
+        """The 1-based rank of L' among `draws` sorted scores, their number fixed beforehand; None where L' is trivial."""
+        return _rank(draws, binomial.least_hits(draws, self.attacked_share, self.of_bound))
+
+    def anytime_rank(self, draws: int) -> int | None:
+        """The 1-based rank of L' that is valid at every number of draws at once, whatever makes them stop."""
+        return _rank(draws, anytime.least_hits(draws, math.nextafter(1 - self.attacked_share, 2.0), self.of_bound))
+
+    def lower_bound(self, scores: NDArray[np.float64], rank: int | None) -> float:
+        """L' from the scores of the first draws, NaN for a lost one, and a rank of `fixed_rank` or `anytime_rank`."""
+        if rank is None:
+            return -math.inf
+        return quantiles.ranked(np.where(np.isnan(scores), -np.inf, scores), rank)
+
+    def raised(self, calibration: NDArray[np.float64], lower_bound: float) -> bool:
+        """Whether the p-value of L' is at most `far`; `calibration` are sorted medians of `score_draws` draws each."""
+        return lower_bound > float(calibration[alarm_rank(calibration.size, self.far) - 1])
+
+
+def _rank(draws: int, hits: int | None) -> int | None:
+    return None if hits is None else draws + 1 - hits

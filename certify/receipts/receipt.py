@@ -1,0 +1,362 @@
+"""The receipt: a record of what was counted for one answer, and how. What it proves is for `certify.receipts.recheck`
+to say.
+
+The record knows nothing of its judge: its meanings never change and its schema only grows, by new versions beside the
+old (the pattern of dp_accounting's dp_event). A version that is not known here is refused, and so is a field that is
+unknown or missing. It holds all that a claim of the answer depends on, and nothing that is no claim: neither the base
+network's answer, nor the mixture's estimates and its uncertified label.
+
+**What suffices.** A certificate, its radius and the mixture's radius are functions of the votes, the lost draws and the
+terms. The verdict needs two counts more, of the scores above and not above the threshold. An end of the score interval is
+an order statistic: its rank follows from the number of draws and the terms, and the score of that rank is recorded as
+it was found. The served score is such a record, too (the lower median of the first draws), and its p-value needs the
+number of calibration scores that are not below it. Recorded scores, the key and the input's digest cannot be recomputed
+from counts: a replay compares them.
+
+A receipt reveals the noise key of one input, never the secret. It speaks of an honest server: one that picks its secret
+after it has seen the input could search for a lucky key.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass
+
+from certify.bounds.anytime import MAX_DRAWS
+from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
+from certify.receipts import canonical
+from certify.smoothing.lattice_gaussian import KEY_BYTES, STREAM
+
+FIRST = "certserve-receipt/1"
+WITH_TOLERANCE = "certserve-receipt/2"
+"""Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
+SCHEMA = "certserve-receipt/3"
+"""Version 3, in which every answer is recorded now, says of which draws the scores are, and how long the menu of `fixed`
+is: alpha is split over it. In versions 1 and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper
+bounds have the prior `anytime.KAPPA` in place of `anytime.KAPPA_UPPER`."""
+SCHEMAS = (FIRST, WITH_TOLERANCE, SCHEMA)
+_SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
+PROCEDURES = ("off", "target", "best", "precision", "fixed")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ReceiptError(ValueError):
+    """A receipt is not one, is of an unknown version, or contradicts itself; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRecord:
+    """The input X: `digest` is `certify.smoothing.lattice_gaussian.lattice_digest`; its integers k mean `low + k *
+    step`, up to `high`.
+    """
+
+    digest: str
+    shape: tuple[int, ...]
+    low: float
+    step: float
+    high: float
+    units: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """What answered: the bundle by its digest, which covers every file of it, and the runtime that ran its graph."""
+
+    name: str
+    version: str
+    digest: str
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseRecord:
+    """Which draws: `[start, stop)` of `stream` under the derived `key` (hexadecimal); `key_id` names the secret.
+
+    `sigma` is in the caller's units, rounded down; `charge` the total variation that every bound bears.
+    """
+
+    stream: str
+    sigma: float
+    norm: str
+    charge: float
+    key: str
+    key_id: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRecord:
+    """The shares of alpha in force; see `certify.claims.certificate.AlphaSplit`."""
+
+    of_class: float
+    of_upper: float
+    of_threshold: float
+    of_interval: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcedureRecord:
+    """The procedure, its parameters, and what ended it: "decided", "max_draws" or "cut" (deadline or overload).
+
+    `menu_size` is, of `fixed`, how many numbers of draws the bundle declares, each with a stream of its own.
+    """
+
+    name: str
+    target_radius: float | None
+    max_draws: int
+    stop_reason: str
+    radius_tolerance: float | None = None
+    menu_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreDraws:
+    """Which draws the scores are of: `[start, stop)` under `key` (hexadecimal), `lost` of them without a result.
+
+    Those of the votes, but for `fixed`, whose score is that of the anytime procedures.
+    """
+
+    key: str
+    start: int
+    stop: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRecord:
+    """What was counted of the scores, and what the bundle fixes about them; see `ScoreTerms` and `ScoreCounts`."""
+
+    threshold: float
+    radius: float
+    score_draws: int
+    calibration_size: int
+    score: float | None
+    calibration_at_least: int
+    above: int
+    at_most: int
+    rank: int | None
+    lowest: float
+    highest: float
+    drawn: ScoreDraws | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateClaim:
+    """The answer's certificate. Abstention is no class, no `p_a_lower` and radius 0."""
+
+    status: str
+    class_index: int | None
+    radius: float
+    p_a_lower: float | None
+    p_b_upper: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreClaim:
+    """The answer's verdict on the score. `verdict` is None where nothing is certified; absent bounds are trivial."""
+
+    score: float
+    p_value: float
+    in_distribution: bool
+    verdict: str | None
+    score_lower: float | None
+    score_upper: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureClaim:
+    """What is certified of the answer's mixture: its label where `radius > 0`, else nothing."""
+
+    class_index: int | None
+    radius: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """Every claim of the answer; None where that part was not asked for or could not be had."""
+
+    certificate: CertificateClaim | None
+    ood: ScoreClaim | None
+    mixture: MixtureClaim | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Version 3, and 1 and 2 as they were. Votes for "none" are those that `votes` and `lost` leave of the draws.
+
+    `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
+    built: `ReceiptError`.
+    """
+
+    schema: str
+    input: InputRecord
+    model: ModelRecord
+    noise: NoiseRecord
+    alpha: float
+    split: SplitRecord
+    procedure: ProcedureRecord
+    votes: tuple[int, ...]
+    lost: int
+    scores: ScoreRecord | None
+    robust_weight: float | None
+    claims: Claims
+
+    def __post_init__(self) -> None:
+        for field, holds, expected in (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self)):
+            if not holds:
+                raise ReceiptError(f"{field}: expected {expected}")
+
+    @property
+    def draws(self) -> int:
+        """The number of draws whose votes were counted."""
+        return self.noise.stop
+
+    @property
+    def score_draws(self) -> ScoreDraws:
+        """The draws whose scores were counted."""
+        drawn = self.scores.drawn if self.scores else None
+        return drawn or ScoreDraws(key=self.noise.key, start=self.noise.start, stop=self.noise.stop, lost=self.lost)
+
+    def to_bytes(self) -> bytes:
+        """The canonical bytes, which are what is signed."""
+        return canonical.to_bytes(self)
+
+
+def read(document: object) -> Receipt:
+    """The receipt in a parsed JSON document. Raises `ReceiptError` for any other version, form or contradiction."""
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found not in SCHEMAS:
+        known = ", ".join(map(repr, SCHEMAS))
+        raise ReceiptError(f"schema: {str(found)[:80]!r} is not a version that is known here, which is {known}")
+    try:
+        return canonical.from_document(Receipt, document)
+    except canonical.FormError as error:
+        raise ReceiptError(str(error)) from error
+
+
+_Holds = tuple[str, bool, str]
+
+
+def _terms_hold(receipt: Receipt) -> list[_Holds]:
+    noise, grid, procedure = receipt.noise, receipt.input, receipt.procedure
+    aimed, close = procedure.target_radius, procedure.radius_tolerance
+    known = (close is not None) == (procedure.name == "precision") and (close is None or 0 < close < math.inf)
+    menu, old = procedure.menu_size, WITH_TOLERANCE if procedure.name == "precision" else FIRST
+    has_menu = receipt.schema == SCHEMA and procedure.name == "fixed"
+    return [
+        ("schema", receipt.schema in (SCHEMA, old), f"{SCHEMA!r} or {old!r}"),
+        ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
+        ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
+        ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
+        ("model.digest", bool(_DIGEST.fullmatch(receipt.model.digest)), "sha256: and 64 hexadecimal digits"),
+        ("noise.stream", noise.stream == STREAM, repr(STREAM)),
+        ("noise.norm", noise.norm == "l2", "'l2'"),
+        ("noise.sigma", 0 < noise.sigma < math.inf, "a positive number"),
+        ("noise.charge", 0 <= noise.charge < 1, "0 to 1"),
+        ("noise.key", _is_key(noise.key), _KEY),
+        ("alpha", _SMALLEST_ALPHA <= receipt.alpha <= 0.5, f"{_SMALLEST_ALPHA} to 0.5"),
+        ("procedure.menu_size", (menu is not None) == has_menu, "a number if fixed from version 3 on, else none"),
+        ("procedure.menu_size", menu is None or 1 <= menu <= MAX_DRAWS, f"1 to {MAX_DRAWS}"),
+        ("split", _is_split(receipt), "shares that sum to at most one; if fixed one part of the menu, on the class"),
+        ("procedure.name", procedure.name in PROCEDURES, f"one of {', '.join(PROCEDURES)}"),
+        ("procedure.target_radius", (aimed is None) == (procedure.name != "target"), "a radius if target, else none"),
+        ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
+        ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
+        ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
+    ]
+
+
+_KEY = f"{2 * KEY_BYTES} hexadecimal digits"
+
+
+def _is_key(text: str) -> bool:
+    return bool(re.fullmatch(f"[0-9a-f]{{{2 * KEY_BYTES}}}", text))
+
+
+def _in(value: float | None, low: float, high: float) -> bool:
+    return value is None or low <= value <= high
+
+
+def _is_split(receipt: Receipt) -> bool:
+    try:
+        split = alpha_split(receipt)
+        declared = split_of_fixed(receipt) if receipt.procedure.name == "fixed" else split
+    except ValueError:
+        return False
+    shares = (split.of_class, split.of_upper, split.of_threshold, split.of_interval)
+    return split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
+
+
+def split_of_fixed(receipt: Receipt) -> AlphaSplit:
+    """The split that the version of a receipt of `fixed` has it spend; `ValueError` where its menu is none."""
+    menu = receipt.procedure.menu_size
+    return WHOLE_ON_CLASS if menu is None else class_alone(menu)
+
+
+def alpha_split(receipt: Receipt) -> AlphaSplit:
+    """The shares of a receipt as the procedures take them; `ValueError` if they are none."""
+    return AlphaSplit(**asdict(receipt.split))
+
+
+def _counts_hold(receipt: Receipt) -> list[_Holds]:
+    counts, draws = (*receipt.votes, receipt.lost), receipt.draws
+    return [
+        ("noise.start", receipt.noise.start == 0, "0: only a prefix of the stream may be counted"),
+        ("noise.stop", 0 <= draws <= receipt.procedure.max_draws <= MAX_DRAWS, f"0 to max_draws, to {MAX_DRAWS}"),
+        ("votes", len(receipt.votes) >= 2, "two classes or more"),
+        ("votes", min(counts) >= 0 and sum(counts) <= draws, f"counts that sum with the lost draws to at most {draws}"),
+    ]
+
+
+def _scores_hold(receipt: Receipt) -> list[_Holds]:
+    """Counts and order statistics of one list of scores: they determine on which side of the threshold each lies."""
+    scores, drawn = receipt.scores, receipt.score_draws
+    if scores is None:
+        return []
+    draws, lost = drawn.stop, drawn.lost
+    found = [
+        *_score_draws_hold(receipt, scores),
+        ("scores.threshold", math.isfinite(scores.threshold), "a finite number"),
+        ("scores.radius", 0 < scores.radius < math.inf, "a positive number"),
+        ("scores.score_draws", scores.score_draws >= 1, "1 or more"),
+        ("scores.score", scores.score is None or draws >= scores.score_draws, f"none within {draws} draws"),
+        (
+            "scores.calibration_at_least",
+            0 <= scores.calibration_at_least <= scores.calibration_size,
+            "0 to all of them",
+        ),
+        ("scores", min(scores.above, scores.at_most) >= 0, "counts"),
+        ("scores", scores.above + scores.at_most + lost == draws, f"counts that sum with the lost draws to {draws}"),
+    ]
+    if scores.rank is None:
+        return [
+            *found,
+            ("scores", (scores.lowest, scores.highest) == (-math.inf, math.inf), "no bounds without a rank"),
+        ]
+    low_inside, high_inside = scores.lowest <= scores.threshold, scores.highest <= scores.threshold
+    return [
+        *found,
+        ("scores.rank", 1 <= scores.rank <= draws, f"1 to {draws}"),
+        ("scores.lowest", low_inside == (scores.at_most + lost >= draws + 1 - scores.rank), "what the counts allow"),
+        ("scores.highest", high_inside == (scores.at_most >= scores.rank), "what the counts allow"),
+    ]
+
+
+def _score_draws_hold(receipt: Receipt, scores: ScoreRecord) -> list[_Holds]:
+    said, drawn = scores.drawn, receipt.score_draws
+    votes = ScoreDraws(key=receipt.noise.key, start=0, stop=receipt.draws, lost=receipt.lost)
+    found = [
+        ("scores.drawn", (said is not None) == (receipt.schema == SCHEMA), "a range from version 3 on, else none"),
+        ("scores.drawn.key", _is_key(drawn.key), _KEY),
+        ("scores.drawn.start", drawn.start == 0, "0: only a prefix of the stream may be counted"),
+        ("scores.drawn.lost", 0 <= drawn.lost <= drawn.stop, "some of the draws"),
+    ]
+    if said is None or receipt.procedure.name != "fixed":
+        return [*found, ("scores.drawn", drawn == votes, "the draws of the votes, but for fixed")]
+    return [
+        *found,
+        ("scores.drawn.key", drawn.key != votes.key, "another key than that of the votes if fixed"),
+        ("scores.drawn.stop", drawn.stop <= scores.score_draws, "no more than score_draws if fixed"),
+    ]

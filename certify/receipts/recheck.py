@@ -1,0 +1,165 @@
+"""What a receipt proves: every claim recomputed from its counts alone, without model, input or key.
+
+The claims come from the very procedures that made them. No signature is looked at here: these are the mathematics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from certify.bounds.anytime import KAPPA, KAPPA_UPPER
+from certify.claims.certificate import Certificate, Counts, Terms
+from certify.claims.procedures import Best, Fixed, Precision, Procedure, Target
+from certify.mixture.mix import radius as mixture_radius
+from certify.ood.verdict import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
+from certify.receipts.receipt import SCHEMA, CertificateClaim, Claims, MixtureClaim, Receipt, ScoreClaim, alpha_split
+
+TOLERANCE = 1e-9
+"""How far, relatively, a bound may be off on another platform: special functions differ in their last places there.
+
+A radius is compared in units of sigma. What is no result of a special function has to be equal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One field of a receipt, what it says, what was found, and whether the two agree."""
+
+    field: str
+    said: object
+    found: object
+    agrees: bool
+
+
+def stop_reason(procedure: Procedure | None, counts: Counts, max_draws: int) -> str:
+    """What ended the draws, from the counts alone: "max_draws", "decided" by the procedure, or "cut" from outside."""
+    if counts.draws >= max_draws:
+        return "max_draws"
+    return "decided" if procedure and procedure.receive(counts) else "cut"
+
+
+def claims(certificate: Certificate | None, ood: Ood | None, mixed: MixtureClaim | None) -> Claims:
+    """The claims of an answer as a receipt records them."""
+    return Claims(
+        certificate=None if certificate is None else _certificate_claim(certificate),
+        ood=None if ood is None else _score_claim(ood),
+        mixture=mixed,
+    )
+
+
+def mixture_claim(certificate: Certificate, robust_weight: float) -> MixtureClaim:
+    """What is certified of a mixture: a function of the certificate and the weight alone."""
+    radius = mixture_radius(certificate, robust_weight)
+    return MixtureClaim(class_index=certificate.class_index if radius > 0 else None, radius=radius)
+
+
+def _certificate_claim(certificate: Certificate) -> CertificateClaim:
+    return CertificateClaim(
+        status=certificate.status,
+        class_index=certificate.class_index,
+        radius=certificate.radius,
+        p_a_lower=certificate.p_a_lower,
+        p_b_upper=certificate.p_b_upper,
+    )
+
+
+def _score_claim(ood: Ood) -> ScoreClaim:
+    certified = ood.certified
+    return ScoreClaim(
+        score=ood.score,
+        p_value=ood.p_value,
+        in_distribution=ood.in_distribution,
+        verdict=certified.verdict if certified else None,
+        score_lower=certified.score_lower if certified else None,
+        score_upper=certified.score_upper if certified else None,
+    )
+
+
+def recheck(receipt: Receipt) -> list[Finding]:
+    """Every claim of a receipt beside what its counts prove, by the procedures that made it; a claim too many differs.
+
+    The stop reason and the rank of the score interval are functions of the counts, and are compared as well.
+    """
+    terms, counts = terms_of(receipt), _counts(receipt)
+    procedure, made = _procedure(receipt, terms), receipt.procedure
+    certificate = procedure.conclude(counts) if procedure else None
+    said, sigma = receipt.claims, receipt.noise.sigma
+    reason = stop_reason(procedure, counts, made.max_draws)
+    findings = [_compared("procedure.stop_reason", made.stop_reason, reason)]
+    proven = certificate and _certificate_claim(certificate)
+    findings += _parts("claims.certificate", said.certificate, proven if said.certificate else None, sigma)
+    mixed = None
+    if certificate and receipt.robust_weight is not None:
+        mixed = mixture_claim(certificate, receipt.robust_weight)
+    findings += _parts("claims.mixture", said.mixture, mixed, sigma)
+    return findings + _rechecked_score(receipt, terms)
+
+
+def _rechecked_score(receipt: Receipt, terms: Terms) -> list[Finding]:
+    record = receipt.scores
+    if record is None:
+        return list(_parts("claims.ood", receipt.claims.ood, None))
+    fixed = ScoreTerms(
+        threshold=record.threshold,
+        radius=record.radius,
+        score_draws=record.score_draws,
+        calibration_size=record.calibration_size,
+    )
+    drawn = receipt.score_draws
+    counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES})
+    rank = proving_rank(drawn.stop, terms, record.radius)
+    found = verdict(counts, terms, fixed, certify=receipt.procedure.name != "fixed")
+    claim = None if found is None else _score_claim(found)
+    return [
+        _compared("scores.rank", record.rank, rank),
+        *_parts("claims.ood", receipt.claims.ood, claim),
+    ]
+
+
+_COUNTED_SCORES = ("score", "calibration_at_least", "above", "at_most", "rank", "lowest", "highest")
+
+
+def terms_of(receipt: Receipt) -> Terms:
+    """What bundle and request had fixed before the first draw, and the prior of the receipt's version."""
+    return Terms(
+        sigma=receipt.noise.sigma,
+        alpha=receipt.alpha,
+        split=alpha_split(receipt),
+        charge=receipt.noise.charge,
+        classes=len(receipt.votes),
+        kappa_upper=KAPPA_UPPER if receipt.schema == SCHEMA else KAPPA,
+    )
+
+
+def _counts(receipt: Receipt) -> Counts:
+    return Counts(draws=receipt.draws, votes=receipt.votes, lost=receipt.lost)
+
+
+def _procedure(receipt: Receipt, terms: Terms) -> Procedure | None:
+    made = receipt.procedure
+    if made.target_radius is not None:
+        return Target(terms, made.max_draws, made.target_radius)
+    if made.radius_tolerance is not None:
+        return Precision(terms, made.max_draws, made.radius_tolerance)
+    if made.name == "off":
+        return None
+    return Fixed(terms, made.max_draws) if made.name == "fixed" else Best(terms, made.max_draws)
+
+
+def _parts(place: str, said: object, found: object, sigma: float | None = None) -> Iterator[Finding]:
+    """The fields of a claim, one by one; `sigma` is given where they are results of special functions."""
+    if said is None or found is None:
+        yield _compared(place, said, found)
+        return
+    for field in fields(said):  # type: ignore[arg-type]
+        pair = getattr(said, field.name), getattr(found, field.name)
+        scale = 0.0 if field.name != "radius" else sigma or 0.0
+        yield _compared(f"{place}.{field.name}", *pair, None if sigma is None else scale)
+
+
+def _compared(field: str, said: object, found: object, scale: float | None = None) -> Finding:
+    agrees = said == found
+    if scale is not None and isinstance(said, float) and isinstance(found, float):
+        agrees = agrees or math.isclose(said, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE * scale)
+    return Finding(field=field, said=said, found=found, agrees=agrees)

@@ -1,0 +1,110 @@
+"""The draws of a receipt made again, from its keys and ranges, through a callable graph, and compared with its counts.
+
+What the graph was is the caller's to show: the bundle's digest is in the receipt. Two runtimes whose votes differ are two
+classifiers, so a replay elsewhere than on the receipt's runtime may differ without any wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.ood.verdict import Detector, ScoreCounts, tally
+from certify.receipts.receipt import Receipt, ScoreRecord
+from certify.receipts.recheck import Finding, terms_of
+from certify.smoothing.lattice_gaussian import RoundedGaussian, lattice_digest
+
+_AT_ONCE = 256  # draws held in memory together
+
+Run = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none"."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _Drawn:
+    votes: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+def replay(
+    receipt: Receipt,
+    law: RoundedGaussian,
+    lattice: NDArray[np.int32],
+    run: Run,
+    calibration: NDArray[np.float64] | None = None,
+) -> list[Finding]:
+    """Every counted field beside what the same draws give now; another input or law is found before anything is drawn.
+
+    A draw that was lost has a result now. It may be any: each count may only have grown, by as much as was lost in all,
+    and each bound of a score may only have become narrower. `calibration` are the bundle's sorted scores; without them
+    the p-value's count is left out. `run` takes any number of rows, and has to run them in batches of the served shape.
+    """
+    findings = _same_input(receipt, law, lattice)
+    if not all(each.agrees for each in findings):
+        return findings
+    key, ours = bytes.fromhex(receipt.noise.key), receipt.score_draws
+    drawn = _draw(key, receipt.draws, law, lattice, run)
+    findings.append(_votes(receipt, drawn.votes))
+    if receipt.scores is not None:
+        if (ours.key, ours.stop) != (receipt.noise.key, receipt.draws):
+            drawn = _draw(bytes.fromhex(ours.key), ours.stop, law, lattice, run)
+        findings += _scores(receipt, receipt.scores, drawn.scores, calibration)
+    return findings
+
+
+def _same_input(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32]) -> list[Finding]:
+    digest, charge = "sha256:" + lattice_digest(lattice).hex(), law.charge(lattice.size)
+    said = receipt.noise.charge
+    return [
+        _finding("input.shape", receipt.input.shape, lattice.shape),
+        _finding("input.digest", receipt.input.digest, digest),
+        # The law's own bound rests on a special function; the last places may differ on another platform.
+        Finding(field="noise.charge", said=said, found=charge, agrees=said >= charge * (1 - 1e-9)),
+    ]
+
+
+def _draw(key: bytes, draws: int, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run) -> _Drawn:
+    votes, scores = [], []
+    for start in range(0, draws, _AT_ONCE):
+        stop = min(start + _AT_ONCE, draws)
+        noise = law.sample(key, start, stop, lattice.size).astype(np.int32)
+        vote, score = run((noise + lattice.reshape(1, -1)).reshape(-1, *lattice.shape))
+        votes.append(vote)
+        scores.append(np.where(np.isnan(score), np.inf, score).astype(np.float64))
+    return _Drawn(
+        votes=np.concatenate([np.zeros(0, dtype=np.int64), *votes]), scores=np.concatenate([np.zeros(0), *scores])
+    )
+
+
+def _votes(receipt: Receipt, drawn: NDArray[np.int64]) -> Finding:
+    none = receipt.draws - sum(receipt.votes) - receipt.lost
+    found = np.bincount(drawn, minlength=len(receipt.votes) + 1)
+    fits = found.size == len(receipt.votes) + 1 and bool(np.all(found >= [*receipt.votes, none]))
+    return Finding(field="votes", said=receipt.votes, found=tuple(found[:-1].tolist()), agrees=fits)
+
+
+def _scores(
+    receipt: Receipt, said: ScoreRecord, drawn: NDArray[np.float64], calibration: NDArray[np.float64] | None
+) -> list[Finding]:
+    known = np.zeros(0) if calibration is None else calibration
+    detector = Detector(threshold=said.threshold, radius=said.radius, score_draws=said.score_draws, calibration=known)
+    found, lost = tally(drawn, terms_of(receipt), detector), receipt.score_draws.lost
+    findings = [_finding("scores.score", said.score, found.score)]
+    if said.score is None and lost:
+        findings = []  # one of the first draws may have been lost
+    elif calibration is not None:
+        findings.append(_finding("scores.calibration_at_least", said.calibration_at_least, found.calibration_at_least))
+    return findings + [_bound(name, said, found, lost) for name in ("above", "at_most", "lowest", "highest")]
+
+
+def _bound(name: str, said: ScoreRecord, found: ScoreCounts, lost: int) -> Finding:
+    old, new = getattr(said, name), getattr(found, name)
+    narrower = new <= old if name == "highest" else new >= old
+    return Finding(field=f"scores.{name}", said=old, found=new, agrees=narrower if lost else new == old)
+
+
+def _finding(field: str, said: object, found: object) -> Finding:
+    return Finding(field=field, said=said, found=found, agrees=said == found)

@@ -1,0 +1,101 @@
+"""Calibration: the scores of held-out inputs as they will be served, the threshold, and the golden outputs.
+
+Everything goes through a callable that runs the exported graph: what is calibrated is what is served, not the network
+that it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.ood.conformal import pac_threshold
+from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.passes import BaseRun, draw_rows, noisy_lattice, row_key
+from export.bundle import Golden
+from export.bundle.batches import NoisyRun
+from export.bundle.tensors import LEAST_ROWS
+
+SCORE_DRAWS: Final = 32
+_NEIGHBOURS = 32
+_STEPS_DOWN = 8  # neighbours lie an eighth of the noise away
+
+
+class CalibrationError(ValueError):
+    """A model cannot be calibrated; the message says why."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Calibration:
+    """Served scores of the held-out rows, in row order, the threshold, and how well single draws did on them."""
+
+    scores: NDArray[np.float64]
+    threshold: float
+    accuracy: float
+
+
+def calibrate(
+    images: NDArray[np.integer],
+    labels: NDArray[np.integer],
+    noise: RoundedGaussian,
+    run: NoisyRun,
+    *,
+    target_tpr: float,
+    eta: float,
+    least_accuracy: float,
+    quiet: bool = False,
+) -> Calibration:
+    """Score inputs [m, *shape] that neither training nor fit has seen; refuse a graph that does not do its task.
+
+    The score of a row is the lower median of its first 32 noisy draws. With probability at least `1 - eta` over these
+    rows and their noise, a fresh input of the same distribution exceeds the threshold with probability at most
+    `1 - target_tpr`.
+    """
+    drawn = draw_rows(images, noise, run, "calibration", SCORE_DRAWS, quiet=quiet)
+    accuracy = float(np.mean(drawn.votes == labels[:, None]))
+    if accuracy < least_accuracy:
+        raise CalibrationError(
+            f"the noisy graph labels {accuracy:.1%} of the held-out draws correctly, expected at least"
+            f" {least_accuracy:.1%}: wrong weights, wrong preprocessing or wrong labels"
+        )
+    scores = drawn.median_scores()
+    if not np.isfinite(scores).all():
+        raise CalibrationError(f"{int(np.sum(~np.isfinite(scores)))} calibration scores are not finite; check the head")
+    return Calibration(scores=scores, threshold=pac_threshold(scores, 1 - target_tpr, eta), accuracy=accuracy)
+
+
+def golden_outputs(
+    images: NDArray[np.integer], noise: RoundedGaussian, noisy: NoisyRun, base: BaseRun, *, rows: int = 16
+) -> Golden:
+    """Inputs for which any correct runtime must give the same votes, with their outputs.
+
+    Votes are compared exactly, so a row near a tie would fail on another processor for no fault: taken are noisy
+    inputs whose vote stays when they are moved an eighth of the noise in 32 random directions. They take turns in
+    their votes, so that no label is left out while there is room.
+    """
+    candidates = np.concatenate(
+        [noisy_lattice(image, noise, row_key("golden", row), 0, 1) for row, image in enumerate(images)]
+    )
+    votes, _ = noisy(candidates)
+    steady = np.array([_steady(candidates[row], votes[row], noise, noisy, row) for row in range(len(candidates))])
+    turn = np.array([int(np.sum(steady[:row] & (votes[:row] == votes[row]))) for row in range(len(votes))])
+    chosen = [int(row) for row in np.lexsort((votes, turn)) if steady[row]][:rows]
+    if len(chosen) < LEAST_ROWS:
+        raise CalibrationError(
+            f"{len(chosen)} of {len(candidates)} noisy inputs have a steady vote, expected {LEAST_ROWS} or more;"
+            " check the network, or give more inputs"
+        )
+    votes, scores = noisy(candidates[chosen])
+    clean = images[: len(chosen)].astype(np.int32)
+    return Golden(
+        base_input=clean, base_probabilities=base(clean), noisy_input=candidates[chosen], votes=votes, scores=scores
+    )
+
+
+def _steady(lattice: NDArray[np.int32], vote: np.int64, noise: RoundedGaussian, run: NoisyRun, row: int) -> bool:
+    moves = noise.sample(row_key("neighbours", row), 0, _NEIGHBOURS, lattice.size).astype(np.int32) // _STEPS_DOWN
+    votes, scores = run(lattice[None] + moves.reshape(_NEIGHBOURS, *lattice.shape))
+    return bool(np.all(votes == vote) and np.all(np.isfinite(scores)))

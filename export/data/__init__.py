@@ -1,0 +1,4 @@
+"""Where examples come from: today IDX files.
+
+Absent: everything that is done with them.
+"""

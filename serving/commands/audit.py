@@ -1,0 +1,126 @@
+"""`certserve verify` and `certserve replay`: a receipt judged without trusting the server that gave it.
+
+`verify` needs the receipt and a public key alone: neither model nor network. `replay` needs the bundle and the input, and
+draws again. Each prints a numbered list of what it looked at, and fails on whatever does not hold, by the field's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.receipts.receipt import Receipt, ReceiptError
+from certify.receipts.recheck import Finding, recheck
+from certify.receipts.replay import replay
+from export.bundle import Bundle, InputSpec, load
+from export.bundle.batches import in_batches
+from serving.engine.record import undeclared
+from serving.errors import InvalidInput
+from serving.inputs import image
+from serving.runtimes.runtime import Runtime
+from serving.security.signing import KEY_BYTES, check_signature, parse
+
+
+def add_commands(commands: Any) -> None:
+    """The two commands, for the parser of the command line."""
+    verify = commands.add_parser(
+        "verify", help="check a receipt offline: its signature, and every claim from its counts"
+    )
+    verify.add_argument("receipt", type=Path, help="a signed receipt (JSON)")
+    verify.add_argument("--key", required=True, help="the public key: 64 hexadecimal digits, or a file of them")
+    verify.set_defaults(run=_verify)
+    again = commands.add_parser("replay", help="make the draws of a receipt again and compare the counts")
+    again.add_argument("receipt", type=Path, help="a signed receipt (JSON)")
+    again.add_argument("--bundle", type=Path, required=True, help="the folder of the bundle that answered")
+    again.add_argument(
+        "--picture", type=Path, required=True, help="the input: a PNG or JPEG file, or a JSON array of grid integers"
+    )
+    again.add_argument("--provider", default="cpu", help="cpu, cuda or tensorrt (%(default)s)")
+    again.set_defaults(run=_replay)
+
+
+def verified(text: bytes, public: bytes) -> Iterator[Finding]:
+    """What `verify` looks at, in its order. Raises `ReceiptError` where nothing further can be said."""
+    signed = parse(text)
+    yield _held("schema", signed.receipt.schema, "known, complete and without contradiction")
+    check_signature(signed, public)
+    yield _held("signature", signed.signature.key_id, "made with this key over exactly this receipt")
+    yield from recheck(signed.receipt)
+
+
+def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runtime: Runtime) -> Iterator[Finding]:
+    """What `replay` looks at, in its order."""
+    wrong = undeclared(bundle, receipt)
+    yield from (Finding(field=name, said="", found="not what the bundle declares", agrees=False) for name in wrong)
+    if wrong:
+        return
+    yield _held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
+    yield from recheck(receipt)
+    calibration = bundle.detector.calibration if bundle.detector else None
+    run = in_batches(runtime.noisy, bundle.manifest.batch_rows)
+    yield from replay(receipt, bundle.noise, lattice, run, calibration)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    _report(verified(options.receipt.read_bytes(), _public(options.key)))
+    print("This key signed the receipt, and its counts prove its claims. Whether the draws gave these counts: replay.")
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from serving.runtimes.onnx_runtime import OnnxRuntime
+
+    receipt, bundle = parse(options.receipt.read_bytes()).receipt, load(options.bundle)
+    lattice = _lattice(options.picture.read_bytes(), bundle.manifest.input)
+    runtime = OnnxRuntime(bundle, options.provider)
+    if runtime.description != receipt.model.runtime:
+        print(f"Note: counted by {receipt.model.runtime}; here is {runtime.description}, whose votes may differ.")
+    _report(replayed(receipt, bundle, lattice, runtime))
+    lost = f", save {receipt.lost} that were lost and counted against every claim" if receipt.lost else ""
+    print(f"The {receipt.draws} draws gave these counts again{lost}. The signature was not looked at: verify.")
+
+
+def _report(findings: Iterable[Finding]) -> None:
+    """Print the list; raise `ReceiptError` with the fields that do not hold."""
+    wrong = []
+    for number, each in enumerate(findings, 1):
+        print(f"{number:2}. {'holds' if each.agrees else 'DIFFERS'}: {each.field} {_shown(each)}")
+        wrong += [] if each.agrees else [each.field]
+    if wrong:
+        raise ReceiptError(f"the receipt does not hold: {', '.join(wrong)}")
+
+
+def _shown(each: Finding) -> str:
+    same = each.agrees and each.said == each.found
+    return f"{each.said}" if same else f"{each.said} (here: {each.found})".strip()
+
+
+def _held(field: str, said: object, what: str) -> Finding:
+    return Finding(field=field, said=said, found=what, agrees=True)
+
+
+def _public(given: str) -> bytes:
+    text = given if re.fullmatch("[0-9a-fA-F]+", given) else Path(given).read_bytes().decode("ascii", "replace").strip()
+    if not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", text):
+        raise ReceiptError(
+            f"--key: expected {2 * KEY_BYTES} hexadecimal digits or a file of them; the server's log has them"
+        )
+    return bytes.fromhex(text)
+
+
+def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
+    if not data.lstrip().startswith(b"["):
+        return image.decode(data, image.sniffed(data), spec)
+    try:
+        found = np.array(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"--picture: not a JSON array of integers: {error}") from error
+    if found.dtype.kind not in "iu" or found.shape != spec.shape or found.min() < 0 or found.max() > spec.top:
+        raise InvalidInput(f"--picture: expected integers from 0 to {spec.top} of shape {list(spec.shape)}")
+    return found.astype(np.int32)

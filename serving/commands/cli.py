@@ -1,0 +1,40 @@
+"""The command line: `certserve serve`, `predict`, `verify`, `replay`, `recipe`, `evaluate` and `attack`.
+
+The composition root: the commands alone join the server with `export`, which they import when they are asked to. Little is
+imported here, so that Ctrl-C is heeded from the first moment on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from serving import log
+from serving.commands import console
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what goes wrong is said in one line, with exit code 1, as is a proven counterexample."""
+    return console.guarded(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int | None:
+    options = _parser().parse_args(arguments)
+    log.start()
+    code: int | None = options.run(options)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    from serving.commands import attack, audit, evaluate, predict, recipe, serve
+
+    parser = console.Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for add in (serve.add, predict.add, audit.add_commands, recipe.add, evaluate.add, attack.add):
+        add(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

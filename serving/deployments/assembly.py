@@ -1,0 +1,42 @@
+"""Bundles to a proven engine: what both homes of the server do before they are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from export.bundle import Bundle
+from serving import metrics, processors
+from serving.config import Settings
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
+from serving.messages import Model
+from serving.models.proof import prove
+from serving.runtimes import noise_kernel
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.security.secret import read_signing_key
+from serving.security.signing import Signer
+
+_BASE_ROWS, _ON_A_GPU = {"cpu": 1}, 8
+"""Base predictions in a batch: a second row takes as long as the first on a processor, and hardly any time on a GPU."""
+
+
+def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[str], None] = lambda _: None) -> Engine:
+    """An engine that serves every bundle, each proven on this machine first. Raises `ProofError` and its like."""
+    scheduler = Scheduler(base_rows=_BASE_ROWS.get(settings.provider, _ON_A_GPU))
+    served = []
+    for bundle in bundles:
+        runtime = OnnxRuntime(bundle, settings.provider, scheduler.base_rows)
+        say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
+        noise_kernel.prove(bundle.noise, bundle.manifest.input.size)
+        prove(bundle, runtime, scheduler.base_rows)
+        served.append(Served(bundle, runtime))
+    metrics.MODELS.set(len(served))
+    threads = settings.threads or processors.usable()
+    file = settings.signing_key_file
+    signer = Signer(read_signing_key(file)) if file else None
+    return Engine(served, scheduler, threads, settings.limits.max_pending_draws, signer)
+
+
+def models(bundles: Sequence[Bundle]) -> list[Model]:
+    """The bundles as clients see them."""
+    return [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in bundles]

@@ -1,0 +1,57 @@
+"""The two servers of one gateway, HTTP and gRPC, from their first connection to their last answer, in either home."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.config import Settings
+from serving.gateway.gateway import Gateway
+from serving.wires.grpc.server import build_server
+from serving.wires.http.listener import HttpServer, listen
+from serving.wires.http.server import build_app
+
+_WAY_BACK_S = 1.0
+
+
+class Wires:
+    """To be made on the loop that runs them. `shared`: the ports are those of the other gateways of this host, too."""
+
+    def __init__(self, gateway: Gateway, settings: Settings, shared: bool) -> None:
+        """Bind both ports. Raises `PortError` where one cannot be had."""
+        self._gateway = gateway
+        # What was accepted is answered before the end: no deadline is longer than this.
+        self._drain_s = settings.limits.max_deadline_ms / 1000 + _WAY_BACK_S
+        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=shared)
+        self._closing = False
+        self._http = HttpServer(self._farewell(build_app(gateway)), gateway.buffered, drain_s=self._drain_s)
+        self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
+
+    async def open(self) -> None:
+        """Serve from now on."""
+        await self._grpc.start()
+        await self._http.start(self._socket)
+
+    async def close(self) -> None:
+        """Answer what was accepted, tell what comes meanwhile that the server is stopping, then close both ports."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._gateway.drain()
+        await asyncio.gather(self._grpc.stop(_WAY_BACK_S), self._http.stop(), return_exceptions=True)
+
+    def _farewell(self, app: ASGIApp) -> ASGIApp:
+        """The application, whose answers end their connections once the server closes: the next request would be lost."""
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_last(message: Message) -> None:
+                if self._closing and message["type"] == "http.response.start":
+                    MutableHeaders(scope=message)["Connection"] = "close"
+                await send(message)
+
+            await app(scope, receive, send_last)
+
+        return served

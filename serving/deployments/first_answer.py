@@ -1,0 +1,105 @@
+"""Before a server is called ready: an answer of each model has come back through each of its ports."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import quote
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle
+from protos.certserve.v1 import certserve_pb2 as pb
+from protos.certserve.v1 import certserve_pb2_grpc
+from serving import ports, strict_json
+from serving.config import Settings
+
+_PATIENCE_S = 20.0
+_ONE_S = 10.0
+_PAUSE_S = 0.1
+_ANSWERS = (200, 413)
+"""The latter where the operator allows no body as large as one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row that a model can answer: int32, [1, *shape]."""
+
+    model: str
+    version: str
+    tensor: str
+    row: NDArray[np.int32]
+
+
+def sample(bundle: Bundle) -> Sample:
+    """The first golden row of a bundle."""
+    manifest = bundle.manifest
+    return Sample(manifest.name, manifest.version, manifest.input.name, bundle.golden.base_input[:1].copy())
+
+
+async def through_each_wire(settings: Settings, samples: Sequence[Sample], say: Callable[[str], None]) -> None:
+    """Ask HTTP and gRPC for every sample until they answer, and say what stands in the way for long.
+
+    Never through a proxy: it would answer for the server.
+    """
+    host = ports.reachable(settings.host)
+    for each in samples:
+        http = partial(_over_http, host, settings.http_port, each)
+        await _answered(f"HTTP port {settings.http_port}", http, say)
+        rpc = partial(_over_grpc, host, settings.grpc_port, each)
+        await _answered(f"gRPC port {settings.grpc_port}", rpc, say)
+
+
+async def _answered(place: str, ask: Callable[[], str], say: Callable[[str], None]) -> None:
+    began, said = time.monotonic(), ""
+    while problem := await asyncio.to_thread(ask):
+        if time.monotonic() - began > _PATIENCE_S and problem != said:
+            say(f"not ready: no answer comes back through {place}: {problem}")
+            said = problem
+        await asyncio.sleep(_PAUSE_S)
+
+
+def _over_http(host: str, port: int, sample: Sample) -> str:
+    """What stands in the way of an answer, empty if nothing does."""
+    row = sample.row
+    size = {"binary_data_size": row.nbytes}
+    tensor = {"name": sample.tensor, "shape": list(row.shape), "datatype": "INT32", "parameters": size}
+    head = strict_json.dumps({"inputs": [tensor], "parameters": {"certify": "off", "outputs": "probabilities"}})
+    path = f"/v2/models/{quote(sample.model)}/versions/{quote(sample.version)}/infer"
+    connection = http.client.HTTPConnection(host, port, timeout=_ONE_S)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        if (answer := connection.getresponse()).status == 200:
+            answer.read()
+            body = head + row.astype("<i4").tobytes()
+            connection.request("POST", path, body, {"Inference-Header-Content-Length": str(len(head))})
+            answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        return "" if answer.status in _ANSWERS else f"{answer.status} {text:.300}"
+    except (OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def _over_grpc(host: str, port: int, sample: Sample) -> str:
+    request = pb.PredictRequest(
+        model=sample.model,
+        version=sample.version,
+        grid=pb.GridTensor(shape=sample.row.shape, data=sample.row.ravel().tolist()),
+        options=pb.Options(certify=pb.CERTIFY_MODE_OFF),
+    )
+    with grpc.insecure_channel(ports.at(host, port), options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub = certserve_pb2_grpc.CertificationServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            stub.Predict(request, timeout=_ONE_S)
+        except grpc.RpcError as error:
+            too_large = "larger than max" in (error.details() or "")
+            return "" if too_large else f"{error.code().name} {error.details():.300}"
+    return ""

@@ -1,0 +1,329 @@
+"""The loop: threads that share the runtimes of all models and run what the workload plans.
+
+A worker takes a batch from the workload, draws the noise of its slices, runs the graph and hands the results back.
+Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
+outside of it.
+
+A device may fail: its batch is drawn again. Or it may hang: nobody can know that, so nothing is drawn again, but a thread
+that never touches a device keeps the deadlines, and answers come from what was counted. The engine is unhealthy then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle
+from serving import metrics
+from serving.engine.job import Job
+from serving.engine.scheduler import Scheduler
+from serving.engine.shares import ShareJob
+from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
+from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.messages import Prediction, Reply, Share, Task
+from serving.runtimes.noise_kernel import Draws, add_draws
+from serving.runtimes.runtime import Runtime
+from serving.security.signing import Notary, Signer
+
+_log = logging.getLogger("certserve.engine")
+
+_MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one that had to wait does not count for all
+_KNOWN_S = 0.25  # of work, before which that rate is not known
+_TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
+_NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
+_HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """A bundle and what runs it, proven."""
+
+    bundle: Bundle
+    runtime: Runtime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Reply[Any]]
+
+    def settle(self, outcome: Outcome) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self._set, outcome)
+        except RuntimeError:
+            _log.debug("the loop of a request is closed; its answer is dropped")
+
+    def _set(self, outcome: Outcome) -> None:
+        if self.future.done():
+            return
+        if isinstance(outcome, CertserveError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
+@dataclass(slots=True, eq=False)
+class _Rate:
+    """How many passes a worker makes in a second of work, of late."""
+
+    made: float = 0.0
+    seconds: float = 0.0
+
+    def note(self, passes: int, seconds: float) -> None:
+        """Some passes were made in so much time."""
+        kept = math.exp(-seconds / _MEMORY_S)
+        self.made, self.seconds = kept * self.made + passes, kept * self.seconds + seconds
+
+    def per_second(self) -> float:
+        """The rate; infinite while it is not known."""
+        return self.made / self.seconds if self.seconds > _KNOWN_S else math.inf
+
+
+class Engine:
+    """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
+
+    With a `signer` it gives receipts to those who ask.
+    """
+
+    def __init__(
+        self,
+        served: Sequence[Served],
+        scheduler: Scheduler,
+        threads: int,
+        max_pending_draws: int,
+        signer: Signer | None = None,
+    ) -> None:
+        self._served = {each.bundle.key: each for each in served}
+        bundles = {key: each.bundle for key, each in self._served.items()}
+        self.digests = {key: each.bundle.digest for key, each in self._served.items()}
+        self.runtimes = {key: each.runtime.description for key, each in self._served.items()}
+        self._work = Workload(bundles, self.runtimes, scheduler, max_pending_draws, _notaries(served, signer))
+        self._waiting: dict[RequestId, _Waiting] = {}
+        self._lock = threading.Lock()
+        self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
+        self._closed = self._told = False
+        self._drawn, self._predicted = _Rate(), _Rate()
+        self._kept = threading.local()
+        self._batch_s: dict[str, float] = {}
+        self._at_work: dict[int, float] = {}
+        self._workers = threads
+        # One thread more, for base predictions alone: the system lets it in beside threads that give way.
+        turns = [*[self._turn] * threads, partial(self._turn, base_only=True), self._keep_deadlines]
+        self._threads = [
+            threading.Thread(target=self._run, args=(turn, place < threads), name=f"engine-{place}", daemon=True)
+            for place, turn in enumerate(turns)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def predict(self, task: Task) -> Reply[Prediction]:
+        """The answer to every row of a task. Raises `CertserveError`; when cancelled, its work leaves the engine."""
+        return await self._done(self._work.prepare(task), task.timeout_s)
+
+    async def count(self, task: Task, draws: range) -> Reply[Share]:
+        """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
+        return await self._done(self._work.prepare(task, draws), task.timeout_s)
+
+    async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
+        waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
+        with self._lock:
+            rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
+            number = self._work.admit(jobs, timeout_s, time.monotonic(), *rates)
+            self._waiting[number] = waiting
+            self._wake_base.notify()
+            if time.monotonic() + timeout_s < self._alarm:
+                self._wake_clock.notify()
+            if self._work.scheduler.draws_wait:
+                self._wake.notify_all()
+        try:
+            return await waiting.future
+        finally:
+            with self._lock:
+                self._waiting.pop(number, None)
+                self._work.cancel(number)
+
+    def healthy(self) -> bool:
+        """Whether every thread is alive, and none is long in one batch."""
+        with self._lock:
+            hung = time.monotonic() - min(self._at_work.values(), default=math.inf) > _HUNG_S
+        ended = not all(thread.is_alive() for thread in self._threads)
+        if (hung or ended) and not self._closed and not self._told:
+            self._told = True
+            _log.error("the engine has failed: %s", "a thread has ended" if ended else "a batch does not end")
+        return not (self._closed or hung or ended)
+
+    def close(self) -> None:
+        """Stop the workers; what is in flight is refused as unavailable."""
+        with self._lock:
+            self._closed = True
+            self._work.close()
+            self._tell()
+            self._wake.notify_all()
+            self._wake_base.notify()
+            self._wake_clock.notify()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def _run(self, turn: Callable[[], None], draws: bool) -> None:
+        if draws:
+            _give_way()
+        while not self._closed:
+            try:
+                turn()
+            except Exception:  # a defect of ours: nobody may wait for an answer that will not come
+                _log.exception("a thread of the engine failed; what was in flight is refused")
+                with self._lock:
+                    self._work.abort(Internal(f"the engine failed; {SEE_LOG}"))
+                    self._tell()
+
+    def _turn(self, base_only: bool = False) -> None:
+        batch = self._next(base_only)
+        if batch is None:
+            return
+        started = self._at_work[threading.get_ident()] = time.monotonic()
+        try:
+            if isinstance(batch, BaseBatch):
+                self._run_base(batch, started)
+            else:
+                self._run_noisy(batch, started)
+        finally:
+            metrics.DEVICE_SECONDS.inc(time.monotonic() - self._at_work.pop(threading.get_ident()))
+
+    def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
+        """What to run next, if need be after a wait; before it, whoever's answer is complete is told."""
+        wake = self._wake_base if base_only else self._wake
+        with self._lock:
+            while not self._closed:
+                batch = self._work.next_batch(time.monotonic(), base_only, self._together)
+                self._tell()
+                if batch is not None:
+                    self._wake_next(base_only)
+                    return batch
+                wake.wait()
+            return None
+
+    def _wake_next(self, base_only: bool) -> None:
+        """Where there is more than one thread can do, another may help: with predictions, too, if it has no draws."""
+        scheduler = self._work.scheduler
+        if scheduler.base_waits if base_only else scheduler.draws_wait:
+            self._wake.notify()
+
+    def _together(self, model: str, wanted: int) -> int:
+        """As many batches as fit into a turn, where there are as many for every worker: their models come back to back, and
+        Python's own work, slow after each for want of what the model drove from the caches, comes once.
+        """
+        fit = int(_TURN_S / self._batch_s.get(model, math.inf))
+        return max(1, min(_MOST_BATCHES, fit, wanted // self._workers))
+
+    def _keep_deadlines(self) -> None:
+        with self._lock:
+            self._work.expire(time.monotonic())
+            self._tell()
+            self._alarm = self._work.next_deadline()
+            if not self._closed:
+                self._wake_clock.wait(max(0.0, min(self._alarm - time.monotonic(), threading.TIMEOUT_MAX)))
+
+    def _tell(self) -> None:
+        for number, outcome in self._work.take_outcomes():
+            if (waiting := self._waiting.pop(number, None)) is not None:
+                waiting.settle(outcome)
+        metrics.PENDING.set(self._work.scheduler.owed)
+
+    def _run_base(self, batch: BaseBatch, started: float) -> None:
+        served = self._served[batch.plan.model]
+        rows = np.zeros((self._work.scheduler.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
+        rows[: len(batch.lattices)] = batch.lattices
+        probabilities: NDArray[np.float32] | None = None
+        try:
+            probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
+        except Exception:
+            _log.exception("a batch of base predictions failed")
+        now = time.monotonic()
+        with self._lock:
+            self._work.deliver_base(batch, probabilities, now)
+            self._predicted.note(len(batch.lattices), now - started)
+
+    def _run_noisy(self, batch: NoisyBatch, started: float) -> None:
+        served = self._served[batch.plan.model]
+        results: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+        try:
+            results = self._results(served, batch)
+        except Exception:
+            _log.exception("a batch of noisy passes failed")
+        drawn, now = sum(part.rows for part in batch.plan.slices), time.monotonic()
+        with self._lock:
+            self._work.deliver_noisy(batch, results, now)
+            self._drawn.note(drawn, now - started)
+            if results is not None:
+                self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
+        metrics.DRAWS.inc(drawn)
+        metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
+
+    def _results(self, served: Served, batch: NoisyBatch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, size = self._noisy_rows(served.bundle, batch), batch.plan.rows
+        found = [served.runtime.noisy(rows[first : first + size]) for first in range(0, len(rows), size)]
+        return _votes([each[0] for each in found], [each[1] for each in found], size, served.bundle)
+
+    def _noisy_rows(self, bundle: Bundle, batch: NoisyBatch) -> NDArray[np.int32]:
+        """`X + Z` of every slice in batches of fixed shape, in this thread's own rows; those left over are zero."""
+        spec = bundle.manifest.input
+        rows = self._rows(batch.plan.rows * batch.plan.batches, spec.size)
+        parts = [Draws(key, part.start, part.rows, lattice.reshape(-1)) for part, lattice, key in batch.sources]
+        filled = sum(part.rows for part in parts)
+        add_draws(bundle.noise, parts, rows[:filled])
+        rows[filled:] = 0
+        return rows.reshape(-1, *spec.shape)
+
+    def _rows(self, rows: int, size: int) -> NDArray[np.int32]:
+        """Kept from batch to batch, since fresh memory has to be mapped page by page."""
+        name = f"{rows}x{size}"
+        if not hasattr(self._kept, name):
+            setattr(self._kept, name, np.empty((rows, size), dtype=np.int32))
+        found: NDArray[np.int32] = getattr(self._kept, name)
+        return found
+
+
+def _give_way() -> None:
+    """Let the other threads of the server in whenever they have something to do, which is never long."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # a sandbox may not allow it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
+
+
+def _notaries(served: Sequence[Served], signer: Signer | None) -> dict[str, Notary]:
+    if signer is None:
+        return {}
+    return {each.bundle.key: Notary(signer=signer, runtime=each.runtime.description) for each in served}
+
+
+def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDArray[np.float32]:
+    if found.shape != (rows, len(bundle.manifest.labels)):
+        raise ValueError(f"{bundle.key}: the base graph gave {found.shape} for {rows} rows")
+    return found
+
+
+def _votes(
+    votes: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.float32]], rows: int, bundle: Bundle
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What a runtime returned, if it is a vote and a score for every row: absent ones would count as misses."""
+    for each, score in zip(votes, scores, strict=True):
+        if each.shape != (rows,) or score.shape != (rows,) or each.dtype.kind not in "iu":
+            raise ValueError(
+                f"{bundle.key}: the noisy graph gave {each.dtype} {each.shape}, {score.shape} for {rows} rows"
+            )
+    return np.concatenate(votes), np.concatenate(scores)

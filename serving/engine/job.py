@@ -1,0 +1,237 @@
+"""One row of a task while the engine works on it: counts draws in index order until its procedure is done.
+
+No clock, thread or device: what arrives is handed in, in whatever order, and the answer is a pure function of the draws
+counted. A slice without a result is counted against every claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certify.claims.certificate import Certificate, Counts, Terms, class_alone
+from certify.claims.procedures import SLICE, Best, Fixed, Precision, Procedure, Target
+from certify.mixture.mix import mix
+from certify.ood.verdict import ScoreCounts, tally, verdict
+from export.bundle import Bundle
+from serving.engine.record import Counted, mixture_weight, receipt
+from serving.messages import Prediction, Task
+from serving.security.signing import Notary
+
+_Anytime = Target | Best | Precision
+ENOUGH = 256
+"""Under overload nobody is given fewer draws than these, in which most inputs are decided."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceResult:
+    """Votes and scores of the draws of one slice, no score NaN; both None if it was lost."""
+
+    rows: int
+    votes: NDArray[np.integer[Any]] | None
+    scores: NDArray[np.float32] | None
+
+
+class Job:
+    """The engine's state of one row: `lattice` int32 (*shape), what was counted and what is still to come.
+
+    Its draws have the places from `first` on: those from 0 on are counted as votes, by their index in the stream of its key;
+    those below 0, which only `fixed` has, are the first of the stream that gives the score. With a `notary` its answer
+    carries a signed receipt.
+    """
+
+    def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
+        self.bundle = bundle
+        self.request_id = task.request_id
+        self._task, self._row, self._notary = task, row, notary
+        self.lattice = task.rows[row]
+        self.first = first_place(bundle, task)
+        self._parts = task.parts
+        self._terms = _terms(bundle, task)
+        self._procedure = _procedure(task, self._terms)
+        self._base: NDArray[np.float32] | None = None
+        self._waiting: dict[int, SliceResult] = {}
+        self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
+        self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
+        self._next, self._lost = self.first, 0
+        self._known: Counts | None = None
+        self._certificate: Certificate | None = None
+        self._granted: int | None = None
+
+    @property
+    def max_draws(self) -> int:
+        """How many draws this job may be given: none but those of the OOD score where `certify` is off."""
+        if self._procedure:
+            return self._procedure.max_draws
+        wanted = self.bundle.detector if "ood" in self._parts else None
+        return wanted.score_draws if wanted else 0
+
+    @property
+    def least_draws(self) -> int:
+        """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
+        return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws - self.first
+
+    def shorten(self, draws: int) -> None:
+        """Allow no more than `draws` draws, in whole slices, but `least_draws`; an answer that this ends says so."""
+        allowed = max(self.least_draws, draws // SLICE * SLICE)
+        if isinstance(self._procedure, _Anytime) and allowed < self._procedure.max_draws:
+            self._granted = allowed
+            self._procedure = replace(self._procedure, max_draws=allowed)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the base prediction is there, so that a cut gives an answer."""
+        return self._base is not None
+
+    @property
+    def drawing(self) -> bool:
+        """Whether more draws are needed."""
+        return self._next < self.max_draws and self._certificate is None
+
+    @property
+    def _draws(self) -> int:
+        """How many draws were counted as votes."""
+        return max(0, self._next)
+
+    def source(self, place: int) -> tuple[bytes, int]:
+        """The key of the stream that the draw at a place is of, and its index there."""
+        return source(self._task, self._row, self.first, place)
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete."""
+        return self.has_base and not self.drawing
+
+    def forecast(self) -> tuple[int, int]:
+        """The draws still needed, beside those that wait for others before them, and how many of them to make before the
+        next look: all, but until the first slice is counted as few as are enough where that is of one class.
+        """
+        if not self.drawing:
+            return 0, 0
+        expected = wanted = self.max_draws
+        if self._procedure:
+            expected = wanted = self._draws + self._procedure.expected_remaining(self._counts())
+            if not self._draws:
+                seen = Counts(draws=SLICE, votes=(SLICE, *[0] * (self._terms.classes - 1)), lost=0)
+                wanted = SLICE + self._procedure.expected_remaining(seen)
+        ahead = self._next + sum(result.rows for result in self._waiting.values())
+        return max(0, expected - ahead), max(0, wanted - ahead)
+
+    def receive_base(self, probabilities: NDArray[np.float32]) -> None:
+        """The accurate network's answer on the input without noise."""
+        self._base = probabilities
+
+    def receive(self, start: int, result: SliceResult) -> None:
+        """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice."""
+        self._waiting[start] = result
+        while self.drawing and self._next in self._waiting:
+            self._count(self._waiting.pop(self._next))
+            if self._procedure:
+                self._certificate = self._procedure.receive(self._counts())
+
+    def _count(self, result: SliceResult) -> None:
+        assert result.votes is None or len(result.votes) == result.rows
+        if self._task.mode != "fixed" or self._next < 0:
+            missing = np.full(result.rows, np.nan, dtype=np.float32)
+            self._scores.append(missing if result.scores is None else result.scores)
+        if self._next >= 0:
+            if result.votes is None:
+                self._lost += result.rows
+            else:
+                self._votes += np.bincount(result.votes, minlength=self._votes.size)
+        self._next += result.rows
+
+    def _counts(self) -> Counts:
+        if self._known is None or self._known.draws != self._draws:
+            self._known = Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
+        return self._known
+
+    def answer(self) -> Prediction:
+        """The answer from what was counted so far: complete, or the best that is proven."""
+        if self._base is None:
+            raise ValueError("there is no answer before the base prediction")
+        counted = self._counted()
+        certificate, weight = counted.certificate, mixture_weight(self.bundle, self._task)
+        mixture = None
+        if certificate and weight is not None:
+            mixture = mix(certificate, counted.counts, self._base, weight)
+        return Prediction(
+            class_index=int(np.argmax(self._base)),
+            probabilities=self._base,
+            certificate=certificate if "certificate" in self._parts else None,
+            ood=counted.ood,
+            mixture=mixture,
+            alpha=self._terms.alpha,
+            alpha_split=self._terms.split,
+            draws=self._draws,
+            lost_draws=self._lost,
+            granted_draws=None if self._granted is None or self._draws < self._granted else self._granted,
+            receipt=self._receipt(counted),
+        )
+
+    def _counted(self) -> Counted:
+        counts, scores, certificate = self._counts(), self._score_counts(), self._certificate
+        if certificate is None and self._procedure:
+            certificate = self._procedure.conclude(counts)
+        ood = None
+        if scores is not None and self.bundle.detector:
+            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.mode != "fixed")
+        return Counted(
+            counts=counts,
+            scores=scores,
+            procedure=self._procedure,
+            max_draws=self.max_draws,
+            certificate=certificate,
+            ood=ood,
+        )
+
+    def _score_counts(self) -> ScoreCounts | None:
+        own = bool(self._task.score_keys)
+        if self.bundle.detector is None or "ood" not in self._parts or own != (self._task.mode == "fixed"):
+            return None
+        scores = np.concatenate([np.zeros(0), *self._scores])
+        return tally(scores, self._terms, self.bundle.detector)
+
+    def _receipt(self, counted: Counted) -> str | None:
+        if self._notary is None:
+            return None
+        made = receipt(self.bundle, self._notary.runtime, self._task, self._row, self._terms, counted)
+        return self._notary.signer.sign(made).to_text()
+
+
+def first_place(bundle: Bundle, task: Task) -> int:
+    """The place of the first draw of a row: below 0 where the score is of a stream of its own."""
+    return -bundle.detector.score_draws if bundle.detector and task.score_keys else 0
+
+
+def source(task: Task, row: int, first: int, place: int) -> tuple[bytes, int]:
+    """The key of the stream that the draw at a place is of, and its index there; `first` is that of `first_place`."""
+    return (task.keys[row], place) if place >= 0 else (task.score_keys[row], place - first)
+
+
+def _terms(bundle: Bundle, task: Task) -> Terms:
+    spec = bundle.manifest
+    return Terms(
+        sigma=bundle.sigma,
+        alpha=task.alpha,
+        split=class_alone(len(spec.fixed_draws)) if task.mode == "fixed" else spec.alpha_split.split(),
+        charge=bundle.noise.charge(spec.input.size),
+        classes=len(spec.labels),
+    )
+
+
+def _procedure(task: Task, terms: Terms) -> Procedure | None:
+    match task.mode:
+        case "target":
+            return Target(terms, task.max_draws, task.target_radius)
+        case "best":
+            return Best(terms, task.max_draws)
+        case "precision":
+            return Precision(terms, task.max_draws, task.radius_tolerance)
+        case "fixed":
+            return Fixed(terms, task.max_draws)
+        case "off":
+            return None

@@ -1,0 +1,281 @@
+"""The jobs that wait for a device, in the orders in which it takes them. No clock, thread or tensor.
+
+Noisy passes are taken from a `NoisyLine`, one a model, which knows two orders. *By need*: whoever is soon decided comes
+first, so that many get their answer early. *By age*: requests take turns, a slice each, so that none waits for ever, and
+one of many rows gets no more than one of a single row. Base predictions wait in a `BaseLine`, where requests take turns.
+
+Both answer "who is next?" without looking at everybody who waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from certify.claims.procedures import SLICE
+
+JobId = int
+RequestId = int
+_LOOKED_AT = 64  # jobs, at most, that are asked for draws to fill rows that are left over
+
+
+def size(draws: int) -> int:
+    """Numbers of draws of which none is twice another are of one size, and of equal need."""
+    return max(0, draws).bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Draws `[start, start + rows)` of one job."""
+
+    job: JobId
+    start: int
+    rows: int
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """What the scheduler knows of a job that draws.
+
+    `whole` ends its whole slices, `tail` are the last draws where they are none; `remaining` is what it is expected to need,
+    `soon` what it wants before its next look, `least` what it must not be denied; all of `certain` ones is sure to be drawn.
+    """
+
+    job: JobId
+    request: RequestId
+    whole: int
+    least: int
+    remaining: int
+    soon: int
+    next_start: int
+    tail: Slice | None
+    certain: bool
+    again: list[Slice] = field(default_factory=list)
+    in_flight: int = 0
+    queued: tuple[int, int] | None = None
+    """Its place in the order by need, if it stands there."""
+    turn: int = 0
+    """Which of all turns its last was."""
+
+    def available(self) -> bool:
+        """Whether there are draws that nobody makes yet."""
+        return bool(self.again or self.tail) or self.next_start < self.whole
+
+    def wants(self) -> bool:
+        """Whether it should get draws now: it may be undecided after what is under way."""
+        return self.available() and (bool(self.again) or not self.in_flight or self.wanted() > 0)
+
+    def wanted(self) -> int:
+        """Draws that it wants beyond those under way."""
+        return self.soon - self.in_flight * SLICE
+
+    def place(self) -> tuple[int, int]:
+        """Its place in the order by need. Those of about the same need take turns, or rows of one request would differ in
+        their draws.
+        """
+        return size(self.soon), self.turn
+
+    def sure(self) -> int:
+        """Draws that it wants and that are certain to be made."""
+        return max(0, self.wanted()) if self.certain else 0
+
+    def needs(self) -> int:
+        """What is to be drawn for it whatever the load."""
+        return min(self.remaining, self.least)
+
+    def ends_within(self, room: int) -> bool:
+        """Whether it has draws, no whole slice, that fit into `room` rows."""
+        return bool((self.again and self.again[0].rows <= room) or (self.tail and self.tail.rows <= room))
+
+    def take(self, room: int) -> Slice | None:
+        """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
+        if self.again and self.again[0].rows <= room:
+            return self.again.pop(0)
+        if self.next_start < self.whole and room >= SLICE:
+            self.next_start += SLICE
+            return Slice(self.job, self.next_start - SLICE, SLICE)
+        if self.tail and self.tail.rows <= room:
+            tail, self.tail = self.tail, None
+            return tail
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class _Turns:
+    """The jobs of one request, whoever waits longest first; `served` is when it had its last turn, or came."""
+
+    served: int
+    jobs: OrderedDict[JobId, Entry] = field(default_factory=OrderedDict)
+
+
+class NoisyLine:
+    """The jobs of one model, which runs `rows` rows at a time, that have noisy passes to make.
+
+    `sure` are draws that are wanted and certain to be made, `unsure` jobs that stop by what they see, `failed` slices that
+    have to be made again; whoever changes a job keeps them.
+    """
+
+    def __init__(self, model: str, rows: int) -> None:
+        self.model, self.rows = model, rows
+        self.sure = self.unsure = self.failed = 0
+        self._by_need: list[tuple[tuple[int, int], int, Entry]] = []
+        self._turns = itertools.count()
+        self._jobs = 0
+        self._requests: OrderedDict[RequestId, _Turns] = OrderedDict()
+        self._tails: OrderedDict[JobId, Entry] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def enter(self, entry: Entry, now: int) -> None:
+        """A new job; `now` counts the rows planned so far, which is what age is measured in."""
+        self._requests.setdefault(entry.request, _Turns(now)).jobs[entry.job] = entry
+        self._jobs += 1
+        self.unsure += not entry.certain
+        self.sure += entry.sure()
+        if entry.tail:
+            self._tails[entry.job] = entry
+        entry.turn = next(self._turns)
+        self._offer(entry)
+
+    def leave(self, entry: Entry) -> None:
+        """Nothing more of this job is planned."""
+        turns = self._requests[entry.request]
+        del turns.jobs[entry.job]
+        if not turns.jobs:
+            del self._requests[entry.request]
+        self._tails.pop(entry.job, None)
+        self._jobs -= 1
+        self.unsure -= not entry.certain
+        self.sure -= entry.sure()
+        self.failed -= len(entry.again)
+        entry.queued, entry.tail, entry.again, entry.whole = None, None, [], 0
+
+    def wish(self, entry: Entry, soon: int) -> None:
+        """Note how many draws this job wants before its next look."""
+        self.sure -= entry.sure()
+        entry.soon = soon
+        self.sure += entry.sure()
+        self._offer(entry)
+
+    def back(self, entry: Entry, failed: Slice | None = None) -> None:
+        """A slice of this job came back; one that `failed` has to be made again."""
+        self.sure -= entry.sure()
+        entry.in_flight -= 1
+        self.sure += entry.sure()
+        if failed:
+            entry.again.append(failed)
+            self.failed += 1
+            if failed.rows < SLICE:
+                self._tails[entry.job] = entry
+        self._offer(entry)
+
+    def _offer(self, entry: Entry) -> None:
+        """Something of this job changed: put it where its need belongs, if it wants draws."""
+        place = entry.place()
+        if entry.queued != place and entry.wants():
+            entry.queued = place
+            heapq.heappush(self._by_need, (place, next(self._turns), entry))
+            if len(self._by_need) > 4 * self._jobs + _LOOKED_AT:  # most of it is out of date
+                self._by_need = [each for each in self._by_need if each[2].queued == each[0]]
+                heapq.heapify(self._by_need)
+
+    def neediest(self) -> Entry | None:
+        """Who wants draws and is decided soonest."""
+        while self._by_need:
+            place, _, entry = self._by_need[0]
+            if entry.queued == place and entry.wants():
+                return entry
+            heapq.heappop(self._by_need)
+            if entry.queued == place:
+                entry.queued = None
+        return None
+
+    def oldest(self) -> Entry | None:
+        """Who wants draws and waits longest, of the request that waits longest."""
+        for turns in self._requests.values():
+            for entry in turns.jobs.values():
+                if entry.wants():
+                    return entry
+        return None
+
+    def waits_since(self) -> int:
+        """When the request of the job that waits longest had its last turn, or came."""
+        entry = self.oldest()
+        return self._requests[entry.request].served if entry else sys.maxsize
+
+    def spare(self) -> list[Entry]:
+        """Some of those who could make draws beyond what they want, by age."""
+        everybody = (entry for turns in self._requests.values() for entry in turns.jobs.values())
+        return [entry for entry in itertools.islice(everybody, _LOOKED_AT) if entry.available()]
+
+    def ends(self) -> Iterator[tuple[Entry, int]]:
+        """Some of the jobs with last draws that are no whole slice, and may fill rows too few for one."""
+        yield from [(entry, SLICE - 1) for entry in itertools.islice(self._tails.values(), _LOOKED_AT)]
+
+    def take(self, entry: Entry, room: int, now: int) -> list[Slice]:
+        """The next draws of a job that fit into `room` rows; it stands last by age from then on."""
+        parts: list[Slice] = []
+        self.sure -= entry.sure()
+        self.failed -= len(entry.again)
+        while room and (part := entry.take(room)):
+            parts.append(part)
+            room -= part.rows
+        entry.in_flight += len(parts)
+        self.failed += len(entry.again)
+        self.sure += entry.sure()
+        if parts:
+            self._served(entry, now)
+        return parts
+
+    def _served(self, entry: Entry, now: int) -> None:
+        if self._tails and not entry.ends_within(SLICE - 1):
+            self._tails.pop(entry.job, None)
+        entry.turn = next(self._turns)
+        turns = self._requests[entry.request]
+        turns.served = now
+        turns.jobs.move_to_end(entry.job)
+        self._requests.move_to_end(entry.request)
+        self._offer(entry)
+
+
+class BaseLine:
+    """Jobs of one model that wait for a base prediction; requests take turns."""
+
+    def __init__(self) -> None:
+        self._requests: OrderedDict[RequestId, OrderedDict[JobId, None]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def enter(self, job: JobId, request: RequestId) -> None:
+        """A job that has no base prediction."""
+        self._requests.setdefault(request, OrderedDict())[job] = None
+
+    def leave(self, job: JobId, request: RequestId) -> bool:
+        """Nobody waits for it any more; whether it was there."""
+        jobs = self._requests.get(request)
+        if jobs is None or job not in jobs:
+            return False
+        del jobs[job]
+        if not jobs:
+            del self._requests[request]
+        return True
+
+    def take(self) -> JobId:
+        """The job whose turn it is."""
+        request, jobs = next(iter(self._requests.items()))
+        job, _ = jobs.popitem(last=False)
+        if jobs:
+            self._requests.move_to_end(request)
+        else:
+            del self._requests[request]
+        return job
+
+    def before(self, rows: int) -> int:
+        """Predictions that are made before those of a new request of `rows` rows, at most."""
+        return sum(min(len(jobs), rows) for jobs in self._requests.values())

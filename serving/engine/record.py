@@ -1,0 +1,168 @@
+"""The receipt of one row: what was counted, and how, as `certify.receipts.receipt` has it. Pure, and not yet signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from certify.claims.certificate import AlphaSplit, Certificate, Counts, Terms
+from certify.claims.procedures import Procedure
+from certify.ood.verdict import Ood, ScoreCounts
+from certify.receipts.receipt import (
+    SCHEMA,
+    InputRecord,
+    ModelRecord,
+    NoiseRecord,
+    ProcedureRecord,
+    Receipt,
+    ScoreDraws,
+    ScoreRecord,
+    SplitRecord,
+    split_of_fixed,
+)
+from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.smoothing.lattice_gaussian import lattice_digest
+from export.bundle import Bundle
+from serving.messages import Task
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Counted:
+    """What a job counted and answered: `certificate` is what the counts prove, whether or not it was asked for."""
+
+    counts: Counts
+    scores: ScoreCounts | None
+    procedure: Procedure | None
+    max_draws: int
+    certificate: Certificate | None
+    ood: Ood | None
+
+
+def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, counted: Counted) -> Receipt:
+    """The receipt of one row. It claims what was asked for, and nothing that is not certified."""
+    weight = mixture_weight(bundle, task) if counted.certificate else None
+    certificate = counted.certificate if "certificate" in task.parts else None
+    mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
+    return Receipt(
+        schema=SCHEMA,
+        input=_input(bundle, task, row),
+        model=_model(bundle, runtime),
+        noise=_noise(task, row, terms, counted.counts.draws),
+        alpha=terms.alpha,
+        split=_split(terms.split),
+        procedure=_procedure(bundle, task, counted),
+        votes=counted.counts.votes,
+        lost=counted.counts.lost,
+        scores=_scores(bundle, (task.score_keys or task.keys)[row], counted.scores),
+        robust_weight=weight,
+        claims=claims(certificate, counted.ood, mixed),
+    )
+
+
+def mixture_weight(bundle: Bundle, task: Task) -> float | None:
+    """The robust weight of the mixture that a task asks for, if the bundle declares one."""
+    spec = bundle.manifest.mixture
+    return spec.robust_weight if spec and "mixture" in task.parts else None
+
+
+def _input(bundle: Bundle, task: Task, row: int) -> InputRecord:
+    spec, lattice = bundle.manifest.input, task.rows[row]
+    return InputRecord(
+        digest="sha256:" + lattice_digest(lattice).hex(),
+        shape=tuple(lattice.shape),
+        low=spec.low,
+        step=spec.step,
+        high=spec.high,
+        units=spec.units,
+    )
+
+
+def _model(bundle: Bundle, runtime: str) -> ModelRecord:
+    manifest = bundle.manifest
+    return ModelRecord(name=manifest.name, version=manifest.version, digest=bundle.digest, runtime=runtime)
+
+
+def _noise(task: Task, row: int, terms: Terms, draws: int) -> NoiseRecord:
+    return NoiseRecord(
+        stream="noise-v1",
+        sigma=terms.sigma,
+        norm="l2",
+        charge=terms.charge,
+        key=task.keys[row].hex(),
+        key_id=task.key_id,
+        start=0,
+        stop=draws,
+    )
+
+
+def _split(split: AlphaSplit) -> SplitRecord:
+    return SplitRecord(
+        of_class=split.of_class,
+        of_upper=split.of_upper,
+        of_threshold=split.of_threshold,
+        of_interval=split.of_interval,
+    )
+
+
+def _procedure(bundle: Bundle, task: Task, counted: Counted) -> ProcedureRecord:
+    return ProcedureRecord(
+        name=task.mode,
+        target_radius=task.target_radius if task.mode == "target" else None,
+        max_draws=counted.max_draws,
+        stop_reason=stop_reason(counted.procedure, counted.counts, counted.max_draws),
+        radius_tolerance=task.radius_tolerance if task.mode == "precision" else None,
+        menu_size=len(bundle.manifest.fixed_draws) if task.mode == "fixed" else None,
+    )
+
+
+def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreRecord | None:
+    if counts is None or bundle.detector is None:
+        return None
+    fixed = bundle.detector.terms
+    return ScoreRecord(
+        threshold=fixed.threshold,
+        radius=fixed.radius,
+        score_draws=fixed.score_draws,
+        calibration_size=fixed.calibration_size,
+        score=counts.score,
+        calibration_at_least=counts.calibration_at_least,
+        above=counts.above,
+        at_most=counts.at_most,
+        rank=counts.rank,
+        lowest=counts.lowest,
+        highest=counts.highest,
+        drawn=ScoreDraws(key=key.hex(), start=0, stop=counts.draws, lost=counts.lost),
+    )
+
+
+def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
+    """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
+    spec, fixed = bundle.manifest, found.procedure.name == "fixed"
+    menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split.split()
+    scores, detector = found.scores, bundle.detector
+    said = {
+        "model.digest": (found.model.digest, bundle.digest),
+        "model": ((found.model.name, found.model.version), (spec.name, spec.version)),
+        "input.shape": (found.input.shape, spec.input.shape),
+        "input": (_grid(found.input), (spec.input.low, spec.input.step, spec.input.high, spec.input.units)),
+        "noise.sigma": (found.noise.sigma, bundle.sigma),
+        "split": (found.split, _split(split)),
+        "votes": (len(found.votes), len(spec.labels)),
+        "procedure.menu_size": (menu, None if menu is None else len(spec.fixed_draws)),
+        "procedure.max_draws": (not fixed or found.procedure.max_draws in spec.fixed_draws, True),
+        "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
+        "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
+    }
+    return [name for name, (recorded, declared) in said.items() if recorded != declared]
+
+
+def _grid(record: InputRecord) -> tuple[float, float, float, str]:
+    return record.low, record.step, record.high, record.units
+
+
+def _fixed(scores: object) -> list[object]:
+    return [getattr(scores, name) for name in ("threshold", "radius", "score_draws", "calibration_size")]
+
+
+def _declared_weight(bundle: Bundle, found: Receipt) -> float:
+    spec = bundle.manifest.mixture
+    return spec.robust_weight if spec and found.robust_weight is not None else 0.0

@@ -1,0 +1,233 @@
+"""Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
+
+The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
+model fixes. Three batches of four go by need: whoever is soon decided comes first, with all the slices that it is expected
+to need. The fourth goes by age: requests take turns, a slice each. So a large request cannot keep small ones from the
+device, nor many small ones a large one. Rows left over are filled with draws beyond that, which cost nothing and may turn
+out to be needed: rows too few for a slice with the last draws of jobs whose number is no multiple of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from certify.claims.procedures import SLICE
+from serving.engine.line import BaseLine, Entry, JobId, NoisyLine, RequestId, Slice, size
+
+_TURNS = 4  # of which the last goes by age
+Together = Callable[[str, int], int]
+"""How many batches of a model go together where so many full ones are wanted: at least one, and no more than those."""
+
+
+def one_at_a_time(model: str, wanted: int) -> int:
+    """Every batch by itself."""
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class BasePlan:
+    """One batch of base predictions: the jobs whose inputs it holds, in row order."""
+
+    model: str
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoisyPlan:
+    """Noisy passes in `batches` of `rows` rows: slices in row order, what they leave of them is padding."""
+
+    model: str
+    rows: int
+    slices: tuple[Slice, ...]
+    batches: int = 1
+
+
+class Scheduler:
+    """Plans batches of noisy rows, or of `base_rows` base rows, over all jobs that it was given."""
+
+    def __init__(self, base_rows: int = 1) -> None:
+        self.base_rows = base_rows
+        self._entries: dict[JobId, tuple[NoisyLine, Entry]] = {}
+        self._lines: dict[str, NoisyLine] = {}
+        self._base: dict[JobId, tuple[str, RequestId]] = {}
+        self._base_lines: dict[str, BaseLine] = {}
+        self._owed: dict[int, dict[RequestId, int]] = {}
+        self._remaining = self._planned = self._turn = 0
+
+    def add(
+        self,
+        job: JobId,
+        model: str,
+        batch_rows: int,
+        max_draws: int,
+        expected: int,
+        least: int = 0,
+        wanted: int | None = None,
+        first: int = 0,
+        base: bool = True,
+        request: RequestId | None = None,
+    ) -> None:
+        """A new job of a `request`: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast,
+        `least` not to be denied, `wanted` before the next forecast, if those are not all that are expected.
+
+        Its model runs `batch_rows` rows at a time, which must be whole slices. A job of no request is one of its own.
+        """
+        if batch_rows % SLICE or batch_rows < SLICE:
+            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
+        asked = job if request is None else request
+        if base:
+            self._wait_for_base(job, model, asked)
+        if max_draws > first:
+            whole = max_draws - (max_draws - first) % SLICE
+            tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
+            soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
+            entry = Entry(job, asked, whole, least, expected, soon, first, tail, certain)
+            line = self._lines.setdefault(model, NoisyLine(model, batch_rows))
+            self._entries[job] = line, entry
+            self._owe(entry, 1)
+            line.enter(entry, self._planned)
+
+    def _wait_for_base(self, job: JobId, model: str, request: RequestId) -> None:
+        self._base[job] = model, request
+        self._base_lines.setdefault(model, BaseLine()).enter(job, request)
+
+    def _owe(self, entry: Entry, sign: int) -> None:
+        """Keep what is owed: a job is taken off before its forecast changes, and put on afterwards."""
+        self._remaining += sign * entry.remaining
+        requests = self._owed.setdefault(size(entry.remaining), {})
+        owed = requests.get(entry.request, 0) + sign * entry.needs()
+        if owed:
+            requests[entry.request] = owed
+        else:
+            requests.pop(entry.request, None)
+
+    def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
+        """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
+        if found := self._entries.get(job):
+            line, entry = found
+            self._owe(entry, -1)
+            entry.remaining = expected
+            line.wish(entry, expected if wanted is None else wanted)
+            self._owe(entry, 1)
+
+    def settle(self, part: Slice) -> None:
+        """A slice came back, with a result or counted as lost."""
+        if found := self._entries.get(part.job):
+            found[0].back(found[1])
+
+    def again(self, part: Slice) -> None:
+        """A slice came to nothing: plan the same draws again, before others of its job."""
+        if found := self._entries.get(part.job):
+            found[0].back(found[1], part)
+
+    def base_again(self, job: JobId, model: str, request: RequestId | None = None) -> None:
+        """A base prediction came to nothing: plan it again."""
+        self._wait_for_base(job, model, job if request is None else request)
+
+    def remove(self, job: JobId) -> None:
+        """A job is finished, cancelled or expired; nothing more of it is planned."""
+        self.remove_draws(job)
+        if found := self._base.pop(job, None):
+            model, request = found
+            self._base_lines[model].leave(job, request)
+            if not self._base_lines[model]:
+                del self._base_lines[model]
+
+    def remove_draws(self, job: JobId) -> None:
+        """A job needs no more draws, though its base prediction may still be due."""
+        if found := self._entries.pop(job, None):
+            line, entry = found
+            self._owe(entry, -1)
+            line.leave(entry)
+            if not line:
+                del self._lines[line.model]
+
+    @property
+    def owed(self) -> int:
+        """Passes that the jobs are expected to need still, base predictions among them."""
+        return self._remaining + len(self._base)
+
+    def owed_before(self, draws: int, expected: int) -> int:
+        """Noisy passes that others are sure to get before a new request has the `draws` that it needs at least.
+
+        Whoever is decided much later than the new one, with `expected` draws a row, comes after it; requests of its like
+        take turns, so none of them counts for more than it does itself.
+        """
+        sooner = (requests for at, requests in self._owed.items() if at <= size(expected))
+        return sum(min(owed, draws) for requests in sooner for owed in requests.values())
+
+    def base_before(self, rows: int) -> int:
+        """Base predictions that others get before a new request of `rows` rows has its own: requests take turns."""
+        return sum(line.before(rows) for line in self._base_lines.values())
+
+    @property
+    def base_waits(self) -> bool:
+        """Whether a base prediction could be planned."""
+        return bool(self._base)
+
+    @property
+    def draws_wait(self) -> bool:
+        """Whether noisy passes are wanted."""
+        return any(line.neediest() for line in self._lines.values())
+
+    def plan_base(self) -> BasePlan | None:
+        """The next base predictions, all of one model, a turn for each request; None if none waits."""
+        if not self._base:
+            return None
+        model, line = next(iter(self._base_lines.items()))
+        jobs: list[JobId] = []
+        while line and len(jobs) < self.base_rows:
+            jobs.append(line.take())
+            del self._base[jobs[-1]]
+        del self._base_lines[model]  # models take turns, too
+        if line:
+            self._base_lines[model] = line
+        return BasePlan(model, tuple(jobs))
+
+    def plan_noisy(self, together: Together = one_at_a_time) -> NoisyPlan | None:
+        """The next noisy passes, all of one model, in as many batches as are to go together; None if none is wanted: what
+        is under way is expected to decide, and who comes next should not find the device at work in vain.
+        """
+        by_age = self._turn % _TURNS == _TURNS - 1
+        line = self._line(by_age)
+        if line is None:
+            return None
+        self._turn += 1
+        batches = self._batches(line, together)
+        self._planned += line.rows * batches
+        return NoisyPlan(line.model, line.rows, tuple(self._fill(line, line.rows * batches, by_age)), batches)
+
+    def _line(self, by_age: bool) -> NoisyLine | None:
+        """The model of whoever comes first."""
+        wanting = [(line, entry) for line in self._lines.values() if (entry := line.neediest())]
+        if len(wanting) < 2:
+            return wanting[0][0] if wanting else None
+        if by_age:
+            return min((line for line, _ in wanting), key=NoisyLine.waits_since)
+        return min(wanting, key=lambda each: each[1].place())[0]
+
+    def _batches(self, line: NoisyLine, together: Together) -> int:
+        """One, unless all draws of everybody are sure to be made: what stops by what it sees has to see it, and should find
+        a worker when it has. One also where something failed, so that not all of it fails together again.
+        """
+        return 1 if line.unsure or line.failed else together(line.model, line.sure // line.rows)
+
+    def _fill(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
+        for takes in (self._wanted(line, by_age), self._spare(line), line.ends()):
+            for entry, most in takes if room else ():
+                for part in line.take(entry, min(most, room), self._planned):
+                    room -= part.rows
+                    yield part
+                if room < SLICE:
+                    break
+
+    def _wanted(self, line: NoisyLine, by_age: bool) -> Iterator[tuple[Entry, int]]:
+        """Who comes next, with as many rows as it may take: as it wants, or a slice."""
+        while entry := line.oldest() if by_age else line.neediest():
+            yield entry, SLICE * (1 if by_age else max(1, len(entry.again), -(-entry.wanted() // SLICE)))
+
+    def _spare(self, line: NoisyLine) -> Iterator[tuple[Entry, int]]:
+        """Whoever could make draws beyond what it wants, a slice each, round by round."""
+        while some := line.spare():
+            yield from ((entry, SLICE) for entry in some)

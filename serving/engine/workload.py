@@ -1,0 +1,372 @@
+"""Everything in flight on one device, and what the device does next. No thread, clock, tensor library or I/O.
+
+Time is an argument, results are handed in, and outcomes are taken out: so schedules with failures, cancellations and
+slow devices can be simulated by the thousand. `serving.engine.engine` drives it with threads and a real device.
+
+A request is answered exactly once: with a `Reply`, or with the error that ended it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.bundle import Bundle
+from serving.engine.job import Job, SliceResult
+from serving.engine.line import JobId, Slice
+from serving.engine.scheduler import BasePlan, NoisyPlan, Scheduler, Together, one_at_a_time
+from serving.engine.shares import ShareJob
+from serving.errors import (
+    SEE_LOG,
+    CertserveError,
+    DeadlinePassed,
+    Internal,
+    NotFound,
+    NotOffered,
+    Overloaded,
+    Unavailable,
+)
+from serving.messages import Prediction, Reply, Share, Task
+from serving.models.identity import refuse_others
+from serving.security.signing import Notary
+
+RequestId = int
+Outcome = Reply[Any] | CertserveError
+_log = logging.getLogger("certserve.engine")
+_ATTEMPTS = 2
+_BASE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BaseBatch:
+    """Inputs without noise, in row order."""
+
+    plan: BasePlan
+    lattices: tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoisyBatch:
+    """Slices in row order: the job's own in `plan`; as ranges of the stream of a key, with the input, in `sources`."""
+
+    plan: NoisyPlan
+    sources: tuple[tuple[Slice, NDArray[np.int32], bytes], ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    deadline: float
+    arrived: float
+    answers: list[Prediction | Share | None]
+    id: str = ""
+    started: float | None = None
+    jobs: set[JobId] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    job: Job | ShareJob
+    request: RequestId
+    row: int
+    failures: dict[int, int] = field(default_factory=dict)
+
+
+class Workload:
+    """The requests in flight on one device that serves `bundles`, by the name "model/version".
+
+    `runtimes` are the descriptions of what runs them, and `notaries` sign receipts, by the same names; where there is no
+    notary, a receipt is refused.
+    """
+
+    def __init__(
+        self,
+        bundles: Mapping[str, Bundle],
+        runtimes: Mapping[str, str],
+        scheduler: Scheduler,
+        max_pending_draws: int,
+        notaries: Mapping[str, Notary] | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self._runtimes = runtimes
+        self._notaries = notaries or {}
+        self._bundles = bundles
+        self._max_pending = max_pending_draws
+        self._numbers = itertools.count()
+        self._live: dict[JobId, _Live] = {}
+        self._requests: dict[RequestId, _Request] = {}
+        self._outcomes: list[tuple[RequestId, Outcome]] = []
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def prepare(self, task: Task, draws: range | None = None) -> Sequence[Job | ShareJob]:
+        """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`, and
+        `Unavailable` where the task is for another bundle or runtime than serves here.
+
+        It touches nothing that is in flight.
+        """
+        bundle = self._bundles.get(f"{task.model}/{task.version}")
+        if bundle is None:
+            raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
+        refuse_others(task, bundle.digest, self._runtimes[bundle.key])
+        if draws is not None:
+            return [ShareJob(bundle, task, row, draws) for row in range(len(task.rows))]
+        notary = self._notaries.get(bundle.key) if task.receipt else None
+        if task.receipt and notary is None:
+            raise NotOffered(
+                "receipt: this server has no signing key, so it gives no receipts; leave it out, or have the operator set"
+                " signing_key_file"
+            )
+        return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
+
+    def admit(
+        self,
+        jobs: Sequence[Job | ShareJob],
+        timeout_s: float,
+        now: float,
+        draws_per_second: float,
+        predictions_per_second: float = math.inf,
+    ) -> RequestId:
+        """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
+
+        `draws_per_second` and `predictions_per_second`, without noise, are what the device makes; infinite while that is not
+        known.
+        """
+        if self._closed:
+            raise _stopping()
+        self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
+        self._make_room(jobs, timeout_s, draws_per_second)
+        number = next(self._numbers)
+        request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs), jobs[0].request_id)
+        for row, job in enumerate(jobs):
+            identity = next(self._numbers)
+            self._live[identity] = _Live(job, number, row)
+            request.jobs.add(identity)
+            self._schedule(identity, number, job)
+        return number
+
+    def _schedule(self, identity: JobId, number: RequestId, job: Job | ShareJob) -> None:
+        expected, wanted = job.forecast()
+        self.scheduler.add(
+            identity,
+            job.bundle.key,
+            job.bundle.manifest.batch_rows,
+            job.max_draws,
+            expected,
+            job.least_draws,
+            wanted=wanted,
+            first=job.first,
+            base=not job.has_base,
+            request=number,
+        )
+
+    def _wait_for_base(self, rows: int, timeout_s: float, predictions_per_second: float) -> None:
+        """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
+        answer at all. A lone one never is refused.
+        """
+        before = self.scheduler.base_before(rows)
+        if before and before + rows > predictions_per_second * timeout_s:
+            late = (before + rows) / predictions_per_second - timeout_s
+            raise Overloaded(
+                f"{before} predictions come before the {rows} of this request: over what can be made in its time; try again"
+                " later, allow more time or send fewer rows",
+                retry_after_s=min(60.0, max(1.0, late)),
+            )
+
+    def _make_room(self, jobs: Sequence[Job | ShareJob], timeout_s: float, draws_per_second: float) -> None:
+        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside what
+        others are sure to get before it, so that they fall smoothly. It is refused where that does not leave its own least;
+        a lone one never is.
+        """
+        least = sum(job.least_draws for job in jobs)
+        before = self.scheduler.owed_before(least, max(job.forecast()[0] for job in jobs))
+        if not before:
+            return
+        can = min(float(self._max_pending), draws_per_second * timeout_s)
+        if before + least > can:
+            raise Overloaded(
+                f"{before} draws come before the {least} that this request needs at least: over what can be drawn in its"
+                " time; try again later, allow more time or send fewer rows",
+                retry_after_s=min(60.0, max(1.0, (before + least - can) / max(draws_per_second, 1.0))),
+            )
+        for job in jobs:
+            job.shorten(int(can - before) // (2 * len(jobs)))
+
+    def cancel(self, number: RequestId) -> None:
+        """Whoever asked has gone: its work leaves, and it gets no outcome."""
+        request = self._requests.pop(number, None)
+        for identity in request.jobs if request else ():
+            self.scheduler.remove(identity)
+            self._live.pop(identity, None)
+
+    def close(self) -> None:
+        """Refuse what is in flight, and everything from now on."""
+        self._closed = True
+        self.abort(_stopping())
+
+    def abort(self, error: CertserveError) -> None:
+        """End every request in flight with this error."""
+        for number in list(self._requests):
+            self._fail(number, error)
+
+    def take_outcomes(self) -> list[tuple[RequestId, Outcome]]:
+        """The outcomes since the last call."""
+        taken, self._outcomes = self._outcomes, []
+        return taken
+
+    def next_deadline(self) -> float:
+        """When `expire` has to be called; infinite where nothing is in flight."""
+        return min((request.deadline for request in self._requests.values()), default=math.inf)
+
+    def next_batch(
+        self, now: float, base_only: bool = False, together: Together = one_at_a_time
+    ) -> BaseBatch | NoisyBatch | None:
+        """What to run next; what has expired leaves first.
+
+        A worker that runs base predictions only keeps them from waiting for a noisy batch to end; the others take them
+        where no draws wait. `together` says how many noisy ones go at once.
+        """
+        self.expire(now)
+        plan: BasePlan | NoisyPlan | None = None if base_only else self.scheduler.plan_noisy(together)
+        plan = plan or self.scheduler.plan_base()
+        if plan is None:
+            return None
+        lives = [self._live[job] for job in _jobs(plan)]
+        for live in lives:
+            request = self._requests[live.request]
+            request.started = now if request.started is None else request.started
+        if isinstance(plan, BasePlan):
+            return BaseBatch(plan, tuple(live.job.lattice for live in lives))
+        return NoisyBatch(plan, tuple(_source(part, live.job) for part, live in zip(plan.slices, lives, strict=True)))
+
+    def expire(self, now: float) -> None:
+        """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
+        for number in [number for number, request in self._requests.items() if request.deadline <= now]:
+            jobs = list(self._requests[number].jobs)
+            if all(self._live[job].job.has_base for job in jobs):
+                for job in jobs:
+                    if job in self._live:  # a job that fails takes the others of its request with it
+                        self._finish(job, now)
+            else:
+                self._fail(number, DeadlinePassed("the deadline passed before the base prediction; allow more time"))
+
+    def deliver_base(self, batch: BaseBatch, probabilities: NDArray[np.float32] | None, now: float) -> None:
+        """Probabilities (rows, C) of a base batch, or None if it came to nothing."""
+        for row, identity in enumerate(batch.plan.jobs):
+            if (live := self._live.get(identity)) is None:
+                continue
+            if probabilities is not None and np.isfinite(probabilities[row]).all():
+                live.job.receive_base(probabilities[row].copy())
+                self._look(identity, now)
+            elif _failed(live, _BASE) < _ATTEMPTS:
+                self.scheduler.base_again(identity, batch.plan.model, live.request)
+            else:
+                came = "failed twice" if probabilities is None else "gave no finite answer"
+                self._fail(live.request, Internal(f"row {live.row}: the base network {came}; {SEE_LOG}"))
+
+    def deliver_noisy(
+        self, batch: NoisyBatch, results: tuple[NDArray[np.int64], NDArray[np.float32]] | None, now: float
+    ) -> None:
+        """Votes and scores (rows,) of a noisy batch, or None if it came to nothing.
+
+        A slice that came to nothing, or holds a vote for no class that there is, is drawn again under the same indices,
+        once; then it counts against every claim of its row, and of no other. A score that is not a number is the largest
+        there is.
+        """
+        none = len(self._bundles[batch.plan.model].manifest.labels)
+        wrong: NDArray[np.bool_] | None = None
+        if results is not None:
+            votes, scores = results
+            results = votes, np.where(np.isnan(scores), np.float32(np.inf), scores)
+            wrong = (votes < 0) | (votes > none) if votes.min() < 0 or votes.max() > none else None
+        place, counted = 0, dict[JobId, None]()
+        for part in batch.plan.slices:
+            rows = slice(place, place + part.rows)
+            place += part.rows
+            if (live := self._live.get(part.job)) is None:
+                continue
+            lost = results is None or (wrong is not None and bool(wrong[rows].any()))
+            if lost and _failed(live, part.start) < _ATTEMPTS:
+                self.scheduler.again(part)
+                continue
+            if lost:
+                _log.warning("%s: %d draws from %d came to nothing", _name(live), part.rows, part.start)
+            self.scheduler.settle(part)
+            found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
+            live.job.receive(part.start, SliceResult(part.rows, *found))
+            counted[part.job] = None
+        for identity in counted:
+            if identity in self._live:  # a job that fails takes the others of its request with it
+                self._look(identity, now)
+
+    def _look(self, identity: JobId, now: float) -> None:
+        job = self._live[identity].job
+        if job.done:
+            self._finish(identity, now)
+        elif job.drawing:
+            self.scheduler.update(identity, *job.forecast())
+        else:
+            self.scheduler.remove_draws(identity)
+
+    def _finish(self, identity: JobId, now: float) -> None:
+        live = self._live[identity]
+        try:
+            answer = live.job.answer()
+        except Exception:
+            _log.exception("%s: an answer could not be composed", _name(live))
+            self._fail(live.request, Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}"))
+            return
+        request = self._requests[live.request]
+        request.answers[live.row] = answer
+        request.jobs.discard(identity)
+        self.scheduler.remove(identity)
+        del self._live[identity]
+        if not request.jobs:
+            del self._requests[live.request]
+            key = live.job.bundle.key
+            self._outcomes.append((live.request, _reply(request, now, self._bundles[key].digest, self._runtimes[key])))
+
+    def _fail(self, number: RequestId, error: CertserveError) -> None:
+        if number in self._requests:
+            if SEE_LOG in error.message:
+                _log.error("request %s is refused: %s", self._requests[number].id, error.message)
+            self.cancel(number)
+            self._outcomes.append((number, error))
+
+
+def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
+    return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
+
+
+def _source(part: Slice, job: Job | ShareJob) -> tuple[Slice, NDArray[np.int32], bytes]:
+    key, start = job.source(part.start)
+    return replace(part, start=start), job.lattice, key
+
+
+def _name(live: _Live) -> str:
+    """A row as the log speaks of it."""
+    return f"request {live.job.request_id}, row {live.row}"
+
+
+def _failed(live: _Live, what: int) -> int:
+    live.failures[what] = live.failures.get(what, 0) + 1
+    return live.failures[what]
+
+
+def _reply(request: _Request, now: float, digest: str, runtime: str) -> Reply[Any]:
+    started = now if request.started is None else request.started
+    rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
+    queued, ran = started - request.arrived, now - started
+    return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=digest, runtime=runtime)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping; try again elsewhere", retry_after_s=1)

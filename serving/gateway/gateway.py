@@ -1,0 +1,136 @@
+"""Where every wire meets: look the model up, make the task complete, have it answered, count what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from serving import metrics
+from serving.budget import BufferedBytes
+from serving.config import Limits
+from serving.errors import NotFound
+from serving.gateway.draining import Draining
+from serving.gateway.resolve import resolve
+from serving.gateway.statistics import Statistics
+from serving.log import REQUEST_ID
+from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
+from serving.models.identity import refuse_others
+
+_QUICK = 64 * 1024
+
+
+class Predictor(Protocol):
+    """Whoever answers tasks: the engine in this process, or its replicas behind Ray."""
+
+    async def predict(self, task: Task) -> Reply[Prediction]:
+        """The answer; raises `CertserveError`. When cancelled, the work is given up."""
+        ...
+
+
+class Gateway:
+    """One server as its wires see it."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        predictor: Predictor,
+        secret: bytes,
+        limits: Limits,
+        unready: Callable[[], str] = lambda: "",
+        runtime: str = "",
+    ) -> None:
+        """`unready` says why the engines cannot answer, if they cannot. `runtime` is the description of the only one
+        that may; where it is empty, that of each model's first answer.
+        """
+        self.limits = limits
+        self.buffered = BufferedBytes(limits.max_buffered_bytes)
+        self.statistics = Statistics()
+        self._versions: dict[str, dict[str, Model]] = {}
+        for model in models:
+            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self._predictor = predictor
+        self._secret = secret
+        self._unready = unready
+        self._runtime = runtime
+        self._runtimes: dict[tuple[str, str], str] = {}
+        self._draining = Draining()
+
+    def unready(self) -> str:
+        """Why not every model is proven and can be reached, empty if they are; an empty repository never is ready."""
+        if self._draining.begun:
+            return "it is stopping"
+        return self._unready() if self._versions else "there is no model in the repository"
+
+    def admitted(self) -> AbstractContextManager[None]:
+        """One request from its head to its answer. Raises `Unavailable` once the server is stopping."""
+        return self._draining.admitted()
+
+    async def drain(self) -> None:
+        """Let no more requests in, and return when those inside are answered."""
+        await self._draining.drain()
+
+    def models(self) -> list[Model]:
+        """Every version of every model."""
+        return [model for versions in self._versions.values() for model in versions.values()]
+
+    def model(self, name: str, version: str | None = None) -> Model:
+        """One model; without a version the one with the highest number. Raises `NotFound`."""
+        versions = self._versions.get(name)
+        if versions is None:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        if not version:
+            return versions[max(versions, key=int)]
+        if version not in versions:
+            raise NotFound(
+                f"Request for unknown model: '{name}' version {version} is not found; there is {', '.join(versions)}"
+            )
+        return versions[version]
+
+    async def predict(self, request: PredictRequest) -> Answer:
+        """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
+        model = self.model(request.model, request.version)
+        completing = functools.partial(resolve, request, model, self.limits, self._secret)
+        # Millions of numbers are compared, converted and hashed: meanwhile others are served.
+        task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
+        reply = await self._predictor.predict(self._pinned(task))
+        made_by = self._identity(task, reply)
+        rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))
+        answer = Answer(
+            model=made_by,
+            labels=model.manifest.labels,
+            predictions=rows,
+            queue_s=reply.queue_s,
+            compute_s=reply.compute_s,
+            step=model.manifest.input.step,
+        )
+        _count(answer)
+        return answer
+
+    def _pinned(self, task: Task) -> Task:
+        known = self._runtimes.get((task.model, task.version), self._runtime)
+        return replace(task, runtime=known, request_id=REQUEST_ID.get())
+
+    def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
+        """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""
+        refuse_others(self._pinned(task), reply.digest, reply.runtime)
+        self._runtimes[task.model, task.version] = reply.runtime
+        return ModelIdentity(name=task.model, version=task.version, digest=reply.digest, runtime=reply.runtime)
+
+    def observe(self, protocol: str, code: str, seconds: float) -> None:
+        """Count one finished request; each wire calls it once, whatever came of it."""
+        metrics.REQUESTS.labels(protocol, code).inc()
+        metrics.REQUEST_SECONDS.labels(protocol).observe(seconds)
+
+
+def _count(answer: Answer) -> None:
+    metrics.QUEUE_SECONDS.observe(answer.queue_s)
+    for row in answer.predictions:
+        metrics.SHORTENED.inc(row.granted_draws is not None)
+        metrics.CERTIFICATES.labels(answer.model.name, row.certificate.status if row.certificate else "off").inc()
+        if row.ood:
+            decision = "in_distribution" if row.ood.in_distribution else "out_of_distribution"
+            metrics.OOD.labels(answer.model.name, decision).inc()

@@ -1,0 +1,4 @@
+"""Secrets and signatures: the noise secret, the signing key, signed receipts.
+
+Absent: what a receipt proves, which is `certify.receipts`.
+"""

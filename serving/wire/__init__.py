@@ -1,1 +1,0 @@
-"""Formats (pure: bytes and messages) and two servers that only route."""

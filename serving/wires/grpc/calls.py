@@ -1,0 +1,170 @@
+"""How calls come in: by which route, when their message is read, and what becomes of those that send none.
+
+grpc.aio reads the message of a unary call before it calls anybody: a call that ends without one is never answered, one that
+never sends it is never given up, and bytes that are no message are answered with a trace in the log. So every call is taken
+as a stream here, and its message is read inside the frame that all calls have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serving.errors import DeadlinePassed, MalformedMessage, NotOffered, Unavailable
+from serving.wires.grpc.frame import answers
+
+_IN_PROGRESS, _IDLE = 1_024, 4_096  # calls at most; those that watch or have sent no message count apart
+_LAST_S = 1.0  # for the messages of calls that are on their way when the server stops
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+_Handler: TypeAlias = grpc.RpcMethodHandler
+_Method: TypeAlias = Callable[[Any, _Context], Any]
+_Read: TypeAlias = Callable[[bytes], Any]
+
+
+class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The routes of a server: give it to the generated `add_...Servicer_to_server`, as if it were the server.
+
+    A method that a servicer does not define, like one that nobody knows, is `NotOffered`. A unary call whose message has
+    not come within `message_s` seconds is given up. A server that stops goes on to answer the methods `to_the_last`.
+    """
+
+    def __init__(self, message_s: float, to_the_last: Collection[str] = ()) -> None:
+        self._message_s = message_s
+        self._to_the_last = to_the_last
+        self._routes: dict[str, _Handler] = {}
+        self._idle: dict[asyncio.Timeout, float] = {}
+        self._accepted = 0
+        self._drained = asyncio.Event()
+        self._stopping = False
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Nothing: the same handlers come by their names, too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, _Handler]) -> None:
+        """Take in the methods of one service."""
+        for name, handler in handlers.items():
+            method = f"/{service}/{name}"
+            if (route := self._route(handler, method in self._to_the_last)) is not None:
+                self._routes[method] = route
+
+    def service(self, details: grpc.HandlerCallDetails) -> _Handler:
+        """See `grpc.GenericRpcHandler`."""
+        return self._routes.get(details.method) or _not_offered(details.method)
+
+    async def drain(self, seconds: float) -> None:
+        """The server stops: refuse calls that come, give up those that wait or only watch, and return once those that
+        were accepted are answered, or after `seconds`.
+        """
+        self._stopping = True
+        now = asyncio.get_running_loop().time()
+        for limit, last_s in self._idle.items():
+            limit.reschedule(now + last_s)
+        if self._accepted:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), seconds)
+
+    def _route(self, handler: _Handler, to_the_last: bool) -> _Handler | None:
+        read, write = _reader(handler.request_deserializer), handler.response_serializer
+        if inspect.iscoroutinefunction(handler.unary_unary):
+            work = self._unary(handler.unary_unary, to_the_last)
+            return grpc.stream_unary_rpc_method_handler(answers(work), read, write)
+        if inspect.isasyncgenfunction(handler.unary_stream):
+            return grpc.stream_stream_rpc_method_handler(answers(self._watch(handler.unary_stream)), read, write)
+        if inspect.isasyncgenfunction(handler.stream_stream):
+            return grpc.stream_stream_rpc_method_handler(answers(self._talk(handler.stream_stream)), read, write)
+        return None
+
+    def _unary(self, method: _Method, to_the_last: bool) -> _Method:
+        async def work(_: Any, context: _Context) -> Any:
+            message = await self._message(context)
+            if self._stopping and not to_the_last:
+                raise _leaving()
+            if self._accepted >= _IN_PROGRESS and not to_the_last:
+                raise _full(f"{_IN_PROGRESS} calls are in progress, as many as one server takes; try again")
+            self._accepted += 1
+            try:
+                return await method(message, context)
+            finally:
+                self._accepted -= 1
+                if not self._accepted:
+                    self._drained.set()
+
+        return work
+
+    def _watch(self, method: _Method) -> _Method:
+        async def work(_: Any, context: _Context) -> None:
+            message = await self._message(context)
+            async with self._idling(None, 0.0):
+                async for response in method(message, context):
+                    await context.write(response)
+
+        return work
+
+    def _talk(self, method: _Method) -> _Method:
+        async def work(messages: Any, context: _Context) -> None:
+            async with self._idling(None, 0.0):
+                async for response in method(messages, context):
+                    await context.write(response)
+
+        return work
+
+    async def _message(self, context: _Context) -> Any:
+        """The message of a unary call. It is answered as soon as that is there, whether or not the client has ended."""
+        try:
+            async with self._idling(self._message_s, _LAST_S):
+                message = await context.read()
+        except TimeoutError:
+            raise DeadlinePassed(f"no message came within {self._message_s:g} s; send it with the call") from None
+        if message is grpc.aio.EOF:
+            raise MalformedMessage("the call ended without a message; expected one")
+        return message
+
+    @contextlib.asynccontextmanager
+    async def _idling(self, seconds: float | None, last_s: float) -> AsyncIterator[None]:
+        """While nothing that was accepted is worked at, which may last `seconds`: a server that stops waits `last_s`."""
+        if len(self._idle) >= _IDLE:
+            raise _full(f"{_IDLE} calls wait for their message or watch, as many as one server takes; try again")
+        limit = asyncio.timeout(last_s if self._stopping else seconds)
+        self._idle[limit] = last_s
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if self._stopping and limit.expired():
+                raise _leaving() from None
+            raise
+        finally:
+            del self._idle[limit]
+
+
+def _reader(deserialize: _Read) -> _Read:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            raise MalformedMessage(
+                f"the {len(data)} bytes of the message cannot be parsed; expected the protobuf message of this method"
+            ) from None
+
+    return read
+
+
+def _not_offered(method: str) -> _Handler:
+    async def refuse(_: Any, context: _Context) -> None:
+        raise NotOffered(f"{method!r:.120} is not offered here; reflection lists what is")
+
+    return grpc.stream_unary_rpc_method_handler(answers(refuse))
+
+
+def _full(text: str) -> Unavailable:
+    return Unavailable(text, retry_after_s=1)
+
+
+def _leaving() -> Unavailable:
+    return Unavailable("the server is stopping; try again elsewhere", retry_after_s=1)

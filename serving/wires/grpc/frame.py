@@ -1,0 +1,99 @@
+"""What every gRPC call has, whatever its kind: a request id, one form of errors, no leaks.
+
+An error is a status with a message of at most 1 KiB (it travels in a trailer of about 8 KiB) and a `google.rpc.Status`
+that carries an ErrorInfo, and a RetryInfo where trying again may help.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.log import REQUEST_ID
+from serving.wires.request_id import request_id
+
+_log = logging.getLogger("certserve.grpc")
+_DETAILS = 1024
+_WAY_BACK_S = 0.1
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+_Result = TypeVar("_Result")
+
+
+def answers(
+    work: Callable[[Any, _Context], Awaitable[_Result]],
+) -> Callable[[Any, _Context], Coroutine[Any, Any, _Result]]:
+    """The handler of a call that does `work`: the request id is echoed, and errors are statuses."""
+
+    async def call(messages: Any, context: _Context) -> _Result:
+        identifier = _identifier(context)
+        REQUEST_ID.set(identifier)
+        context.set_trailing_metadata((("x-request-id", identifier),))
+        try:
+            return await work(messages, context)
+        except CertserveError as error:
+            refusal = error
+        except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
+            raise
+        except Exception:
+            _log.exception("request %s failed", identifier)
+            refusal = Internal(f"something went wrong in the server; {SEE_LOG}")
+        await _abort(context, refusal, identifier)
+
+    return call
+
+
+def time_left(context: _Context) -> float | None:
+    """The seconds that the engine may use of the call's own deadline: some are kept for the way back, so that the
+    client gets what was proven by then and not a DEADLINE_EXCEEDED.
+    """
+    left = context.time_remaining()
+    return None if left is None else left - min(_WAY_BACK_S, left / 5)
+
+
+async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
+    if SEE_LOG in error.message:
+        _log.error("request %s is refused: %s", identifier, error.message)
+    await context.abort(*status(error, identifier))
+    raise AssertionError("abort raises")
+
+
+def status(error: CertserveError, identifier: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """Code, message and trailers of an error."""
+    code = grpc.StatusCode[error.code]
+    message = _cut(error.message)
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason(type(error)), domain="certserve")]
+    if error.retry_after_s is not None:
+        delay = Duration(seconds=max(1, round(error.retry_after_s)))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    whole = status_pb2.Status(code=code.value[0], message=message, details=[_packed(each) for each in details])
+    return code, message, (("x-request-id", identifier), ("grpc-status-details-bin", whole.SerializeToString()))
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def reason(kind: type[CertserveError]) -> str:
+    """The error's name as an ErrorInfo has it: UPPER_SNAKE_CASE."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+
+
+def _cut(message: str) -> str:
+    data = message.encode(errors="backslashreplace")
+    return data.decode() if len(data) <= _DETAILS else data[: _DETAILS - 3].decode(errors="ignore") + "..."
+
+
+def _identifier(context: _Context) -> str:
+    given = dict(context.invocation_metadata() or ()).get("x-request-id")
+    return request_id(given if isinstance(given, str) else None)

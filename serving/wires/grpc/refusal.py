@@ -1,0 +1,45 @@
+"""The frames that refuse a call before gRPC's own server has read it: its answer, and that no more of it is wanted."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+from serving.errors import CertserveError
+from serving.wires.grpc.frame import status
+from serving.wires.request_id import request_id
+
+_HEADERS, _RST_STREAM = 1, 3
+_END_OF_ALL = 0b101  # of the headers and of the stream
+_OK = b"\x88"  # `:status: 200`, as the table that both sides know has it
+_PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
+
+
+def frames(stream: int, error: CertserveError) -> bytes:
+    """Trailers that carry the error as every other has it, with a request id of its own, and a reset without a fault."""
+    code, message, trailers = status(error, request_id(None))
+    fields: dict[str, str | bytes] = {"content-type": "application/grpc", "grpc-status": str(code.value[0])}
+    fields |= {"grpc-message": quote(message, safe=_PRINTABLE), **dict(trailers)}
+    block = _OK + b"".join(_field(name, value) for name, value in fields.items())
+    return _frame(_HEADERS, _END_OF_ALL, stream, block) + _frame(_RST_STREAM, 0, stream, bytes(4))
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def _field(name: str, value: str | bytes) -> bytes:
+    """A header written out and put into no table, so that whatever the server sends next is read as it was meant."""
+    data = value.encode() if isinstance(value, str) else base64.b64encode(value).rstrip(b"=")
+    return b"\x00" + b"".join(_length(len(part)) + part for part in (name.encode(), data))
+
+
+def _length(size: int) -> bytes:
+    """A number of seven bits and, if it is larger, as many groups of seven as it takes."""
+    if size < 127:
+        return bytes([size])
+    groups, size = bytearray([127]), size - 127
+    while size >= 128:
+        groups.append(size % 128 + 128)
+        size //= 128
+    return bytes([*groups, size])

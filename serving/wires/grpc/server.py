@@ -1,0 +1,207 @@
+"""The gRPC server: routes of the typed service and of the Open Inference Protocol v2, health and reflection.
+
+Methods of the open protocol that are not offered are UNIMPLEMENTED. A call that is cancelled, or whose deadline passes,
+cancels its work. Several processes may listen on one port.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from protos.certserve.v1 import certserve_pb2, certserve_pb2_grpc
+from protos.inference import open_inference_pb2 as oip_pb2
+from protos.inference import open_inference_pb2_grpc as oip_grpc
+from serving import ports, scratch
+from serving.errors import NotFound
+from serving.messages import Model
+from serving.wires import off_loop
+from serving.wires.grpc.calls import Calls
+from serving.wires.grpc.door import Door
+from serving.wires.grpc.frame import time_left
+from serving.wires.grpc.readiness import Readiness
+from serving.wires.observed import observed
+from serving.wires.open_inference import oip, oip_models, oip_proto
+from serving.wires.port import Gateway
+from serving.wires.typed import certserve_proto
+
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+_LAST_S = 2.0  # for the last answers on their way
+_MINUTE_MS = 60_000
+_STREAMS = 1_000  # calls at once on one connection
+_PING_MS = 9_000
+"""Clients may ping this often without being cut off: many do so every 10 seconds."""
+_SERVICES = (
+    certserve_pb2.DESCRIPTOR.services_by_name["CertificationService"].full_name,
+    oip_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+)
+
+_TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for name in ("ServerLive", "ServerReady")))
+
+
+class GrpcServer:
+    """gRPC's own server, the routes of its calls, and the door before it."""
+
+    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: Path) -> None:
+        self._server = server
+        self._calls = calls
+        self._door = door
+        self._inner = inner
+
+    async def start(self) -> None:
+        """Take calls from now on."""
+        await self._server.start()
+        await self._door.open()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, answer those that were accepted for at most `grace_s` seconds, then cut the rest."""
+        await self._calls.drain(grace_s)
+        await self._server.stop(_LAST_S)
+        self._door.close()
+        shutil.rmtree(self._inner, ignore_errors=True)
+
+
+def build_server(
+    gateway: Gateway, host: str, port: int, *, shared: bool = False, message_s: float = 60.0, head_s: float = 10.0
+) -> tuple[GrpcServer, int]:
+    """The gRPC server of a gateway, bound to the address `host` and `port` (0 for a free one), but not started, and its
+    port. It belongs to the running event loop; start it with `await server.start()`. Several gateways of one host may
+    have a port in common if each says that it is `shared`. A call whose message has not come within `message_s` seconds
+    is given up, a connection whose greeting or headers have not within `head_s` is cut. Raises `PortError`.
+    """
+    listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
+    inner = scratch.make()  # nobody else may enter it, so nobody passes the door by
+    calls = Calls(message_s, _TO_THE_LAST)
+    server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
+    certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), calls)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(Readiness(gateway, _SERVICES), calls)
+    reflecting = reflection.aio.ReflectionServicer((*_SERVICES, reflection.SERVICE_NAME))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, calls)
+    server.add_insecure_port(f"unix:{inner}/socket")
+    door = Door(listening, f"{inner}/socket", gateway.buffered, head_s)
+    return GrpcServer(server, calls, door, inner), listening.getsockname()[1]
+
+
+def _options(max_bytes: int) -> list[tuple[str, int]]:
+    """Both directions up to the body limit; clients may keep their connection alive, and are made to renew it."""
+    return [
+        ("grpc.max_receive_message_length", max_bytes),
+        ("grpc.max_send_message_length", max_bytes),
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
+        ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
+        ("grpc.max_connection_age_grace_ms", 2 * _MINUTE_MS),
+    ]
+
+
+class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
+    """certserve.v1."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def Predict(  # noqa: N802
+        self, request: certserve_pb2.PredictRequest, context: _Context
+    ) -> certserve_pb2.PredictResponse:
+        """Predict some inputs with their guarantees."""
+        return await observed(self._gateway, "grpc", self._predict(request, time_left(context)))
+
+    async def _predict(
+        self, message: certserve_pb2.PredictRequest, seconds_left: float | None
+    ) -> certserve_pb2.PredictResponse:
+        model = self._gateway.model(message.model, oip.version(message.version))
+        decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
+        with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
+            request = await off_loop.run(decode, message.ByteSize(), model, held)
+            clock.decoded()
+            answer = await self._gateway.predict(request)
+            clock.answered(answer)
+            return certserve_proto.encode(answer, request.options)
+
+
+class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
+    """The Open Inference Protocol v2."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def _model(self, name: str, version: str) -> Model:
+        return self._gateway.model(name, oip.version(version))
+
+    async def ServerLive(  # noqa: N802
+        self, request: oip_pb2.ServerLiveRequest, context: _Context
+    ) -> oip_pb2.ServerLiveResponse:
+        """Answering at all is being alive."""
+        return oip_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(  # noqa: N802
+        self, request: oip_pb2.ServerReadyRequest, context: _Context
+    ) -> oip_pb2.ServerReadyResponse:
+        """Whether every model is proven."""
+        return oip_pb2.ServerReadyResponse(ready=not self._gateway.unready())
+
+    async def ModelReady(  # noqa: N802
+        self, request: oip_pb2.ModelReadyRequest, context: _Context
+    ) -> oip_pb2.ModelReadyResponse:
+        """Whether one model can answer; one that is not served cannot."""
+        try:
+            self._model(request.name, request.version)
+        except NotFound:
+            return oip_pb2.ModelReadyResponse(ready=False)
+        return oip_pb2.ModelReadyResponse(ready=not self._gateway.unready())
+
+    async def ServerMetadata(  # noqa: N802
+        self, request: oip_pb2.ServerMetadataRequest, context: _Context
+    ) -> oip_pb2.ServerMetadataResponse:
+        """Server metadata."""
+        return oip_proto.server(oip_models.server())
+
+    async def ModelMetadata(  # noqa: N802
+        self, request: oip_pb2.ModelMetadataRequest, context: _Context
+    ) -> oip_pb2.ModelMetadataResponse:
+        """Model metadata."""
+        model = self._model(request.name, request.version)
+        return oip_proto.metadata(oip_models.metadata(model, self._gateway.models()))
+
+    async def ModelConfig(  # noqa: N802
+        self, request: oip_pb2.ModelConfigRequest, context: _Context
+    ) -> oip_pb2.ModelConfigResponse:
+        """Model configuration."""
+        model = self._model(request.name, request.version)
+        return oip_proto.config(oip_models.config(model, self._gateway.limits.max_rows))
+
+    async def ModelInfer(  # noqa: N802
+        self, request: oip_pb2.ModelInferRequest, context: _Context
+    ) -> oip_pb2.ModelInferResponse:
+        """Infer."""
+        return await observed(self._gateway, "oip_grpc", self._infer(request, time_left(context)))
+
+    async def _infer(
+        self, message: oip_pb2.ModelInferRequest, seconds_left: float | None
+    ) -> oip_pb2.ModelInferResponse:
+        model = self._model(message.model_name, message.model_version)
+        decode = functools.partial(oip_proto.decode, message, model, self._gateway.limits, seconds_left)
+        with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
+            call = await off_loop.run(decode, message.ByteSize(), model, held)
+            clock.decoded()
+            answer = await self._gateway.predict(call.request)
+            clock.answered(answer)
+            return oip_proto.encode(call, answer, model)
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: oip_pb2.ModelStatisticsRequest, context: _Context
+    ) -> oip_pb2.ModelStatisticsResponse:
+        """What this gateway has answered: of one version, of all of a model, or of all models."""
+        version = oip.version(request.version)
+        return oip_proto.statistics(oip_models.statistics(self._gateway, request.name or None, version))

@@ -1,0 +1,114 @@
+"""What every HTTP exchange has, whatever the route: a request id, one form of errors, no redirects, no leaks."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import strict_json
+from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
+from serving.log import REQUEST_ID
+from serving.wires.request_id import request_id
+
+_log = logging.getLogger("certserve.http")
+
+
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON with exactly `application/json`, which clients compare."""
+    return Response(strict_json.dumps(document), status, dict(headers or {}), media_type="application/json")
+
+
+def error_response(
+    error: CertserveError, headers: Mapping[str, str] | None = None, beside: Mapping[str, object] | None = None
+) -> Response:
+    """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
+    if SEE_LOG in error.message and not isinstance(error, Internal):  # which is logged where it is caught
+        _log.error("request %s is refused: %s", REQUEST_ID.get(), error.message)
+    found = {**(headers or {}), **error_headers(error)}
+    return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
+
+
+def error_headers(error: CertserveError) -> dict[str, str]:
+    """What the head of every such answer says."""
+    if error.http_status in (429, 503):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1)))}
+    return {}
+
+
+def error_text(error: CertserveError) -> bytes:
+    """The body of every such answer."""
+    return strict_json.dumps({"error": error.message})
+
+
+async def certserve_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler of our errors. One that sends the client to the log is in the log."""
+    assert isinstance(error, CertserveError)
+    if isinstance(error, Internal):
+        _log.error("request %s failed: %s", REQUEST_ID.get(), error.message, exc_info=error.__cause__)
+    return error_response(error)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals (404, 405) in our form."""
+    assert isinstance(error, HTTPException)
+    headers = error.headers or {}
+    if error.status_code == 405:
+        return error_response(
+            MethodNotAllowed(f"{request.method} is not offered at {request.url.path!r:.120}"), headers
+        )
+    if error.status_code == 404:
+        return error_response(NotFound(f"there is nothing at {request.url.path!r:.120}; see /v2 and /v1/models"))
+    return json_response({"error": error.detail}, error.status_code, headers)
+
+
+def _bug(error: Exception) -> Internal:
+    _log.error("request %s failed", REQUEST_ID.get(), exc_info=error)
+    return Internal(f"something went wrong in the server; {SEE_LOG}")
+
+
+class Frame:
+    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, and answers
+    whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        exchange = _Exchange(send, request_id(given.decode("latin-1")))
+        REQUEST_ID.set(exchange.identifier)
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            if exchange.started:
+                raise
+            await error_response(_bug(error))(scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One exchange's way back: the id goes into its head."""
+
+    def __init__(self, send: Send, identifier: str) -> None:
+        self._send = send
+        self.identifier = identifier
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            MutableHeaders(scope=message)["X-Request-Id"] = self.identifier
+        await self._send(message)

@@ -1,0 +1,48 @@
+"""The head of a request as it is judged before anything begins, and the answer to one that is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from serving.errors import CertserveError, InvalidInput, NotOffered
+from serving.wires.http.frame import error_headers, error_text
+from serving.wires.request_id import request_id
+
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+
+
+def check_head(fields: Iterable[tuple[bytes, bytes]], version: str, upgrade: bool) -> None:
+    """Refuse heads that two readers may read in two ways, and codings that are not offered."""
+    found: dict[bytes, list[bytes]] = {b"host": [], b"content-length": [], b"transfer-encoding": []}
+    for name, value in fields:
+        if name in found:
+            found[name].append(value.strip())
+    hosts, lengths, codings = found.values()
+    if len(hosts) > 1 or (not hosts and version not in ("1.0", "0.9")) or not all(map(_HOST.fullmatch, hosts)):
+        raise InvalidInput("expected one Host field with the server's name in it")
+    if codings and (lengths or version == "1.0" or len(codings) > 1):
+        raise InvalidInput(
+            "expected Content-Length or one Transfer-Encoding, not both, and the latter in HTTP/1.1 alone"
+        )
+    if codings and codings[0].lower() != b"chunked":
+        raise NotOffered(f"Transfer-Encoding {codings[0].decode('latin-1')!r:.80} is not read; expected chunked")
+    if upgrade and (codings or any(length != b"0" for length in lengths)):
+        raise NotOffered("no other protocol is offered on this connection; leave the Upgrade field out")
+
+
+def refusal(error: CertserveError, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """An error as it is written where no application is asked: whole, with the request id among `fields` or a new one."""
+    given = next((value for name, value in fields if name == b"x-request-id"), b"")
+    text = error_text(error)
+    headers = {
+        **error_headers(error),
+        "content-type": "application/json",
+        "content-length": str(len(text)),
+        "connection": "close",
+        "x-request-id": request_id(given.decode("latin-1")),
+    }
+    status = HTTPStatus(error.http_status)
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join((*lines, "", "")).encode() + text

@@ -1,0 +1,89 @@
+"""The one HTTP front of both homes: a listening socket, and uvicorn with bounded connections behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from serving import ports
+from serving.budget import BufferedBytes
+from serving.wires.http.connection import Front, FrontLimits, HttpConnection
+
+_BACKLOG = 512
+# The loop takes so many connections at a time before it looks at one of them: all others wait in the system's queue, and no
+# burst takes more descriptors than there are.
+_ACCEPTED_AT_ONCE = 16
+_SWEEP_EVERY_S = 0.1
+
+
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A socket that listens on `host:port`, port 0 for a free one; with `reuse_port` other processes may share it.
+
+    Raises `PortError`.
+    """
+    return ports.listening(host, ports.Wanted("HTTP port", port, "--http-port"), shared=reuse_port)
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an ASGI application on sockets of `listen`, on the running loop. Signals are left to the command line.
+
+    server = HttpServer(app, gateway.buffered, drain_s=61)
+    await server.start(listen(host, port))
+    ...
+    await server.stop()
+    """
+
+    def __init__(
+        self, app: ASGIApp, buffered: BufferedBytes, *, drain_s: float, limits: FrontLimits | None = None
+    ) -> None:
+        self.front = Front(limits or FrontLimits(), buffered)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=functools.partial(HttpConnection, self.front),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                backlog=_ACCEPTED_AT_ONCE,
+                timeout_graceful_shutdown=max(1, round(drain_s)),
+                timeout_keep_alive=self.front.limits.idle_s,  # type: ignore[arg-type]
+                server_header=False,
+            )
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """None: uvicorn would take Ctrl-C for itself and end the process afterwards."""
+        return nullcontext()
+
+    async def start(self, listening: socket.socket) -> None:
+        """Accept connections from now on."""
+        serving = asyncio.create_task(self.serve(sockets=[listening]))
+        self._tasks = [serving, asyncio.create_task(self._sweep())]
+        while not self.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if serving.done():
+            await serving
+        listening.listen(_BACKLOG)
+
+    async def stop(self) -> None:
+        """Accept no more, answer what is in progress within `drain_s`, and close."""
+        self.should_exit = True
+        if self._tasks:
+            serving, sweeping = self._tasks
+            await serving
+            sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeping
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self.front.sweep(loop.time())
+            await asyncio.sleep(_SWEEP_EVERY_S)

@@ -1,0 +1,274 @@
+"""The HTTP server: routes of the friendly API, of KServe V1 and of the Open Inference Protocol v2, and nothing else.
+
+What a route does is: find the model, read the body under its limits, decode, ask the gateway, encode. A client that
+goes away cancels its work. `build_app` gives an ASGI application; who serves it and where is the composition root's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias, TypeVar
+
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.errors import CertserveError, NotOffered, Unavailable
+from serving.inputs import image
+from serving.messages import Answer, Model, Options, PredictRequest
+from serving.wires import off_loop
+from serving.wires import options as wire_options
+from serving.wires.http import multipart
+from serving.wires.http import request as http_request
+from serving.wires.http.answer import infer_response
+from serving.wires.http.frame import Frame, certserve_error, error_response, http_error, json_response
+from serving.wires.kserve_v1 import instances_json
+from serving.wires.observed import ClientGone, observed
+from serving.wires.open_inference import oip, oip_json, oip_models
+from serving.wires.port import Gateway
+
+_Result = TypeVar("_Result")
+_Decoded: TypeAlias = tuple[PredictRequest, Callable[[Answer], Response]]
+"""What is asked, and how its answer is written."""
+
+
+class _ModelName(Convertor[str]):
+    """A path segment that ends before the colon of `:predict`."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("served", _ModelName())
+
+_V1, _V2 = "/v1/models/{name:served}", "/v2/models/{name:served}"
+_VERSION = "/versions/{version:served}"
+_NOT_OFFERED = (
+    *(base + tail for base in (_V2, _V2 + _VERSION) for tail in ("/generate", "/generate_stream")),
+    _V2 + "/trace/setting",
+    "/v2/trace/setting",
+    "/v2/logging",
+    "/v2/repository/index",
+    "/v2/repository/models/{name:served}/load",
+    "/v2/repository/models/{name:served}/unload",
+    "/v2/systemsharedmemory/{rest:path}",
+    "/v2/cudasharedmemory/{rest:path}",
+)
+
+
+def build_app(gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1024) -> Starlette:
+    """The HTTP server of a gateway, as an ASGI application.
+
+    A body that stops coming for `idle_body_s` is given up, and no more than `max_requests` are worked on at once.
+    """
+    api = _Api(gateway, idle_body_s, max_requests)
+    # The first route that fits is taken: what is asked most stands first.
+    routes = [Route(base + ":predict", api.predict, methods=["POST"]) for base in (_V1, _V1 + _VERSION)]
+    routes += [Route(base + "/infer", api.infer, methods=["POST"]) for base in (_V2, _V2 + _VERSION)]
+    routes += [Route(path, _not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED]
+    routes += [
+        *(Route(path, api.alive) for path in ("/", "/health", "/healthz")),
+        Route("/v1/models", api.v1_models),
+        Route(_V1, api.v1_model),
+        Route("/v2", api.server),
+        Route("/v2/health/live", api.live),
+        Route("/v2/health/ready", api.ready),
+        Route("/v2/models", api.models),
+        Route("/v2/models/stats", api.statistics),
+    ]
+    for base in (_V2, _V2 + _VERSION):
+        routes += [
+            Route(base, api.metadata),
+            Route(base + "/ready", api.model_ready),
+            Route(base + "/config", api.config),
+            Route(base + "/stats", api.statistics),
+        ]
+    handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
+    app = Starlette(routes=routes, middleware=[Middleware(Frame)], exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Api:
+    """The handlers. They hold the gateway, and how many requests have come whole and are not answered."""
+
+    def __init__(self, gateway: Gateway, idle_body_s: float, max_requests: int) -> None:
+        self._gateway = gateway
+        self._idle_body_s = idle_body_s
+        self._max_requests = max_requests
+        self._working = 0
+
+    async def predict(self, request: Request) -> Response:
+        """The friendly route: a picture or KServe V1 JSON in, the answer document out."""
+        return await observed(self._gateway, "http", self._predict(request))
+
+    async def infer(self, request: Request) -> Response:
+        """The Open Inference Protocol's infer, in JSON or binary."""
+        return await observed(self._gateway, "oip_http", self._infer(request))
+
+    async def _predict(self, request: Request) -> Response:
+        model = self._model(request)
+        query = wire_options.from_query(request.query_params.multi_items())
+        kind = http_request.content_type(request)
+
+        def decode(body: bytearray) -> _Decoded:
+            asked = self._decoded(body, request, model, query)
+            return asked, lambda answer: json_response(instances_json.encode(answer, asked.options))
+
+        return await self._exchange(request, model, decode, all_json=kind == http_request.JSON)
+
+    def _decoded(self, body: bytearray, request: Request, model: Model, query: dict[str, object]) -> PredictRequest:
+        spec, kind = model.manifest.input, http_request.content_type(request)
+        options: Options
+        if kind == http_request.JSON:
+            inputs, options = instances_json.decode(body, spec, self._gateway.limits.max_rows, query)
+        elif kind == multipart.TYPE:
+            data, kind, fields = multipart.decode(body, request.headers["content-type"])
+            inputs = image.decode(data, kind, spec)[None]
+            options = wire_options.build(query, wire_options.from_query(fields))
+        else:
+            inputs, options = image.decode(bytes(body), kind, spec)[None], wire_options.build(query)
+        return PredictRequest(model=model.manifest.name, version=model.manifest.version, inputs=inputs, options=options)
+
+    async def _infer(self, request: Request) -> Response:
+        model, limits = self._model(request), self._gateway.limits
+        json_length = http_request.json_length(request)
+
+        def decode(body: bytearray) -> _Decoded:
+            asked = oip_json.decode(body, json_length, model, limits)
+            return asked.call.request, lambda answer: infer_response(request, *oip_json.encode(asked, answer, model))
+
+        return await self._exchange(request, model, decode, all_json=json_length is None)
+
+    async def _exchange(
+        self, request: Request, model: Model, decode: Callable[[bytearray], _Decoded], *, all_json: bool
+    ) -> Response:
+        """Read, decode, ask, write; what is kept of the request counts until then, and a client that leaves ends it."""
+        with self._gateway.buffered.hold() as held:
+            body = await http_request.body(request, self._gateway.limits, held, self._idle_body_s, all_json=all_json)
+            with self._admitted(), self._gateway.statistics.request(model) as clock:
+
+                async def work() -> tuple[Callable[[Answer], Response], Answer]:
+                    asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
+                    clock.decoded()
+                    return write, await self._gateway.predict(asked)
+
+                write, answer = await _while_connected(request, work())
+                clock.answered(answer)
+                return write(answer)
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        # Only what has come whole counts: strangers who send no body keep nobody out.
+        if self._working >= self._max_requests:
+            full = f"{self._max_requests} requests are in progress, as many as one server takes; try again"
+            raise Unavailable(full, retry_after_s=1)
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    async def alive(self, request: Request) -> Response:
+        """KServe V1: answering at all is being alive."""
+        return json_response({"status": "alive"})
+
+    async def v1_models(self, request: Request) -> Response:
+        """KServe V1: the names of the models."""
+        return json_response({"models": self._names()})
+
+    async def v1_model(self, request: Request) -> Response:
+        """KServe V1: one model's state."""
+        model = self._model(request)
+        return self._readiness({"name": model.manifest.name})
+
+    async def server(self, request: Request) -> Response:
+        """Server metadata."""
+        return json_response(oip_models.server())
+
+    async def live(self, request: Request) -> Response:
+        """Answering at all is being alive."""
+        return json_response({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether every model is proven."""
+        return self._readiness({})
+
+    async def models(self, request: Request) -> Response:
+        """The names of the models."""
+        return json_response({"models": self._names()})
+
+    async def metadata(self, request: Request) -> Response:
+        """Model metadata."""
+        model = self._model(request)
+        return json_response(oip_models.metadata(model, self._gateway.models()))
+
+    async def model_ready(self, request: Request) -> Response:
+        """One model's readiness."""
+        model = self._model(request)
+        return self._readiness({"name": model.manifest.name})
+
+    async def config(self, request: Request) -> Response:
+        """Model configuration."""
+        return json_response(oip_models.config(self._model(request), self._gateway.limits.max_rows))
+
+    async def statistics(self, request: Request) -> Response:
+        """What this gateway has answered: of one version, of all of a model, or of all models."""
+        name, version = (request.path_params.get(part) for part in ("name", "version"))
+        return json_response(oip_models.statistics(self._gateway, name, oip.version(version)))
+
+    def _names(self) -> list[str]:
+        return sorted({model.manifest.name for model in self._gateway.models()})
+
+    def _model(self, request: Request) -> Model:
+        return self._gateway.model(request.path_params["name"], oip.version(request.path_params.get("version")))
+
+    def _readiness(self, head: dict[str, object]) -> Response:
+        if not (reason := self._gateway.unready()):
+            return json_response({**head, "ready": True})
+        error = Unavailable(f"the server is not ready: {reason}; try again", retry_after_s=1)
+        return error_response(error, beside={**head, "ready": False})
+
+
+async def _while_connected(request: Request, work: Coroutine[object, object, _Result]) -> _Result:
+    """The answer, unless the client goes away first: then the work is cancelled."""
+    asking, gone = asyncio.current_task(), False
+    assert asking is not None
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        asking.cancel()
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        asking.uncancel()
+        raise ClientGone from None
+    finally:
+        watching.cancel()
+
+
+async def _not_offered(request: Request) -> Response:
+    raise NotOffered(f"{request.url.path!r:.120} is a part of the Open Inference Protocol that is not offered here")
+
+
+async def _client_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)

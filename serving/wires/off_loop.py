@@ -1,0 +1,40 @@
+"""Where decoding runs: here if it is quick, else in a thread, so that a large request holds up nobody's health check.
+
+What nobody waits for any more is not begun, and ends at its next checkpoint if it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from serving.budget import Held
+from serving.inputs.work import Work, current
+from serving.messages import Model
+from serving.processors import usable
+
+_QUICK_BYTES = 16 * 1024
+# Threads that run Python let the loop wait for each other's turns, so there are few, whatever the machine.
+_DECODERS = ThreadPoolExecutor(min(4, max(2, usable())), thread_name_prefix="certserve-decode")
+_Result = TypeVar("_Result")
+
+
+async def run(decode: Callable[[], _Result], size: int, model: Model, held: Held | None = None) -> _Result:
+    """The result of `decode`, which reads `size` bytes of a request for this model; `held` is charged what it takes."""
+    return await doing(decode, max(size, model.manifest.input.size) <= _QUICK_BYTES, held)
+
+
+async def doing(decode: Callable[[], _Result], quick: bool, held: Held | None = None) -> _Result:
+    """The result of `decode`, from here if it is quick."""
+    work, context = Work(held), contextvars.copy_context()
+    context.run(current.set, work)
+    if quick:
+        return context.run(decode)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_DECODERS, context.run, decode)
+    except asyncio.CancelledError:
+        work.stop()
+        raise

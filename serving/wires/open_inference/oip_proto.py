@@ -1,0 +1,127 @@
+"""The Open Inference Protocol over gRPC. This module and the gRPC server alone import its stubs.
+
+Answers are in raw_output_contents only: what clients read. Requests are all raw or all typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf import json_format
+
+from protos.inference import open_inference_pb2 as pb
+from serving.config import Limits
+from serving.errors import InvalidInput
+from serving.messages import Answer, Model
+from serving.strict_json import shown
+from serving.wires.open_inference import datatypes, oip, tensors
+
+# The typed field of each datatype; the small integers share one.
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_Parameters = Mapping[str, pb.InferParameter]
+
+
+def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_left: float | None) -> oip.Call:
+    """The call in a message; whatever is wrong with it is `InvalidInput`."""
+    raw = list(message.raw_input_contents)
+    if raw and len(raw) != len(message.inputs):
+        raise InvalidInput(f"raw_input_contents has {len(raw)} elements for {len(message.inputs)} inputs")
+    inputs = [_input(each, raw[i] if raw else None, limits) for i, each in enumerate(message.inputs)]
+    outputs = [_wanted(each) for each in message.outputs]
+    return oip.call(model, message.id, _values(message.parameters), inputs, outputs, seconds_left)
+
+
+def encode(call: oip.Call, answer: Answer, model: Model) -> pb.ModelInferResponse:
+    """The answer's message."""
+    found = tensors.encode(call.outputs, answer)
+    parameters = {name: _parameter(value) for name, value in oip.answer_parameters(answer, model).items()}
+    return pb.ModelInferResponse(
+        model_name=answer.model.name,
+        model_version=answer.model.version,
+        id=call.id,
+        parameters=parameters,
+        outputs=[
+            pb.ModelInferResponse.InferOutputTensor(name=each.name, datatype=each.datatype, shape=each.array.shape)
+            for each in found
+        ],
+        raw_output_contents=[datatypes.to_bytes(each.array) for each in found],
+    )
+
+
+def metadata(document: Mapping[str, object]) -> pb.ModelMetadataResponse:
+    """The message of a metadata document."""
+    return json_format.ParseDict(dict(document), pb.ModelMetadataResponse())
+
+
+def config(document: Mapping[str, object]) -> pb.ModelConfigResponse:
+    """The message of a configuration document."""
+    return pb.ModelConfigResponse(config=json_format.ParseDict(dict(document), pb.ModelConfig()))
+
+
+def server(document: Mapping[str, object]) -> pb.ServerMetadataResponse:
+    """The message of a server document."""
+    return json_format.ParseDict(dict(document), pb.ServerMetadataResponse())
+
+
+def statistics(document: Mapping[str, object]) -> pb.ModelStatisticsResponse:
+    """The message of a statistics document."""
+    return json_format.ParseDict(dict(document), pb.ModelStatisticsResponse())
+
+
+def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits) -> oip.Tensor:
+    name = message.name
+    datatype = datatypes.check(name, message.datatype)
+    shape = message.shape
+    count = oip.elements(name, shape, limits, datatype)
+    oip.refuse_shared_memory(f"input {shown(name)}", message.parameters)
+    if raw is None:
+        data = datatypes.from_values(name, datatype, count, _contents(message, datatype))
+    else:
+        if message.HasField("contents"):
+            raise InvalidInput(f"input {shown(name)} has contents beside raw_input_contents; send one of them")
+        data = datatypes.from_bytes(name, datatype, count, raw)
+    return oip.Tensor(name=name, datatype=datatype, shape=tuple(shape), data=data)
+
+
+def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> list[object]:
+    if datatype not in _FIELDS:
+        raise InvalidInput(
+            f"input {shown(message.name)} is {datatype}, which has no typed field; send raw_input_contents"
+        )
+    wanted = _FIELDS[datatype]
+    other = [field.name for field, _ in message.contents.ListFields() if field.name != wanted]
+    if other:
+        raise InvalidInput(f"input {shown(message.name)} is {datatype} and has {other[0]}; expected {wanted}")
+    return list(getattr(message.contents, wanted))
+
+
+def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.Wanted:
+    oip.refuse_shared_memory(f"output {shown(message.name)}", message.parameters)
+    classes = oip.classification(message.name, _values(message.parameters).get("classification"))
+    return tensors.Wanted(name=message.name, classes=classes)
+
+
+def _values(parameters: _Parameters) -> dict[str, object]:
+    """Parameters as values; one that a client's library could not send arrives without any, as None."""
+    found: dict[str, object] = {}
+    for name, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        found[name] = getattr(parameter, kind) if kind else None
+    return found
+
+
+def _parameter(value: str | int) -> pb.InferParameter:
+    return pb.InferParameter(string_param=value) if isinstance(value, str) else pb.InferParameter(int64_param=value)
