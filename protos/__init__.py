@@ -2,5 +2,5 @@
 
 Nothing here is written by hand but the .proto files and `generate.py`; nothing here imports the rest of the house.
 `protos.inference` registers the package `inference`, which the official clients register too: a process can hold one
-of them only, so nothing but `serving.wire` imports it.
+of them only, so nothing but `serving.wires` imports it.
 """

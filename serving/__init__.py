@@ -1,5 +1,6 @@
-"""The server: wire -> gateway -> engine -> runtime -> certificate -> wire.
+"""The server: wires -> gateway -> engine -> runtime -> certificate -> wires.
 
-`ray` is imported by `on_ray` alone, `starlette` and `grpc` by `wire`, `onnxruntime` by `runtimes`. Wires know the
-gateway, never the reverse. Modules of this package never import `export`, save `export.bundle`; `cli` alone joins them.
+`ray` is imported by `deployments.on_ray` alone, `starlette` and `grpc` by `wires`, `onnxruntime` by `runtimes`, `onnx` by
+`graphs`. Wires know the gateway, never the reverse. Modules of this package never import `export`, save `export.bundle`;
+`commands` join them.
 """
