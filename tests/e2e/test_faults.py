@@ -190,11 +190,15 @@ def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
         everybody = faults.family(address)
         with faults.clients(address, ROW, draws=20_000) as exchanges:
             time.sleep(1)
+            told = time.monotonic()
             os.kill(address.process, number)
             assert faults.seconds_until(lambda: not faults.left(everybody), 60) < 60
             assert faults.free(address)
     assert "answered" in {each.outcome for each in exchanges}
-    assert {each.outcome for each in exchanges if each.lost} == set()
+    # gRPC may cancel, without a word, a call that begins while its port closes: nobody had accepted it.
+    lost = [each.outcome for each in exchanges if each.lost]
+    late = [each.outcome for each in exchanges if each.lost and each.began > told and "CANCELLED" in each.outcome]
+    assert lost == late
 
 
 def test_an_engine_that_does_not_start_is_told_in_one_line(tmp_path):
