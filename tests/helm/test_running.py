@@ -117,7 +117,7 @@ def test_the_command_of_the_local_shape_serves_and_stops(helm4: Path, places: di
 BUILD = """
 import json, os, sys
 from ray.serve.schema import ServeDeploySchema
-from serving import ray_environment
+from serving.deployments import ray_environment
 config = ServeDeploySchema.model_validate(json.load(sys.stdin))
 application, = config.applications
 module, name = application.import_path.split(":")

@@ -11,7 +11,7 @@ import pytest
 # Three generations, of which the middle one ends at once; the youngest ignores SIGTERM.
 PROGRAM = """
 import subprocess, sys, time
-from serving import family
+from serving.deployments import family
 family.adopt_orphans()
 young = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(0, flush=True); time.sleep(60)"
 middle = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {young!r}], start_new_session=True, " \\

@@ -39,7 +39,7 @@ def fill(buffered, left):
         buffered.acquire(max(1, free // 2))
 
 
-async def until(true, seconds=10.0):
+async def until(true, seconds=60.0):
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)
