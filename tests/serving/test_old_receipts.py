@@ -20,9 +20,11 @@ from serving.commands.audit import verified
 from serving.commands.cli import main
 from serving.engine.record import undeclared
 from serving.security.signing import parse
-from tests.half_space import CUT, SIGMA, write_half_space
+from tests.half_space import CUT, SIGMA, calibration, write_half_space
 
-OLD = json.loads((Path(__file__).parents[1] / "data/receipts_of_versions_1_and_2.json").read_text())
+DATA = Path(__file__).parents[1] / "data"
+OLD = json.loads((DATA / "receipts_of_versions_1_and_2.json").read_text())
+THIRD = json.loads((DATA / "receipts_of_version_3.json").read_text())
 LAW = RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA))
 CALIBRATION = np.linspace(0.0, 180.0, 999)
 
@@ -48,13 +50,26 @@ def test_an_old_receipt_is_verified_and_drawn_again(each, bundle):
     assert [name for name in undeclared(bundle, receipt) if name != "model.digest"] == []
 
 
-def test_every_procedure_is_among_them():
-    names = {parse(each["signed"]).receipt.procedure.name for each in OLD["receipts"].values()}
+@pytest.mark.parametrize("each", THIRD["receipts"].values(), ids=THIRD["receipts"])
+def test_a_receipt_of_version_3_is_verified_and_drawn_again(each, bundle):
+    findings = list(verified(each["signed"].encode(), bytes.fromhex(THIRD["public_key"])))
+    assert [finding.field for finding in findings if not finding.agrees] == []
+    receipt = parse(each["signed"]).receipt
+    assert receipt.to_bytes().decode() in each["signed"]
+    again = replay(receipt, LAW, np.array(each["row"], dtype=np.int32), run, calibration())
+    assert [finding.field for finding in again if not finding.agrees] == []
+    assert [name for name in undeclared(bundle, receipt) if name != "model.digest"] == []
+
+
+@pytest.mark.parametrize("old", [OLD, THIRD])
+def test_every_procedure_is_among_them(old):
+    names = {parse(each["signed"]).receipt.procedure.name for each in old["receipts"].values()}
     assert names == {"off", "target", "best", "precision", "fixed"}
 
 
-def test_the_command_verifies_them(tmp_path, capsys):
-    for each in OLD["receipts"].values():
+@pytest.mark.parametrize("old", [OLD, THIRD])
+def test_the_command_verifies_them(old, tmp_path, capsys):
+    for each in old["receipts"].values():
         (tmp_path / "receipt.json").write_text(each["signed"])
-        assert main(["verify", str(tmp_path / "receipt.json"), "--key", OLD["public_key"]]) == 0
+        assert main(["verify", str(tmp_path / "receipt.json"), "--key", old["public_key"]]) == 0
     assert "DIFFERS" not in capsys.readouterr().out
