@@ -64,23 +64,24 @@ def command_line(
     secret: bytes = SECRET,
     environment: dict[str, str] | None = None,
     exit_code: int = 0,
+    program: tuple[str, ...] = (str(Path(sys.executable).with_name("certserve")),),
+    checkout: Path = ROOT,
 ) -> Iterator[Address]:
-    """`certserve serve` as a user starts it. Stopped by Ctrl-C, unless it has ended; it must leave no process of its own
-    behind, and end with `exit_code`.
+    """`certserve serve` of a checkout. Stopped by Ctrl-C, unless it has ended; it must leave no process of
+    its own behind, and end with `exit_code`.
     """
     http, grpc, metrics = free_ports(3)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "secret").write_bytes(secret)
         command = [
-            *(str(Path(sys.executable).with_name("certserve")), "serve", str(models), *(["--local"] if local else [])),
+            *(*program, "serve", str(models), *(["--local"] if local else [])),
             *("--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)),
             *("--noise-secret-file", str(Path(folder) / "secret"), *arguments),
         ]
         log = Path(folder) / "log"
         with log.open("wb") as stream:
-            server = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | (environment or {}), stderr=stream, stdout=stream
-            )
+            given = os.environ | {"PYTHONPATH": str(checkout)} | (environment or {})
+            server = subprocess.Popen(command, cwd=checkout, env=given, stderr=stream, stdout=stream)
         family: set[psutil.Process] = set()
         try:
             address = Address(
