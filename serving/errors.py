@@ -2,6 +2,8 @@
 
     CertserveError
     ├── InvalidInput        400  INVALID_ARGUMENT      the request itself is wrong
+    ├── Unauthenticated     401  UNAUTHENTICATED       nobody knows who asks
+    ├── Forbidden           403  PERMISSION_DENIED     the caller is known, and may not do this
     ├── NotFound            404  NOT_FOUND             no such model, version or route
     ├── MethodNotAllowed    405  UNIMPLEMENTED
     ├── TooSlow             408  DEADLINE_EXCEEDED     the request did not come in time
@@ -54,6 +56,18 @@ class MalformedMessage(CertserveError):
     """A call without a message, or with bytes that are none; the fault is the client's, the code is gRPC's."""
 
     code, http_status = "INTERNAL", 422
+
+
+class Unauthenticated(CertserveError):
+    """The request does not say who asks, or not so that it can be believed; send credentials that the server knows."""
+
+    code, http_status = "UNAUTHENTICATED", 401
+
+
+class Forbidden(CertserveError):
+    """The caller is known, and may not do this."""
+
+    code, http_status = "PERMISSION_DENIED", 403
 
 
 class NotFound(CertserveError):

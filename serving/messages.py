@@ -18,6 +18,7 @@ from certify.claims.certificate import AlphaSplit, Certificate
 from certify.mixture.mix import Mixture
 from certify.ood.verdict import Ood
 from export.bundle import Manifest
+from serving.security.callers import ANONYMOUS, Caller
 
 Mode = Literal["off", "target", "best", "precision", "fixed"]
 MODES: tuple[Mode, ...] = ("off", "target", "best", "precision", "fixed")
@@ -55,6 +56,8 @@ class PredictRequest:
     version: str | None
     inputs: NDArray[np.generic]
     options: Options
+    caller: Caller = ANONYMOUS
+    """Who asks, by the word of the wire's frame."""
     plain: bool = False
     """Whether the default procedure is `off` (the Open Inference Protocol) instead of `target`."""
 

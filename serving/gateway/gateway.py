@@ -19,6 +19,7 @@ from serving.gateway.statistics import Statistics
 from serving.log import REQUEST_ID
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.identity import refuse_others
+from serving.security.callers import INFER
 
 _QUICK = 64 * 1024
 
@@ -92,6 +93,7 @@ class Gateway:
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
+        request.caller.must_have(INFER)
         model = self.model(request.model, request.version)
         completing = functools.partial(resolve, request, model, self.limits, self._secret)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.

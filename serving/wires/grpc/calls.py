@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.errors import DeadlinePassed, MalformedMessage, NotOffered, Unavailable
+from serving.security.callers import Callers, Everybody
 from serving.wires.grpc.frame import answers
 
 _IN_PROGRESS, _IDLE = 1_024, 4_096  # calls at most; those that watch or have sent no message count apart
@@ -32,11 +33,20 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     A method that a servicer does not define, like one that nobody knows, is `NotOffered`. A unary call whose message has
     not come within `message_s` seconds is given up. A server that stops goes on to answer the methods `to_the_last`.
+    `callers` tells who asks, save of the methods `to_everybody`.
     """
 
-    def __init__(self, message_s: float, to_the_last: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        message_s: float,
+        to_the_last: Collection[str] = (),
+        callers: Callers | None = None,
+        to_everybody: Collection[str] = (),
+    ) -> None:
         self._message_s = message_s
         self._to_the_last = to_the_last
+        self._callers = callers or Everybody()
+        self._to_everybody = to_everybody
         self._routes: dict[str, _Handler] = {}
         self._idle: dict[asyncio.Timeout, float] = {}
         self._accepted = 0
@@ -50,12 +60,12 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         """Take in the methods of one service."""
         for name, handler in handlers.items():
             method = f"/{service}/{name}"
-            if (route := self._route(handler, method in self._to_the_last)) is not None:
+            if (route := self._route(handler, method)) is not None:
                 self._routes[method] = route
 
     def service(self, details: grpc.HandlerCallDetails) -> _Handler:
         """See `grpc.GenericRpcHandler`."""
-        return self._routes.get(details.method) or _not_offered(details.method)
+        return self._routes.get(details.method) or _not_offered(details.method, self._callers)
 
     async def drain(self, seconds: float) -> None:
         """The server stops: refuse calls that come, give up those that wait or only watch, and return once those that
@@ -69,15 +79,18 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), seconds)
 
-    def _route(self, handler: _Handler, to_the_last: bool) -> _Handler | None:
+    def _route(self, handler: _Handler, method: str) -> _Handler | None:
+        callers = Everybody() if method in self._to_everybody else self._callers
         read, write = _reader(handler.request_deserializer), handler.response_serializer
         if inspect.iscoroutinefunction(handler.unary_unary):
-            work = self._unary(handler.unary_unary, to_the_last)
-            return grpc.stream_unary_rpc_method_handler(answers(work), read, write)
+            work = self._unary(handler.unary_unary, method in self._to_the_last)
+            return grpc.stream_unary_rpc_method_handler(answers(work, callers), read, write)
         if inspect.isasyncgenfunction(handler.unary_stream):
-            return grpc.stream_stream_rpc_method_handler(answers(self._watch(handler.unary_stream)), read, write)
+            work = self._watch(handler.unary_stream)
+            return grpc.stream_stream_rpc_method_handler(answers(work, callers), read, write)
         if inspect.isasyncgenfunction(handler.stream_stream):
-            return grpc.stream_stream_rpc_method_handler(answers(self._talk(handler.stream_stream)), read, write)
+            work = self._talk(handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(answers(work, callers), read, write)
         return None
 
     def _unary(self, method: _Method, to_the_last: bool) -> _Method:
@@ -155,11 +168,11 @@ def _reader(deserialize: _Read) -> _Read:
     return read
 
 
-def _not_offered(method: str) -> _Handler:
+def _not_offered(method: str, callers: Callers) -> _Handler:
     async def refuse(_: Any, context: _Context) -> None:
         raise NotOffered(f"{method!r:.120} is not offered here; reflection lists what is")
 
-    return grpc.stream_unary_rpc_method_handler(answers(refuse))
+    return grpc.stream_unary_rpc_method_handler(answers(refuse, callers))
 
 
 def _full(text: str) -> Unavailable:

@@ -1,4 +1,4 @@
-"""What every gRPC call has, whatever its kind: a request id, one form of errors, no leaks.
+"""What every gRPC call has, whatever its kind: a request id, a caller, one form of errors, no leaks.
 
 An error is a status with a message of at most 1 KiB (it travels in a trailer of about 8 KiB) and a `google.rpc.Status`
 that carries an ErrorInfo, and a RetryInfo where trying again may help.
@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.log import REQUEST_ID
+from serving.security.callers import CALLER, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.grpc")
@@ -29,15 +30,18 @@ _Result = TypeVar("_Result")
 
 
 def answers(
-    work: Callable[[Any, _Context], Awaitable[_Result]],
+    work: Callable[[Any, _Context], Awaitable[_Result]], callers: Callers
 ) -> Callable[[Any, _Context], Coroutine[Any, Any, _Result]]:
-    """The handler of a call that does `work`: the request id is echoed, and errors are statuses."""
+    """The handler of a call that does `work`: the request id is echoed, it is known who asks, and errors are
+    statuses.
+    """
 
     async def call(messages: Any, context: _Context) -> _Result:
         identifier = _identifier(context)
         REQUEST_ID.set(identifier)
         context.set_trailing_metadata((("x-request-id", identifier),))
         try:
+            CALLER.set(callers.caller(_fields(context)))
             return await work(messages, context)
         except CertserveError as error:
             refusal = error
@@ -92,6 +96,10 @@ def reason(kind: type[CertserveError]) -> str:
 def _cut(message: str) -> str:
     data = message.encode(errors="backslashreplace")
     return data.decode() if len(data) <= _DETAILS else data[: _DETAILS - 3].decode(errors="ignore") + "..."
+
+
+def _fields(context: _Context) -> dict[str, str]:
+    return joined((name, value) for name, value in context.invocation_metadata() or () if isinstance(value, str))
 
 
 def _identifier(context: _Context) -> str:

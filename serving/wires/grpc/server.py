@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +22,7 @@ from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import ports, scratch
 from serving.errors import NotFound
 from serving.messages import Model
+from serving.security.callers import CALLER, Callers
 from serving.wires import off_loop
 from serving.wires.grpc.calls import Calls
 from serving.wires.grpc.door import Door
@@ -44,6 +46,7 @@ _SERVICES = (
 )
 
 _TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for name in ("ServerLive", "ServerReady")))
+_TO_EVERYBODY = (*_TO_THE_LAST, "/grpc.health.v1.Health/Watch")
 
 
 class GrpcServer:
@@ -69,16 +72,24 @@ class GrpcServer:
 
 
 def build_server(
-    gateway: Gateway, host: str, port: int, *, shared: bool = False, message_s: float = 60.0, head_s: float = 10.0
+    gateway: Gateway,
+    host: str,
+    port: int,
+    *,
+    shared: bool = False,
+    message_s: float = 60.0,
+    head_s: float = 10.0,
+    callers: Callers | None = None,
 ) -> tuple[GrpcServer, int]:
     """The gRPC server of a gateway, bound to the address `host` and `port` (0 for a free one), but not started, and its
     port. It belongs to the running event loop; start it with `await server.start()`. Several gateways of one host may
     have a port in common if each says that it is `shared`. A call whose message has not come within `message_s` seconds
-    is given up, a connection whose greeting or headers have not within `head_s` is cut. Raises `PortError`.
+    is given up, a connection whose greeting or headers have not within `head_s` is cut.
+    `callers` tells who asks; without it everybody may. Raises `PortError`.
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
     inner = scratch.make()  # nobody else may enter it, so nobody passes the door by
-    calls = Calls(message_s, _TO_THE_LAST)
+    calls = Calls(message_s, _TO_THE_LAST, callers, _TO_EVERYBODY)
     server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), calls)  # type: ignore[no-untyped-call]
@@ -124,7 +135,7 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
             request = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
-            answer = await self._gateway.predict(request)
+            answer = await self._gateway.predict(replace(request, caller=CALLER.get()))
             clock.answered(answer)
             return certserve_proto.encode(answer, request.options)
 
@@ -195,7 +206,7 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
             held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
             call = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
-            answer = await self._gateway.predict(call.request)
+            answer = await self._gateway.predict(replace(call.request, caller=CALLER.get()))
             clock.answered(answer)
             return oip_proto.encode(call, answer, model)
 

@@ -15,9 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving import strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
+from serving.security.callers import CALLER, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
+
+_OPEN = frozenset({"/", "/health", "/healthz", "/v2/health/live", "/v2/health/ready"})
+"""What is told to everybody, caller or not."""
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -39,7 +43,7 @@ def error_headers(error: CertserveError) -> dict[str, str]:
     """What the head of every such answer says."""
     if error.http_status in (429, 503):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1)))}
-    return {}
+    return {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else {}
 
 
 def error_text(error: CertserveError) -> bytes:
@@ -74,12 +78,13 @@ def _bug(error: Exception) -> Internal:
 
 
 class Frame:
-    """ASGI around the application: echoes X-Request-Id, serves a trailing slash as if it were not there, and answers
-    whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
+    """ASGI around the application: echoes X-Request-Id, asks `callers` who it is, serves a trailing slash as if it were
+    not there, and answers whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app = app
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
@@ -91,11 +96,19 @@ class Frame:
         REQUEST_ID.set(exchange.identifier)
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         try:
+            if scope["path"] not in _OPEN:
+                CALLER.set(self._callers.caller(_fields(scope)))
             await self._app(scope, receive, exchange.send)
+        except CertserveError as error:  # of the caller alone: the application answers its own
+            await error_response(error)(scope, receive, exchange.send)
         except Exception as error:
             if exchange.started:
                 raise
             await error_response(_bug(error))(scope, receive, exchange.send)
+
+
+def _fields(scope: Scope) -> dict[str, str]:
+    return joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
 
 
 class _Exchange:

@@ -10,6 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from serving.errors import CertserveError, NotOffered, Unavailable
 from serving.inputs import image
 from serving.messages import Answer, Model, Options, PredictRequest
+from serving.security.callers import CALLER, Callers, Everybody
 from serving.wires import off_loop
 from serving.wires import options as wire_options
 from serving.wires.http import multipart
@@ -68,10 +70,13 @@ _NOT_OFFERED = (
 )
 
 
-def build_app(gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1024) -> Starlette:
+def build_app(
+    gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1024, callers: Callers | None = None
+) -> Starlette:
     """The HTTP server of a gateway, as an ASGI application.
 
     A body that stops coming for `idle_body_s` is given up, and no more than `max_requests` are worked on at once.
+    `callers` tells who asks; without it everybody may.
     """
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
@@ -96,7 +101,7 @@ def build_app(gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1
             Route(base + "/stats", api.statistics),
         ]
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
-    app = Starlette(routes=routes, middleware=[Middleware(Frame)], exception_handlers=handlers)
+    app = Starlette(routes=routes, middleware=[Middleware(Frame, callers or Everybody())], exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
 
@@ -163,7 +168,7 @@ class _Api:
                 async def work() -> tuple[Callable[[Answer], Response], Answer]:
                     asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
                     clock.decoded()
-                    return write, await self._gateway.predict(asked)
+                    return write, await self._gateway.predict(replace(asked, caller=CALLER.get()))
 
                 write, answer = await _while_connected(request, work())
                 clock.answered(answer)
