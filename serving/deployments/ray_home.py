@@ -20,13 +20,13 @@ from multiprocessing.connection import Connection
 import psutil
 
 from export.bundle import load_repository
+from export.graphs import prepared
 from serving import ports
 from serving.config import Settings
 from serving.deployments import family
 from serving.deployments.first_answer import Sample, sample
 from serving.deployments.ray_driver import Failed, Finish, Order, Ready, Said
 from serving.deployments.ray_environment import environment
-from serving.graphs import prepared
 from serving.scratch import private_folder
 
 _DRIVER = "from serving.deployments.ray_driver import main; main()"

@@ -1,7 +1,7 @@
 """What a runtime has to show before it serves: the golden outputs, and that a row's answer is its own.
 
 A certificate speaks of one function of the input. A runtime whose result depends on a row's place in the batch or on its
-mates computes another function for each batch, and nothing would be proven of any of them. `serving.graphs` shows that no
+mates computes another function for each batch, and nothing would be proven of any of them. `export.graphs` shows that no
 node joins rows; what is left is the order in which a runtime adds up the numbers of one row, and that is tried here.
 Compared are the bits of the numbers that decide, not the decisions: those differ near ties alone, the bits everywhere.
 """

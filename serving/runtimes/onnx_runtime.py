@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
-from serving.graphs.prepared import Prepared, prepare
-from serving.graphs.reading import GraphError, one_line, place
+from export.graphs.prepared import Prepared, prepare
+from export.graphs.reading import GraphError, one_line, place
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from export.graphs.facts import Place
+from export.graphs.reading import GraphError
+from export.graphs.rows import follow
 from export.sources.torch_module import to_onnx
-from serving.graphs.facts import Place
-from serving.graphs.reading import GraphError
-from serving.graphs.rows import follow
 
 SIDE, CLASSES, WIDTH = 28, 5, 16
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.bundle import load
-from serving.graphs.prepared import check
-from serving.graphs.reading import GraphError
+from export.graphs.prepared import check
+from export.graphs.reading import GraphError
 from serving.models.proof import ProofError, prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.graphs import bundle_of, graph, noisy

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from serving.graphs.reading import GraphError
+from export.graphs.reading import GraphError
 from serving.models.proof import prove
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.graphs import bundle_of, noisy

@@ -6,7 +6,7 @@ import math
 
 from onnx import NodeProto
 
-from serving.graphs.facts import SIZES, Call, Mixes, OnePlace, Place, Rule
+from export.graphs.facts import SIZES, Call, Mixes, OnePlace, Place, Rule
 
 _TOGETHER = "multiplies rows of the batch with each other; contract another axis"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import AttributeProto, NodeProto
 
-from serving.graphs.facts import Mixes
+from export.graphs.facts import Mixes
 
 _RANDOM = "draws at random, so an input would have no one answer; export the network in evaluation mode, without it"
 _CONTROL = "runs a graph of its own, which is not followed; export the network without control flow"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.graphs.elementwise import aligned
-from serving.graphs.facts import SIZES, Call, Mixes, Place, Rule, locate
+from export.graphs.elementwise import aligned
+from export.graphs.facts import SIZES, Call, Mixes, Place, Rule, locate
 
 _TAKES = "takes some rows of the batch, or one beside another; keep the first axis as it is"
 

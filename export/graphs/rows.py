@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from serving.graphs import elementwise, layout, products, refused, within
-from serving.graphs.facts import SIZES, Call, Fact, Mixes, Place, Rule, Shape, fits
-from serving.graphs.reading import LATTICE, GraphError, one_line
+from export.graphs import elementwise, layout, products, refused, within
+from export.graphs.facts import SIZES, Call, Fact, Mixes, Place, Rule, Shape, fits
+from export.graphs.reading import LATTICE, GraphError, one_line
 
 _RULES: dict[str, Rule] = elementwise.RULES | within.RULES | layout.RULES | products.RULES
 _SMALL, _LARGE = 4096, 2**18

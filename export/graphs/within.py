@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.graphs.facts import Call, Mixes, OnePlace, Place, Rule
+from export.graphs.facts import Call, Mixes, OnePlace, Place, Rule
 
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean"),

@@ -1,7 +1,7 @@
 """From the bytes of a bundle to a graph that has the declared inputs and outputs, or one line that says why not.
 
 A graph is all in its file, whose digest the bundle knows: tensors that lie elsewhere ("external data") are refused wherever
-they are named. What its nodes do to the rows of a batch is told by `serving.graphs.rows`.
+they are named. What its nodes do to the rows of a batch is told by `export.graphs.rows`.
 """
 
 from __future__ import annotations

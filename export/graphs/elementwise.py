@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.graphs.facts import Call, Mixes, Place, Rule
+from export.graphs.facts import Call, Mixes, Place, Rule
 
 _UNARY = (
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu"),

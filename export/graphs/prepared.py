@@ -13,9 +13,9 @@ from onnx import ModelProto, TensorProto, helper
 
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
-from serving.graphs.facts import Fact, Place
-from serving.graphs.reading import GraphError, declared_outputs, place, read
-from serving.graphs.rows import Rows, follow
+from export.graphs.facts import Fact, Place
+from export.graphs.reading import GraphError, declared_outputs, place, read
+from export.graphs.rows import Rows, follow
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,7 +23,7 @@ class Prepared:
     """`data` is the graph to open. `declared`: the numpy type and the shape of a row of each output of the format.
 
     `axes`: the axis of the rows in each output, what the decisions are made from included; `suspects` and
-    `multiplications` as in `serving.graphs.rows.Rows`.
+    `multiplications` as in `export.graphs.rows.Rows`.
     """
 
     data: bytes
