@@ -64,7 +64,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.serve pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV) (torch and the official clients among it) ..."
-	$(PIP) -e '.[cpu,export,test,docs]'
+	$(PIP) -e '.[cpu,data,export,test,docs]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt
@@ -73,11 +73,11 @@ $(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
 	@echo "Installing what the benchmarks compare with into $(VENV) ..."
-	$(PIP) -e '.[cpu,export,test,bench]'
+	$(PIP) -e '.[cpu,data,export,test,bench]'
 	@touch $@
 
 $(VENV)/.mutate: $(VENV)/.test pyproject.toml constraints.txt
-	$(PIP) -e '.[cpu,export,test,mutate]'
+	$(PIP) -e '.[cpu,data,export,test,mutate]'
 	@touch $@
 
 clean:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.data import label_names
+from export.data.dataset import Batch, DataError, Dataset, picked
+
+WHAT = "a pair of IDX files NAME-images-idx3-ubyte and NAME-labels-idx1-ubyte, gzipped or not: FOLDER/NAME, or their folder"
+_IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 _GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTES = 0x08
 
 
-class IdxError(ValueError):
-    """A data set cannot be read; the message names the file and how to mend it."""
+class IdxError(DataError):
+    """IDX files cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +68,7 @@ def parse_idx(data: bytes, source: str) -> NDArray[np.uint8]:
 
 def read_split(folder: Path, split: str) -> LabelledImages:
     """The `train` or `t10k` half of a data set in `folder`, under the usual file names with or without `.gz`."""
-    images = _find(folder, f"{split}-images-idx3-ubyte")
-    labels = _find(folder, f"{split}-labels-idx1-ubyte")
+    images, labels = _find(folder, split + _IMAGES), _find(folder, split + _LABELS)
     return read_pair(images, labels)
 
 
@@ -75,6 +81,89 @@ def read_pair(images: Path, labels: Path) -> LabelledImages:
             " expected [n, height, width] and [n]"
         )
     return LabelledImages(pictures, classes.astype(np.int64))
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is FOLDER/NAME of a pair, one of its files, or a folder that holds one."""
+    return bool(_pairs(path))
+
+
+def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+    """The pictures of a pair as [height, width, 1], in the order of the file. Without labels no second file is needed."""
+    pairs = _pairs(path)
+    if len(pairs) > 1:
+        names = " or ".join(str(folder / name) for folder, name in pairs)
+        raise IdxError(f"{path} holds the IDX files of {len(pairs)} data sets; say {names}")
+    folder, name = pairs[0]
+    images = _find(folder, name + _IMAGES)
+    shape = _header(images, 3)
+    size = shape[1] * shape[2]
+    files, table, labels = [images], label_names.NO_LABELS, label_names.none(shape[0])
+    if labelled:
+        files.append(_find(folder, name + _LABELS))
+        labels = parse_idx(files[1].read_bytes(), str(files[1])).astype(np.int64)
+        if labels.shape != shape[:1]:
+            raise IdxError(f"{images} holds {shape[0]} pictures, {files[1]} labels of shape {labels.shape}: no pair")
+        found = label_names.Found(str(files[1]))
+        found.add(np.unique(labels), 0)
+        table = found.table()
+
+    def chunks(rows: int) -> Iterator[Batch]:
+        with _opened(images) as stream:
+            stream.read(16)
+            for start in range(0, shape[0], rows):
+                count = min(rows, shape[0] - start)
+                pixels = np.frombuffer(_exactly(stream, count * size, images, start), dtype=np.uint8)
+                yield Batch(pixels.reshape(count, *shape[1:], 1), labels[start : start + count])
+
+    return Dataset(
+        source=str(path),
+        shape=(*shape[1:], 1),
+        units="grid",
+        names=table.names,
+        numbered=table.numbered,
+        places=range(shape[0]),
+        files=tuple(files),
+        read=lambda places, rows: picked(chunks(rows), 0, places),
+        pictures=True,
+    )
+
+
+def _pairs(path: Path) -> list[tuple[Path, str]]:
+    """Folder and name of each data set whose pictures are meant by `path`."""
+    if path.is_dir():
+        files = [each.name.removesuffix(".gz") for each in path.iterdir()]
+        return [(path, each) for each in sorted({n.removesuffix(_IMAGES) for n in files if n.endswith(_IMAGES)})]
+    name = path.name.removesuffix(".gz").removesuffix(_IMAGES)
+    there = any((path.parent / (name + _IMAGES + end)).is_file() for end in ("", ".gz"))
+    return [(path.parent, name)] if there else []
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The file, unzipped where it is zipped."""
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == _GZIP
+    return cast(IO[bytes], (gzip.open if zipped else open)(path, "rb"))
+
+
+def _header(path: Path, dimensions: int) -> tuple[int, ...]:
+    with _opened(path) as stream:
+        head = _exactly(stream, 4 + 4 * dimensions, path, 0)
+    if head[:3] != bytes((0, 0, _UNSIGNED_BYTES)) or head[3] != dimensions:
+        raise IdxError(
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimensions: it begins with {head[:4].hex()}"
+        )
+    return tuple(map(int, np.frombuffer(head[4:], dtype=">u4")))
+
+
+def _exactly(stream: IO[bytes], size: int, path: Path, row: int) -> bytes:
+    try:
+        data = stream.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise IdxError(f"{path} is a damaged gzip file ({error}) from row {row} on; fetch it again") from error
+    if len(data) != size:
+        raise IdxError(f"{path} is cut short: it ends within the rows from {row} on; fetch it again")
+    return data
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -20,6 +20,7 @@ from typing import NoReturn
 _OURS = {"certify", "export", "serving"}
 EXTRA_OF = {
     **dict.fromkeys(("torch", "onnxscript", "mpmath", "tqdm"), "export"),
+    "pyarrow": "data",
     "onnxruntime": "cpu] or, for a machine with a GPU, certserve[gpu",
 }
 """Modules that only an optional set of requirements brings, and its name."""
