@@ -1,0 +1,73 @@
+"""`device_kernels.cu` built by the C compiler of this machine: the very source that a device runs, on the host."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from serving.runtimes import device_batch
+from serving.runtimes.noise_kernel import Draws
+
+
+@lru_cache
+def library(element: int = 0) -> ctypes.CDLL:
+    """The kernels for one kind of element. Fails, and does not skip, where there is no C compiler."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    assert compiler, "these tests need a C compiler: install gcc or clang, or name one in CC"
+    folder = Path(tempfile.mkdtemp(prefix="kernels-"))
+    try:
+        target = folder / f"kernels-{element}.so"
+        flags = [
+            "-std=c99",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pedantic",
+            "-O2",
+            "-shared",
+            "-fPIC",
+            f"-DELEMENT={element}",
+        ]
+        subprocess.run(
+            [*compiler.split(), "-x", "c", *flags, "-o", str(target), str(device_batch.SOURCE)], check=True, timeout=120
+        )
+        return ctypes.CDLL(str(target))  # it stays mapped when the file is gone
+    finally:
+        shutil.rmtree(folder)
+
+
+def launch(element: int, kernel: str, grid: tuple[int, int], *arguments: int | ctypes._SimpleCData) -> None:
+    """What a launch on a device does: every block of the grid once. Plain integers are addresses."""
+    kernels = library(element)
+    function = getattr(kernels, kernel)
+    block = (ctypes.c_uint * 2).in_dll(kernels, "block_of_the_grid")
+    given = [ctypes.c_void_p(each) if isinstance(each, int) else each for each in arguments]
+    for block[1] in range(grid[1]):
+        for block[0] in range(grid[0]):
+            function(*given)
+
+
+def add_noise(law, parts: list[Draws], rows: int, kind=np.int32):
+    """A batch of `rows` rows as the kernels fill it, those of nobody included."""
+    tables, coordinates = device_batch.NoiseTables.of(law), parts[0].lattice.size
+    described = np.empty((rows, 4), np.uint64)
+    device_batch.describe(parts, described)
+    lattices = np.stack([part.lattice for part in parts])
+    out = np.full((rows, coordinates), 77, kind)
+    launch(
+        device_batch.element_kind(law, int(lattices.min()), int(lattices.max()), kind),
+        "add_noise",
+        device_batch.grid(rows, coordinates),
+        *(each.ctypes.data for each in (described, lattices, tables.values, tables.above, tables.edges)),
+        ctypes.c_uint(tables.largest),
+        ctypes.c_uint(coordinates),
+        out.ctypes.data,
+    )
+    return out
