@@ -1,7 +1,7 @@
 """The adaptive-smoothing mixture of an accurate and a robust network, and the radius that survives the mixing.
 
 `f = (1 - w) g + w h`, g the accurate network's probabilities, h the robust network's vote shares, w the robust weight
-(Bai et al. 2023). How far its label reaches is `certify.mixture.margins`'s to say.
+(Bai et al. 2023). How far its label reaches is `certify.smoothing.margins`'s to say.
 
 **mixture**: the mixture with true vote shares and weight at least `robust_weight` keeps its label within `radius`,
 whatever the accurate network says.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.claims.certificate import Certificate, Counts
-from certify.mixture import margins
+from certify.smoothing import margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

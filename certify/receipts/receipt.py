@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.receipts import canonical
-from certify.smoothing.lattice_gaussian import KEY_BYTES, STREAM
+from certify.smoothing.keys import KEY_BYTES, NOISE_V1
 
 FIRST = "certserve-receipt/1"
 WITH_TOLERANCE = "certserve-receipt/2"
@@ -47,7 +47,7 @@ class ReceiptError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputRecord:
-    """The input X: `digest` is `certify.smoothing.lattice_gaussian.lattice_digest`; its integers k mean `low + k *
+    """The input X: `digest` is `certify.smoothing.keys.lattice_digest`; its integers k mean `low + k *
     step`, up to `high`.
     """
 
@@ -251,7 +251,7 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
         ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
         ("model.digest", bool(_DIGEST.fullmatch(receipt.model.digest)), "sha256: and 64 hexadecimal digits"),
-        ("noise.stream", noise.stream == STREAM, repr(STREAM)),
+        ("noise.stream", noise.stream == NOISE_V1, repr(NOISE_V1)),
         ("noise.norm", noise.norm == "l2", "'l2'"),
         ("noise.sigma", 0 < noise.sigma < math.inf, "a positive number"),
         ("noise.charge", 0 <= noise.charge < 1, "0 to 1"),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from certify.ood.verdict import Detector, ScoreCounts, tally
 from certify.receipts.receipt import Receipt, ScoreRecord
 from certify.receipts.recheck import Finding, terms_of
-from certify.smoothing.lattice_gaussian import RoundedGaussian, lattice_digest
+from certify.smoothing.keys import lattice_digest
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 
 _AT_ONCE = 256  # draws held in memory together
 

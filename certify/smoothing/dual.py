@@ -15,23 +15,38 @@ unsound (Xia et al. 2025 is released with them). The two bounds are two claims: 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from certify.bounds import binomial
-from certify.claims.certificate import LowerBound
+
+
+class HalfBound(Protocol):
+    """A lower bound of a class's probability in one half; `certify.claims.certificate.LowerBound` is one."""
+
+    @property
+    def class_index(self) -> int:
+        """The class."""
+        ...
+
+    @property
+    def complement(self) -> float:
+        """One less the bound, rounded up."""
+        ...
+
 
 _ROUNDED_UP_ROOT = math.nextafter(math.sqrt(2.0), 2.0)
 
 
-def signed_units(bound: LowerBound) -> float:
+def signed_units(bound: HalfBound) -> float:
     """`Phi^-1(p)`, rounded down: how far one half reaches in units of sigma, negative below one half."""
     return binomial.quantile_of_complement_below(bound.complement)
 
 
-def radius(left: LowerBound, right: LowerBound, sigma: float) -> float:
+def radius(left: HalfBound, right: HalfBound, sigma: float) -> float:
     """The l2 radius, in the units of `sigma`, within which the sum of both halves keeps its class; 0 if none is proven.
 
     `left` and `right` bound the same class, each in its half; the certificate fails with probability at most
-    `left.alpha + right.alpha`.
+    the sum of their levels.
     """
     if left.class_index != right.class_index:
         raise ValueError(

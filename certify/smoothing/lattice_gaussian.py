@@ -15,24 +15,24 @@ coordinates owns the blocks `[i B, (i + 1) B)` of lane 0, `B = ceil(d / 16)`: co
 `j` in it, low bits of each word first. Where the prefix leaves `k` open, word `i d + j` of lane 1 refines it:
 `U = prefix 2^48 + (word >> 16)`.
 
-**Key.** The first 128 bits of HMAC-SHA256 over the bundle's digest and the lattice input: not over alpha, target or
-deadline, so all requests on one input read one stream and asking again cannot buy a luckier certificate.
+**At an input.** `LatticeGaussian.at` adds the noise to the input; what is proven of it is `certify.smoothing.gaussian`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-STREAM = "noise-v1"
-KEY_BYTES = 16
+from certify.smoothing.ball import Euclidean
+from certify.smoothing.gaussian import NAME, Gaussian
+from certify.smoothing.keys import KEY_BYTES, NOISE_V1
+
 _OPEN = -32768
 _LAW_SLACK = 1e-14
 _PREFIXES = 16
@@ -40,26 +40,6 @@ _PREFIXES = 16
 
 class NoiseTableError(ValueError):
     """A noise table is not the rounded Gaussian that it is declared to be."""
-
-
-def derive_key(
-    secret: bytes, bundle_digest: bytes, lattice: NDArray[np.integer], fixed_draws: int | None = None
-) -> bytes:
-    """The 16-byte key of one lattice input under one bundle.
-
-    `fixed_draws` is given by the `fixed` procedure alone: Clopper-Pearson needs a stream of its own for each number of
-    draws on the bundle's menu. The score is of the stream without it, in every procedure.
-    """
-    message = [STREAM.encode(), b"\0", bundle_digest, lattice_digest(lattice)]
-    if fixed_draws is not None:
-        message += [b"fixed", fixed_draws.to_bytes(8, "little")]
-    return hmac.new(secret, b"".join(message), hashlib.sha256).digest()[:KEY_BYTES]
-
-
-def lattice_digest(lattice: NDArray[np.integer]) -> bytes:
-    """SHA-256 of an integer tensor as int32 with its shape, both little-endian."""
-    shape = np.array([lattice.ndim, *lattice.shape], dtype="<i8").tobytes()
-    return hashlib.sha256(shape + np.ascontiguousarray(lattice, dtype="<i4").tobytes()).digest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,3 +131,41 @@ class RoundedGaussian:
         words = lane.random_raw(skip + int(places[-1]) + 1)[skip + places]
         uniform = (prefixes.reshape(-1)[places].astype(np.uint64) << np.uint64(48)) | (words >> np.uint64(16))
         noise.reshape(-1)[places] = self._values(uniform)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LatticeGaussian:
+    """The law of a bundle whose inputs lie on a grid: rounded Gaussian noise of `sigma` in the units of `norm`.
+
+    `sigma` is `table.sigma_steps` steps of the grid, rounded down, which bounds every radius.
+    """
+
+    table: RoundedGaussian
+    sigma: float
+    norm: Euclidean
+    name: str = NAME
+
+    def at(self, x: NDArray[np.integer[Any]]) -> LatticeGaussianAt:
+        """The law at one input, integers (*shape)."""
+        return LatticeGaussianAt(self, np.ascontiguousarray(x, dtype=np.int32))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LatticeGaussianAt:
+    """`certify.smoothing.law.LawAt` of rounded Gaussian noise around `lattice`, int32 (*shape)."""
+
+    law: LatticeGaussian
+    lattice: NDArray[np.int32]
+    name: str = NAME
+    stream: str = NOISE_V1
+    ballots: int = 1
+
+    @property
+    def guarantee(self) -> Gaussian:
+        """The formulas, charged for so many coordinates."""
+        return Gaussian(self.law.sigma, self.law.table.charge(self.lattice.size), self.law.norm)
+
+    def sample(self, key: bytes, start: int, stop: int) -> NDArray[np.int32]:
+        """`X + Z` for the draws `[start, stop)`, int32 (stop - start, *shape), never clipped."""
+        noise = self.law.table.sample(key, start, stop, self.lattice.size)
+        return self.lattice + noise.astype(np.int32).reshape(stop - start, *self.lattice.shape)

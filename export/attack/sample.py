@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import KEY_BYTES, RoundedGaussian
+from certify.smoothing.keys import KEY_BYTES
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.passes import BATCH, noisy_lattice
 from export.bundle.batches import NoisyRun
 

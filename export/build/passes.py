@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.verdict import lower_median
-from certify.smoothing.lattice_gaussian import KEY_BYTES, RoundedGaussian
+from certify.smoothing.keys import KEY_BYTES
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.bundle.batches import NoisyRun
 from export.progress import progress
 

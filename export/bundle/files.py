@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
 from certify.ood.verdict import Detector
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.ball import Euclidean
+from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
 from export import regular_file
 from export.bundle import tensors
 from export.bundle.manifest import MANIFEST, BundleError, Manifest, parse
@@ -47,6 +48,12 @@ class Bundle:
     def key(self) -> str:
         """The bundle's place in a repository: "name/version"."""
         return f"{self.manifest.name}/{self.manifest.version}"
+
+    @cached_property
+    def law(self) -> LatticeGaussian:
+        """What perturbs an input, and what is proven then, in the caller's units."""
+        grid = self.manifest.input
+        return LatticeGaussian(self.noise, self.sigma, Euclidean(grid.units, (grid.step,)))
 
     @cached_property
     def sigma(self) -> float:

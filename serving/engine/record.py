@@ -20,7 +20,7 @@ from certify.receipts.receipt import (
     split_of_fixed,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
-from certify.smoothing.lattice_gaussian import lattice_digest
+from certify.smoothing.keys import lattice_digest
 from export.bundle import Bundle
 from serving.messages import Task
 

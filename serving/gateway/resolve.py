@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import derive_key
+from certify.smoothing.keys import derive_key
 from export.bundle import InputSpec, Manifest
 from serving.config import Limits
 from serving.errors import InvalidInput

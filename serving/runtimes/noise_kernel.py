@@ -24,7 +24,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import KEY_BYTES, RoundedGaussian
+from certify.smoothing.keys import KEY_BYTES
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 
 _log = logging.getLogger("certserve.noise")
 try:

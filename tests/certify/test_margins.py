@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from certify.mixture import margins
+from certify.smoothing import margins
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
 from tests.certify import exact

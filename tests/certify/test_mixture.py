@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from certify.claims.certificate import Certificate, Counts, LowerBound
 from certify.claims.procedures import Best
-from certify.mixture import margins
 from certify.mixture.mix import WeightRange, log_mixture, mix, radius
+from certify.smoothing import margins
 from tests.certify.test_procedures import counts, terms
 
 

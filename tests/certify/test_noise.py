@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from certify.smoothing.lattice_gaussian import NoiseTableError, RoundedGaussian, derive_key, lattice_digest
+from certify.smoothing.keys import derive_key, lattice_digest
+from certify.smoothing.lattice_gaussian import NoiseTableError, RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
 
 SIGMAS = (0.7, 3.0, 63.75, 255.0)

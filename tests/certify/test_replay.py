@@ -9,7 +9,8 @@ from certify.ood.verdict import tally
 from certify.receipts.receipt import Receipt
 from certify.receipts.recheck import recheck, terms_of
 from certify.receipts.replay import replay
-from certify.smoothing.lattice_gaussian import RoundedGaussian, lattice_digest
+from certify.smoothing.keys import lattice_digest
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
 from tests.certify.receipts import DETECTOR, altered, made
 

@@ -17,8 +17,8 @@ from scipy.stats import binom
 from certify.bounds import anytime, binomial
 from certify.claims.certificate import AlphaSplit, Counts, Terms
 from certify.claims.procedures import Best
-from certify.mixture import margins
 from certify.ood.verdict import Detector, assess
+from certify.smoothing import margins
 
 ALPHA, FALSE_ALARM, CHUNK = 0.10, 1e-6, 5_000
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)

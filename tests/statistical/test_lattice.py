@@ -11,7 +11,8 @@ from scipy.stats import binom
 
 from certify.claims.certificate import WHOLE_ON_CLASS, Counts, LowerBound, Terms
 from certify.claims.procedures import Fixed
-from certify.smoothing.lattice_gaussian import RoundedGaussian, derive_key
+from certify.smoothing.keys import derive_key
+from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
 from tests.half_space import CUT, probability_above, true_radius
 

@@ -25,14 +25,23 @@ def needed_margin(weight: float) -> float:
     return math.nextafter((1 - weight) / weight, math.inf) if weight < 1 else 0.0
 
 
+def needed_alone(weight: float) -> float:
+    """`1 / (2 w)`, rounded up: what the robust part's probability of the label has to exceed if nothing else is known."""
+    return math.nextafter(1 / (2 * weight), 1.0) if weight < 1 else 0.5
+
+
+def above(complement: float, threshold: float) -> float:
+    """`Phi^-1(p_A) - Phi^-1(threshold)`: how far a label stays above a threshold. Negative where it is below."""
+    own = binomial.quantile_of_complement_below(complement)
+    return math.nextafter(own - binomial.quantile_above(threshold), -math.inf)
+
+
 def one_sided(complement: float, weight: float) -> float:
     """`Phi^-1(p_A) - Phi^-1(1 / (2 w))`, negative where nothing is proven.
 
     `h_y > 1 / (2 w)` suffices, as `h_y + h_i <= 1`. Tight: a half-space h and an adversarial g flip exactly there.
     """
-    own = binomial.quantile_of_complement_below(complement)
-    loss = binomial.quantile_above(math.nextafter(1 / (2 * weight), 1.0)) if weight < 1 else 0.0
-    return math.nextafter(own - loss, -math.inf)
+    return above(complement, needed_alone(weight))
 
 
 def of_margin(complement: float, p_b_upper: float, weight: float) -> float:
@@ -59,12 +68,19 @@ def smoothed_constant(sigma: float) -> float:
 
 
 def two_sided(complement: float, p_b_upper: float, weight: float) -> float:
-    """The largest r found with `Phi(Phi^-1(p_A) - r) - Phi(Phi^-1(p_B) + r) > (1 - w) / w`; negative if there is none.
+    """The largest r found at which the lead exceeds `(1 - w) / w`; negative if there is none.
 
-    The inequality itself is evaluated, directed, at the returned r. At equal bounds no other form is larger.
+    At equal bounds no other form is larger.
+    """
+    return leading(complement, p_b_upper, needed_margin(weight))
+
+
+def leading(complement: float, p_b_upper: float, needed: float) -> float:
+    """The largest r found with `Phi(Phi^-1(p_A) - r) - Phi(Phi^-1(p_B) + r) > needed`; negative if there is none.
+
+    The inequality itself is evaluated, directed, at the returned r.
     """
     top, next_ = binomial.quantile_of_complement_below(complement), binomial.quantile_above(p_b_upper)
-    needed = needed_margin(weight)
 
     def holds(r: float) -> bool:
         least = binomial.probability_below(math.nextafter(top - r, -math.inf))
