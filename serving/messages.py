@@ -76,7 +76,7 @@ class InputNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
-    """One request, complete. `rows` is int32 (n, *shape); `keys[i]` is the noise key of row i.
+    """One request, complete. `rows` are its inputs, on the grid; `keys[i]` is the noise key of row i.
 
     `digest` is that of the bundle by which the task was made complete and its keys derived, `runtime` the description of
     the runtime that has answered for it before, empty where none has: an engine with others refuses. `timeout_s` is what
@@ -89,7 +89,7 @@ class Task:
     model: str
     version: str
     digest: str
-    rows: NDArray[np.int32]
+    rows: tuple[NDArray[np.int32], ...]
     keys: tuple[bytes, ...]
     mode: Mode
     target_radius: float

@@ -23,7 +23,8 @@ from export.bundle import Bundle, InputSpec, load
 from export.bundle.batches import in_batches
 from serving.engine.record import undeclared
 from serving.errors import InvalidInput
-from serving.inputs import image
+from serving.inputs import registry, rows
+from serving.inputs.grid import on_grid
 from serving.runtimes.runtime import Runtime
 from serving.security.signing import KEY_BYTES, check_signature, parse
 
@@ -116,11 +117,13 @@ def _public(given: str) -> bytes:
 
 def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
     if not data.lstrip().startswith(b"["):
-        return image.decode(data, image.sniffed(data), spec)
+        return registry.row(data, None, spec)
+    hint = f"of the grid, 0 to {spec.top}"
     try:
-        found = np.array(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"--picture: not a JSON array of integers: {error}") from error
-    if found.dtype.kind not in "iu" or found.shape != spec.shape or found.min() < 0 or found.max() > spec.top:
-        raise InvalidInput(f"--picture: expected integers from 0 to {spec.top} of shape {list(spec.shape)}")
-    return found.astype(np.int32)
+        found = rows.array([json.loads(data)], (1, *spec.shape), "it", lambda leaves: rows.integers(leaves, "it", hint))
+        (lattice,), _ = on_grid(found, spec, max_rows=1, snap=False)
+    except (ValueError, RecursionError, InvalidInput) as error:
+        raise InvalidInput(
+            f"--picture: expected a JSON array of integers of shape {list(spec.shape)}: {error}"
+        ) from error
+    return lattice

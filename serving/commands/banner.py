@@ -11,7 +11,7 @@ from export.bundle import InputSpec, Manifest
 from serving import ports
 from serving.config import Settings
 from serving.errors import CertserveError
-from serving.inputs import image
+from serving.inputs import registry
 
 _PICTURE = Path("examples/sneaker.png")
 _NAMED = 8
@@ -36,8 +36,7 @@ def text(settings: Settings, manifests: Sequence[Manifest], program: str) -> str
 def takes(spec: InputSpec, picture: Path) -> bool:
     """Whether this very file, as it is here, is an input of the model."""
     try:
-        data = picture.read_bytes()
-        image.decode(data, image.sniffed(data), spec)
+        registry.row(picture.read_bytes(), None, spec)
     except (OSError, CertserveError):
         return False
     return True

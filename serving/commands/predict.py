@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from serving import client  # the libraries of two wires: no other command waits for them
-    from serving.inputs import image
+    from serving.inputs import registry
 
     asked = {
         name: value
@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> None:
     asked |= {"receipt": True} if options.receipt else {}
     picture = options.picture.read_bytes()
     try:
-        kind = image.sniffed(picture)
+        kind = registry.sniffed(picture)
     except CertserveError as error:
         raise InvalidInput(f"{options.picture}: {error}") from error
     if options.grpc:

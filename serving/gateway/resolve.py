@@ -1,4 +1,4 @@
-"""From what a client asked to a complete task: defaults, limits, the grid and the noise keys. Pure.
+"""From what a client asked to a complete task: defaults, limits and the noise keys. Pure.
 
 A request picks among what its bundle declares, or lies within it; anything else is refused with what was expected.
 """
@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from certify.smoothing.keys import derive_key
-from export.bundle import InputSpec, Manifest
+from export.bundle import Manifest
 from serving.config import Limits
 from serving.errors import InvalidInput
+from serving.inputs.grid import on_grid
 from serving.messages import MODES, PARTS, InputNote, Mode, Model, Options, PredictRequest, Task
 from serving.security.secret import key_id
-
-ON_GRID = 1e-3
-"""Values this close to a grid point, in steps, are moved onto it without `snap`; the answer says by how much."""
 
 
 def resolve(
@@ -26,7 +21,7 @@ def resolve(
 ) -> tuple[Task, list[InputNote | None]]:
     """The task of a request, and for each row how far it was moved onto the grid. Raises `InvalidInput`."""
     manifest, options = model.manifest, request.options
-    rows, notes = _on_grid(_shaped(request.inputs, manifest.input, limits), manifest.input, options.snap)
+    rows, notes = on_grid(request.inputs, manifest.input, limits.max_rows, options.snap)
     parts = _parts(options)
     mode = _mode(options, parts, request.plain)
     tolerance = _radius_tolerance(options, mode, manifest)
@@ -57,64 +52,6 @@ def resolve(
         score_keys=tuple(derive_key(secret, digest, row) for row in rows) if own_score else (),
     )
     return task, notes
-
-
-def _shaped(inputs: NDArray[np.generic], spec: InputSpec, limits: Limits) -> NDArray[np.generic]:
-    expected = f"[n, {', '.join(map(str, spec.shape))}]"
-    if inputs.dtype.kind not in "iuf":
-        raise InvalidInput(f"input '{spec.name}': expected integers or floating-point numbers, got {inputs.dtype}")
-    if inputs.shape[1:] != tuple(spec.shape):
-        raise InvalidInput(f"input '{spec.name}': expected shape {expected}, got {list(inputs.shape)}")
-    if not 1 <= len(inputs) <= limits.max_rows:
-        raise InvalidInput(
-            f"input '{spec.name}': expected 1 to {limits.max_rows} rows, got {len(inputs)}; split the request"
-        )
-    return inputs
-
-
-def _on_grid(
-    inputs: NDArray[np.generic], spec: InputSpec, snap: bool
-) -> tuple[NDArray[np.int32], list[InputNote | None]]:
-    if np.issubdtype(inputs.dtype, np.integer):
-        _in_range(inputs, 0, spec.top, f"grid integers of '{spec.name}' (steps of {spec.step:.6g} {spec.units})")
-        return inputs.astype(np.int32), [None] * len(inputs)
-    values = inputs.astype(np.float64)
-    _refuse_rows(~np.isfinite(values), f"values of '{spec.name}' must be finite numbers")
-    slack = ON_GRID * spec.step
-    _in_range(
-        values, spec.low - slack, spec.high + slack, f"values of '{spec.name}' in {spec.units}", spec.low, spec.high
-    )
-    steps = (values - spec.low) / spec.step
-    grid = np.clip(np.rint(steps), 0, spec.top)
-    off = np.abs(steps - grid).reshape(len(grid), -1).max(axis=1) > ON_GRID
-    if not snap:
-        _refuse_rows(
-            off, f"values of '{spec.name}' must lie on the grid {spec.low} + k * {spec.step:.6g}; or say snap=true"
-        )
-    distances = np.sqrt(np.sum((steps - grid).reshape(len(grid), -1) ** 2, axis=1)) * spec.step
-    notes = [
-        InputNote(snapped=bool(far), snap_distance=float(moved)) if moved else None
-        for far, moved in zip(off, distances, strict=True)
-    ]
-    return grid.astype(np.int32), notes
-
-
-def _in_range(
-    values: NDArray[np.generic],
-    low: float,
-    high: float,
-    what: str,
-    said_low: float | None = None,
-    said: float | None = None,
-) -> None:
-    bad = (values < low) | (values > high)  # type: ignore[operator]
-    _refuse_rows(bad, f"{what} must lie in {low if said_low is None else said_low} to {high if said is None else said}")
-
-
-def _refuse_rows(bad: NDArray[np.bool_], message: str) -> None:
-    rows = bad.reshape(len(bad), -1).any(axis=1)
-    if rows.any():
-        raise InvalidInput(f"row {int(np.argmax(rows))}: {message}")
 
 
 def _parts(options: Options) -> frozenset[str]:

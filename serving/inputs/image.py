@@ -20,18 +20,19 @@ from serving.inputs import jpeg_data, png_data, work
 
 # The plugins themselves, not `Image.open`: that would try every format, and judge a size before we can name it.
 _PNG = "image/png"
-_FORMATS: dict[str, type[ImageFile]] = {_PNG: PngImageFile, "image/jpeg": JpegImageFile}
-_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_JPEG = "image/jpeg"
+_PLUGINS: dict[str, type[ImageFile]] = {_PNG: PngImageFile, _JPEG: JpegImageFile}
+FORMATS = {_PNG: "PNG", _JPEG: "JPEG"}
+_MAGIC = {b"\x89PNG": _PNG, b"\xff\xd8\xff": _JPEG}
 _MODES = {1: ("L", "8-bit greyscale"), 3: ("RGB", "8-bit RGB")}
-TYPES = tuple(_FORMATS)
 
 
 def decode(data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]:
     """The picture in `data` as an array of the shape that `spec` declares, of 8-bit values."""
     height, width, channels = _expected(spec)
     work.take(4 * spec.size)
-    if content_type not in _FORMATS:
-        raise UnsupportedMedia(f"{content_type!r:.80} is not read; expected {' or '.join(TYPES)}")
+    if content_type not in FORMATS:
+        raise UnsupportedMedia(f"{content_type!r:.80} is not read; expected {' or '.join(FORMATS)}")
     if not data:
         raise InvalidInput(f"the body is empty; expected an {content_type} file of {width}x{height} pixels")
     picture = _open(data, content_type)
@@ -41,12 +42,9 @@ def decode(data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]
     return np.ascontiguousarray(pixels if spec.layout == "HWC" else pixels.transpose(2, 0, 1))
 
 
-def sniffed(data: bytes) -> str:
-    """The content type that the first bytes tell; `InvalidInput` if it is neither PNG nor JPEG."""
-    for magic, content_type in _MAGIC.items():
-        if data.startswith(magic):
-            return content_type
-    raise InvalidInput("the bytes are no PNG and no JPEG file; expected one of these")
+def sniffed(data: bytes) -> str | None:
+    """The content type that the first bytes tell, None if it is neither PNG nor JPEG."""
+    return next((content_type for magic, content_type in _MAGIC.items() if data.startswith(magic)), None)
 
 
 def _expected(spec: InputSpec) -> tuple[int, int, int]:
@@ -60,7 +58,7 @@ def _expected(spec: InputSpec) -> tuple[int, int, int]:
 
 def _open(data: bytes, content_type: str) -> ImageFile:
     try:
-        return _FORMATS[content_type](io.BytesIO(data))
+        return _PLUGINS[content_type](io.BytesIO(data))
     except Exception as error:  # a parser of foreign bytes raises a dozen kinds
         raise InvalidInput(f"the body is not a readable {content_type} file ({_said(error)})") from None
 

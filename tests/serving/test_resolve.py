@@ -35,7 +35,7 @@ def test_defaults_are_the_bundle_s(model):
     found, notes = task(model)
     assert (found.mode, found.target_radius, found.max_draws, found.alpha) == ("target", 8.0, 10_000, 0.001)
     assert (found.timeout_s, found.parts, notes) == (10.0, frozenset(PARTS), [None])
-    assert found.rows.dtype == np.int32
+    assert [row.dtype for row in found.rows] == [np.int32]
 
 
 def test_the_open_protocol_is_off_unless_it_says_otherwise(model):
@@ -149,7 +149,7 @@ def test_a_step_far_below_the_grid_s_may_move_the_snapped_point_by_the_whole_cel
     No radius around the point that was sent is offered: it would have to bear this.
     """
     here, there = (task(model, ROW + 0.5 + change, snap=True) for change in (-1e-9, 1e-9))
-    moved = np.linalg.norm((there[0].rows - here[0].rows).astype(float))
+    moved = np.linalg.norm((there[0].rows[0] - here[0].rows[0]).astype(float))
     assert moved == np.sqrt(ROW.size)
     for _, notes in (here, there):
         assert notes[0].snap_distance == pytest.approx(0.5 * np.sqrt(ROW.size), rel=1e-6)

@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from serving.errors import InvalidInput
-from serving.inputs import image, work
+from serving.inputs import registry, work
 
 TYPE = "multipart/form-data"
 _PARTS = 32
@@ -39,10 +39,10 @@ def decode(body: bytes | bytearray, content_type: str) -> tuple[bytes, str, list
         else:
             fields.append((_text(disposition.get(b"name", b"")), _text(bytes(part.data))))
     if len(files) != 1:
-        raise InvalidInput(f"the form holds {len(files)} files; expected one picture (curl: -F file=@picture.png)")
+        raise InvalidInput(f"the form holds {len(files)} files; expected one (curl: -F file=@picture.png)")
     data = bytes(files[0].data)
     said = _text(files[0].headers.get("content-type", b"")).split(";")[0].strip().lower()
-    return data, said if said in image.TYPES else image.sniffed(data), fields
+    return data, said if said in registry.types() else registry.sniffed(data), fields
 
 
 def _parts(body: bytes | bytearray, boundary: bytes) -> list[_Part]:

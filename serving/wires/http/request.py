@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from serving.budget import Held
 from serving.config import Limits
 from serving.errors import InvalidInput, TooSlow, UnsupportedMedia
-from serving.inputs import image
+from serving.inputs import registry
 from serving.wires.http import body as http_body
 from serving.wires.http import multipart
 from serving.wires.observed import ClientGone
@@ -25,7 +25,7 @@ _PATIENCE_S = 10.0
 def content_type(request: Request) -> str:
     """The media type, of those that are read. A request that names none is read as JSON, as the open protocol's are."""
     found = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
-    known = (*image.TYPES, JSON, multipart.TYPE)
+    known = (*registry.types(), JSON, multipart.TYPE)
     if found not in known:
         expected = f"one of {', '.join(known)} (curl: -H 'Content-Type: image/png')"
         raise UnsupportedMedia(f"Content-Type {found!r:.80} is not read; expected {expected}")

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.errors import CertserveError, NotOffered, Unavailable
-from serving.inputs import image
+from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.security.callers import CALLER, Callers, Everybody
 from serving.wires import off_loop
@@ -141,10 +141,10 @@ class _Api:
             inputs, options = instances_json.decode(body, spec, self._gateway.limits.max_rows, query)
         elif kind == multipart.TYPE:
             data, kind, fields = multipart.decode(body, request.headers["content-type"])
-            inputs = image.decode(data, kind, spec)[None]
+            inputs = registry.row(data, kind, spec)[None]
             options = wire_options.build(query, wire_options.from_query(fields))
         else:
-            inputs, options = image.decode(bytes(body), kind, spec)[None], wire_options.build(query)
+            inputs, options = registry.row(bytes(body), kind, spec)[None], wire_options.build(query)
         return PredictRequest(model=model.manifest.name, version=model.manifest.version, inputs=inputs, options=options)
 
     async def _infer(self, request: Request) -> Response:

@@ -25,7 +25,7 @@ from certify.mixture.mix import Mixture
 from certify.ood.verdict import CertifiedScore, Ood
 from export.bundle import InputSpec
 from serving.errors import InvalidInput
-from serving.inputs import image, number_text, rows, work
+from serving.inputs import number_text, registry, rows, work
 from serving.inputs.number_text import NumberText
 from serving.messages import Answer, Options, Prediction
 from serving.strict_json import shown
@@ -54,7 +54,7 @@ def _rows(fields: Mapping[str, object], spec: InputSpec, max_rows: int) -> NDArr
     if count > max_rows:
         raise InvalidInput(f"instances holds {count} rows, over the limit of {max_rows}; send fewer at a time")
     if isinstance(instances, list) and isinstance(instances[0], dict):
-        return _pictures(instances, spec, form)
+        return _files(instances, spec, form)
     work.take(8 * count * spec.size)
     shape = (count, *spec.shape)
     if form == "values":
@@ -73,29 +73,28 @@ def _count(instances: object, spec: InputSpec) -> int:
     return len(instances)
 
 
-def _pictures(instances: list[object], spec: InputSpec, form: object) -> NDArray[np.generic]:
+def _files(instances: list[object], spec: InputSpec, form: object) -> NDArray[np.generic]:
     """Instances that are files: `{"image": {"b64": "..."}}` or `{"b64": "..."}`, by whatever name."""
     if form != "grid":
         raise InvalidInput(
-            f"input is {shown(form)}, and the instances are pictures, which are of the grid; leave it out"
+            f"input is {shown(form)}, and the instances are files like pictures, which are of the grid; leave it out"
         )
-    return np.stack([_picture(f"instances[{index}]", each, spec) for index, each in enumerate(instances)])
+    places = ((f"instances[{index}]", each) for index, each in enumerate(instances))
+    return registry.rows(((place, _file(place, each)) for place, each in places), spec)
 
 
-def _picture(place: str, instance: object, spec: InputSpec) -> NDArray[np.int32]:
+def _file(place: str, instance: object) -> bytes:
     value = instance
     while isinstance(value, dict) and len(value) == 1 and "b64" not in value:
         (value,) = value.values()
     text = value.get("b64") if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(text, str):
-        raise InvalidInput(f'{place} is {shown(instance)}; expected {{"image": {{"b64": "<a PNG or JPEG file>"}}}}')
+        kinds = " or ".join(registry.names())
+        raise InvalidInput(f'{place} is {shown(instance)}; expected {{"image": {{"b64": "<a {kinds} file>"}}}}')
     try:
-        data = base64.b64decode(text, validate=True)
-        return image.decode(data, image.sniffed(data), spec)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput(f"{place} is not base64: {shown(text)}") from None
-    except InvalidInput as error:
-        raise InvalidInput(f"{place}: {error.message}") from None
 
 
 def encode(answer: Answer, options: Options) -> Document:

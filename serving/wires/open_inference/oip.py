@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from export.bundle import InputSpec
 from serving.config import Limits
 from serving.errors import InvalidInput
-from serving.inputs import image
+from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.strict_json import shown
 from serving.wires import options as wire_options
@@ -159,7 +159,7 @@ def _rows(inputs: Sequence[Tensor], spec: InputSpec) -> NDArray[np.generic]:
         raise InvalidInput(f"expected one input named {spec.name!r}, got {shown(names)}")
     (tensor,) = inputs
     if tensor.datatype == datatypes.BYTES:
-        return _pictures(tensor, spec)
+        return _files(tensor, spec)
     expected = [-1, *spec.shape]
     if tensor.shape[1:] != spec.shape or len(tensor.shape) != len(expected):
         raise InvalidInput(
@@ -171,19 +171,12 @@ def _rows(inputs: Sequence[Tensor], spec: InputSpec) -> NDArray[np.generic]:
     return data.reshape(tensor.shape)
 
 
-def _pictures(tensor: Tensor, spec: InputSpec) -> NDArray[np.generic]:
-    """BYTES of shape [n] or [n, 1]: each element a PNG or JPEG file."""
+def _files(tensor: Tensor, spec: InputSpec) -> NDArray[np.generic]:
+    """BYTES of shape [n] or [n, 1]: each element a file of a kind that is read."""
     if tensor.shape[1:] not in ((), (1,)) or not tensor.shape or tensor.shape[0] == 0:
         raise InvalidInput(f"input {spec.name!r} is BYTES of shape {list(tensor.shape)}, expected [n]: one file a row")
     files: list[bytes] = tensor.data.tolist()
-    return np.stack([_picture(index, data, spec) for index, data in enumerate(files)])
-
-
-def _picture(index: int, data: bytes, spec: InputSpec) -> NDArray[np.int32]:
-    try:
-        return image.decode(data, image.sniffed(data), spec)
-    except InvalidInput as error:
-        raise InvalidInput(f"row {index}: {error.message}") from None
+    return registry.rows(((f"row {index}", data) for index, data in enumerate(files)), spec)
 
 
 def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:

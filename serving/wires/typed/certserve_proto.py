@@ -20,7 +20,7 @@ from certify.ood.verdict import CertifiedScore, Ood
 from export.bundle import InputSpec
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.errors import InvalidInput
-from serving.inputs import image
+from serving.inputs import registry
 from serving.messages import Answer, Model, Options, Prediction, PredictRequest
 from serving.strict_json import shown
 from serving.wires.options import tightened
@@ -65,7 +65,7 @@ def decode(message: pb.PredictRequest, model: Model, seconds_left: float | None 
 def _inputs(message: pb.PredictRequest, spec: InputSpec) -> NDArray[np.generic]:
     match message.WhichOneof("input"):
         case "image":
-            return image.decode(message.image.content, message.image.content_type, spec)[None]
+            return registry.row(message.image.content, message.image.content_type, spec)[None]
         case "grid":
             return _tensor(message.grid.shape, np.array(message.grid.data, dtype=np.int32), spec)
         case "values":

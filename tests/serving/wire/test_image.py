@@ -121,7 +121,7 @@ def test_a_model_without_pictures_says_so():
         image.decode(blank(), "image/png", manifest(shape=(2, 28, 28)).input)
 
 
-@given(st.binary(max_size=200), st.sampled_from(image.TYPES), st.integers(0, 60), st.integers(0, 255))
+@given(st.binary(max_size=200), st.sampled_from(tuple(image.FORMATS)), st.integers(0, 60), st.integers(0, 255))
 @settings(max_examples=300)
 def test_no_bytes_raise_anything_else(data, content_type, place, value):
     picture = bytearray(encoded(grey(), content_type.removeprefix("image/").upper()))
