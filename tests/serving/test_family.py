@@ -15,7 +15,7 @@ from serving.deployments import family
 family.adopt_orphans()
 young = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(0, flush=True); time.sleep(60)"
 middle = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {young!r}], start_new_session=True, " \\
-    "stdout=subprocess.PIPE); p.stdout.readline(); print(p.pid, flush=True)"
+    "stdout=subprocess.PIPE, stderr=subprocess.DEVNULL); p.stdout.readline(); print(p.pid, flush=True)"
 done = subprocess.run([sys.executable, "-c", middle], capture_output=True, text=True, check=True)
 other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(done.stdout.strip(), other.pid, flush=True)
@@ -34,7 +34,7 @@ def test_orphans_and_children_are_ended():
     try:
         pids = [int(pid) for pid in program.stdout.readline().split()]
         assert len(pids) == 2
-        assert all(psutil.pid_exists(pid) for pid in pids)
+        assert psutil.STATUS_ZOMBIE not in [psutil.Process(pid).status() for pid in pids]
         program.stdin.write("\n")
         program.stdin.flush()
         assert program.stdout.readline() == "ended\n"
