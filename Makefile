@@ -10,8 +10,9 @@ ARGS ?=
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
 
+# By two workers at once; ARGS='-n 0' is one after the other.
 test: $(VENV)/.test
-	$(BIN)/pytest -m 'not slow' $(ARGS)
+	$(BIN)/pytest -m 'not slow' -n 2 $(ARGS)
 
 # The long forms of the simulations: 1e5 schedules of the server, 5e4 answers to adaptive clients, 1e5 runs and more of each claim.
 simulate: $(VENV)/.test

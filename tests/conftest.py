@@ -1,8 +1,31 @@
-"""Speed belongs in benchmarks: no example of a property fails for being slow on a busy machine."""
+"""Speed belongs in benchmarks: no example of a property fails for being slow on a busy machine.
+
+Two workers share the tests (`-n 2`): each takes whole files, so that what a file sets up is set up once. All that starts
+Ray goes to one of them, and begins first: it waits more than it computes, and two of these would slow each other down.
+"""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+REAL_SERVERS = "tests/e2e/"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(REAL_SERVERS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return REAL_SERVERS if nodeid.startswith(REAL_SERVERS) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False  # the order above, not the largest file first
+    return ByFile(config, log)
