@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from certify.claims.certificate import Terms
 from certify.ood.scores import Scorer, fitted_scorers
 from certify.ood.verdict import fixed_interval, lower_median
+from export.build.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from export.build.passes import BATCH, noisy_lattice, row_key
 from export.bundle import Bundle, load
 from export.data.idx import read_split
-from export.evaluation.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from serving.runtimes.onnx_runtime import open_graph
 
 ROOT = Path(__file__).resolve().parent.parent

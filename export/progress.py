@@ -20,8 +20,8 @@ class Progress(Protocol[T]):
     def __exit__(self, *raised: object) -> None: ...
     def __iter__(self) -> Iterator[T]: ...
 
-    def update(self) -> object:
-        """One more is done."""
+    def update(self, n: int = 1) -> object:
+        """`n` more are done."""
         ...
 
     def set_postfix(self, **values: object) -> None:
@@ -30,14 +30,23 @@ class Progress(Protocol[T]):
 
 
 def progress(
-    items: Sequence[T] = (), *, what: str, total: int | None = None, unit: str = "it", quiet: bool = False
+    items: Sequence[T] = (),
+    *,
+    what: str,
+    total: int | None = None,
+    initial: int = 0,
+    unit: str = "it",
+    quiet: bool = False,
 ) -> Progress[T]:
-    """Tells on standard error how far `what` is, through `items` or up to `total`; nothing if `quiet`."""
+    """Tells on standard error how far `what` is, through `items` or up to `total`; nothing if `quiet`.
+
+    `initial` of them were done by an earlier run, and do not count where the time left is forecast.
+    """
     total = len(items) if total is None else total
     if sys.stderr.isatty() or quiet:
-        bar: Progress[T] = tqdm(items, total=total, desc=what, unit=unit, disable=quiet, leave=None)
+        bar: Progress[T] = tqdm(items, total=total, initial=initial, desc=what, unit=unit, disable=quiet, leave=None)
         return bar
-    return Lines(items, total, what)
+    return Lines(items, total, what, initial)
 
 
 class Lines(Generic[T]):
@@ -45,9 +54,10 @@ class Lines(Generic[T]):
 
     _said: float | None = None
 
-    def __init__(self, items: Iterable[T], total: int, what: str) -> None:
+    def __init__(self, items: Iterable[T], total: int, what: str, initial: int = 0) -> None:
         self._items, self._total, self._what = items, total, what
-        self._done, self._beside = 0, ""
+        self._done, self._initial, self._beside = initial, initial, ""
+        self._started = time.monotonic()
         Lines._said = Lines._said or time.monotonic()  # the first line of a run comes after half a minute, too
 
     def __enter__(self) -> Self:
@@ -61,14 +71,21 @@ class Lines(Generic[T]):
             yield each
             self.update()
 
-    def update(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def update(self, n: int = 1) -> None:
+        """`n` more are done."""
+        self._done += n
         now = time.monotonic()
         if now - (Lines._said or now) >= EVERY_S:
             Lines._said = now
-            print(f"{self._what}: {self._done} of {self._total}{self._beside}", file=sys.stderr, flush=True)
+            left = _spelled((now - self._started) / (self._done - self._initial) * max(0, self._total - self._done))
+            line = f"{self._what}: {self._done} of {self._total}{self._beside}, about {left} left"
+            print(line, file=sys.stderr, flush=True)
 
     def set_postfix(self, **values: object) -> None:
         """What to say beside the count."""
         self._beside = "".join(f", {name} {value}" for name, value in values.items())
+
+
+def _spelled(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

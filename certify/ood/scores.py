@@ -153,14 +153,30 @@ def fitted_scorers(
     """
     classes = len(bias)
     plain, units = (Moments.empty(rows.mean(axis=0), classes).add(rows, labels) for rows in (features, unit(features)))
+    return scorers_of(plain, units, features, weight, bias)
+
+
+def scorers_of(
+    plain: Moments,
+    units: Moments,
+    some: NDArray[np.floating],
+    weight: NDArray[np.floating] | None = None,
+    bias: NDArray[np.floating] | None = None,
+) -> Mapping[str, Scorer]:
+    """As `fitted_scorers`, from moments of the features and of the unit features, and `some` of the features [n, d].
+
+    Without the last layer there is no `vim`, with less than 50 features no `knn`.
+    """
     scorers: dict[str, Scorer] = {
         "energy": OfLogits(energy),
         "max softmax": OfLogits(max_softmax),
         "max logit": OfLogits(max_logit),
         "gen": OfLogits(generalized_entropy),
-        "knn": NearestNeighbours.of(features),
-        "vim": VirtualLogit.of(plain, weight, bias, features),
     }
+    if len(some) >= NEIGHBOURS:
+        scorers["knn"] = NearestNeighbours.of(some)
+    if weight is not None and bias is not None:
+        scorers["vim"] = VirtualLogit.of(plain, weight, bias, some)
     for mark, fitted in (("", fit(plain, normalised=False)), ("++", fit(units, normalised=True))):
         scorers |= {kind + mark: Distance(fitted, kind) for kind in KINDS}
     return scorers

@@ -7,6 +7,7 @@ that it came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 
 from certify.ood.conformal import pac_threshold
 from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.build.checkpoint import Checkpoint
+from export.build.lattice import label_places, lattices, with_places
 from export.build.passes import BaseRun, draw_rows, noisy_lattice, row_key
-from export.bundle import Golden
+from export.bundle import Golden, InputSpec
 from export.bundle.batches import NoisyRun
 from export.bundle.tensors import LEAST_ROWS
+from export.data import Dataset
+from export.progress import Progress, progress
 
 SCORE_DRAWS: Final = 32
+_ROWS = 64
 _NEIGHBOURS = 32
 _STEPS_DOWN = 8  # neighbours lie an eighth of the noise away
 
@@ -56,12 +62,53 @@ def calibrate(
     """
     drawn = draw_rows(images, noise, run, "calibration", SCORE_DRAWS, quiet=quiet)
     accuracy = float(np.mean(drawn.votes == labels[:, None]))
+    return _judged(drawn.median_scores(), accuracy, target_tpr, eta, least_accuracy)
+
+
+def calibrate_on(
+    dataset: Dataset,
+    spec: InputSpec,
+    labels: tuple[str, ...],
+    noise: RoundedGaussian,
+    run: NoisyRun,
+    *,
+    target_tpr: float,
+    eta: float,
+    least_accuracy: float,
+    checkpoint: Path | None = None,
+    identity: str = "",
+    quiet: bool = False,
+) -> Calibration:
+    """`calibrate` on a data set of any size: of each row its score is kept, nothing else.
+
+    With a `checkpoint` it goes on where it was broken off; `identity` then says what `run` and `noise` are, by a digest.
+    """
+    places = label_places(dataset, labels)
+    kept = Checkpoint(checkpoint, f"calibrate {identity} {dataset.digest}" if checkpoint else "")
+    found = kept.load() or {}
+    scores, shares = (list(found.get(name, np.empty(0))) for name in ("scores", "shares"))
+    total = len(dataset)
+    bar: Progress[object] = progress(what="calibration", total=total, initial=len(scores), unit="row", quiet=quiet)
+    with bar:
+        for rows, each in lattices(dataset, spec, _ROWS, len(scores)):
+            drawn = draw_rows(rows, noise, run, "calibration", SCORE_DRAWS, first=len(scores), quiet=True)
+            right = drawn.votes == with_places(each, places)[:, None]
+            scores.extend(drawn.median_scores())
+            shares.extend(right.mean(axis=1))
+            kept.keep({"scores": np.array(scores), "shares": np.array(shares)})
+            bar.update(len(rows))
+    kept.keep({"scores": np.array(scores), "shares": np.array(shares)}, at_once=True)
+    return _judged(np.array(scores, dtype=np.float64), float(np.mean(shares)), target_tpr, eta, least_accuracy)
+
+
+def _judged(
+    scores: NDArray[np.float64], accuracy: float, target_tpr: float, eta: float, least_accuracy: float
+) -> Calibration:
     if accuracy < least_accuracy:
         raise CalibrationError(
             f"the noisy graph labels {accuracy:.1%} of the held-out draws correctly, expected at least"
             f" {least_accuracy:.1%}: wrong weights, wrong preprocessing or wrong labels"
         )
-    scores = drawn.median_scores()
     if not np.isfinite(scores).all():
         raise CalibrationError(f"{int(np.sum(~np.isfinite(scores)))} calibration scores are not finite; check the head")
     return Calibration(scores=scores, threshold=pac_threshold(scores, 1 - target_tpr, eta), accuracy=accuracy)

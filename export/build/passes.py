@@ -55,16 +55,25 @@ def noisy_lattice(
 
 
 def draw_rows(
-    images: NDArray[np.integer], noise: RoundedGaussian, run: NoisyRun, purpose: str, draws: int, *, quiet: bool = False
+    images: NDArray[np.integer],
+    noise: RoundedGaussian,
+    run: NoisyRun,
+    purpose: str,
+    draws: int,
+    *,
+    first: int = 0,
+    quiet: bool = False,
 ) -> Draws:
-    """The first `draws` noisy passes of each image [rows, *shape], row i on the stream of `row_key(purpose, i)`."""
+    """The first `draws` noisy passes of each image [rows, *shape], row i on the stream of `row_key(purpose, first + i)`."""
     votes = np.empty((len(images), draws), dtype=np.int64)
     scores = np.empty((len(images), draws), dtype=np.float32)
     together = max(1, BATCH // draws)
-    for first in progress(range(0, len(images), together), what=purpose, quiet=quiet):
-        rows = range(first, min(first + together, len(images)))
-        lattice = np.concatenate([noisy_lattice(images[row], noise, row_key(purpose, row), 0, draws) for row in rows])
-        parts = [run(lattice[start : start + BATCH]) for start in range(0, len(lattice), BATCH)]
+    for start in progress(range(0, len(images), together), what=purpose, quiet=quiet):
+        rows = range(start, min(start + together, len(images)))
+        lattice = np.concatenate(
+            [noisy_lattice(images[row], noise, row_key(purpose, first + row), 0, draws) for row in rows]
+        )
+        parts = [run(lattice[at : at + BATCH]) for at in range(0, len(lattice), BATCH)]
         votes[rows.start : rows.stop] = np.concatenate([vote for vote, _ in parts]).reshape(len(rows), draws)
         scores[rows.start : rows.stop] = np.concatenate([score for _, score in parts]).reshape(len(rows), draws)
     return Draws(votes, scores)

@@ -16,10 +16,10 @@ from certify.bounds import binomial
 from certify.claims.certificate import Certificate, Counts, LowerBound, certifying
 from certify.mixture import mix
 from certify.ood import conformal
+from export.build.outside import auroc
 from export.build.passes import BATCH, BaseRun, Draws, draw_rows
 from export.bundle import Bundle
 from export.bundle.batches import NoisyRun
-from export.evaluation.outside import auroc
 
 ALPHA = 0.001
 CHOOSING, BOUNDING = 100, 1_000

@@ -26,6 +26,7 @@ from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
 from export.build.heads import BaseGraph, NoisyGraph, Score
 from export.build.noise_table import rounded_gaussian_tails
+from export.build.outside import auroc, outside_sets
 from export.build.passes import BATCH, BaseRun, noisy_lattice, row_key
 from export.bundle import (
     AlphaShares,
@@ -40,7 +41,6 @@ from export.bundle import (
 )
 from export.bundle.batches import NoisyRun, in_batches
 from export.data.idx import IdxError, LabelledImages, read_split
-from export.evaluation.outside import auroc, outside_sets
 from export.progress import progress
 from export.recipes.networks import SIDE, SmallNet
 from export.recipes.training import Plan, train

@@ -19,11 +19,11 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from export.build.outside import outside_sets
     from export.bundle import load
     from export.bundle.batches import in_batches
     from export.data.idx import read_split
     from export.evaluation.evaluate import evaluate, markdown, shaped
-    from export.evaluation.outside import outside_sets
     from serving.runtimes.onnx_runtime import OnnxRuntime
 
     bundle, test = load(options.bundle), read_split(options.data, "t10k")

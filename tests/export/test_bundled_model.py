@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.build.outside import outside_sets
 from export.build.passes import draw_rows
 from export.bundle import load
 from export.data.idx import read_split
-from export.evaluation.outside import outside_sets
 from export.recipes.fashion_mnist import as_base_run, as_noisy_run
 from tests.export.runtime import open_graph
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 from certify.bounds import binomial
+from export.build.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from export.evaluation.evaluate import ALPHA, BOUNDING, RADII, certify_rows, evaluate, markdown
-from export.evaluation.outside import auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from tests.half_space import SIGMA, true_radius, write_half_space
 
 CUT = 127

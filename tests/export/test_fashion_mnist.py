@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from export.build.calibrate import CalibrationError
+from export.build.outside import outside_sets
 from export.bundle import load
 from export.data.idx import IdxError, read_split
 from export.evaluation.evaluate import evaluate, markdown
-from export.evaluation.outside import outside_sets
 from export.recipes.fashion_mnist import LABELS, Recipe, as_base_run, as_noisy_run, run
 from export.recipes.training import Plan
 from tests.export.runtime import open_graph

@@ -28,7 +28,11 @@ def test_a_log_gets_a_line_now_and_then_and_no_bar(clock, capsys):
         clock[0] += 1.0
         assert step >= 0
     said = capsys.readouterr().err
-    assert said.splitlines() == ["fit: 30 of 100", "fit: 60 of 100", "fit: 90 of 100"]
+    assert said.splitlines() == [
+        "fit: 30 of 100, about 70 s left",
+        "fit: 60 of 100, about 40 s left",
+        "fit: 90 of 100, about 10 s left",
+    ]
     assert "\r" not in said
 
 
@@ -38,7 +42,10 @@ def test_short_runs_that_follow_each_other_share_the_time_of_a_line(clock, capsy
             for _ in bar:
                 clock[0] += 2.0
             bar.set_postfix(loss=0.5)
-    assert capsys.readouterr().err.splitlines() == ["epoch 3: 3 of 4", "epoch 7: 2 of 4"]
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 3: 3 of 4, about 2 s left",
+        "epoch 7: 2 of 4, about 4 s left",
+    ]
 
 
 def test_what_is_counted_by_hand_says_what_is_beside_it(clock, capsys):
@@ -46,7 +53,16 @@ def test_what_is_counted_by_hand_says_what_is_beside_it(clock, capsys):
         bar.set_postfix(claims=3)
         clock[0] += 31.0
         bar.update()
-    assert capsys.readouterr().err == "attack: 1 of 2, claims 3\n"
+    assert capsys.readouterr().err == "attack: 1 of 2, claims 3, about 31 s left\n"
+
+
+@pytest.mark.parametrize(("total", "left"), [(2_000, "32 s"), (10_050, "5 min"), (1_000_000, "8.9 h")])
+def test_the_time_left_is_forecast_from_what_this_run_did(clock, capsys, total, left):
+    """A thousand in 32 seconds; what an earlier run did took none of this one's time."""
+    with progress(what="fit", total=total, initial=50 if total == 10_050 else 0) as bar:
+        clock[0] += 32.0
+        bar.update(1_000)
+    assert capsys.readouterr().err.endswith(f"of {total}, about {left} left\n")
 
 
 def test_a_terminal_gets_a_bar(clock, monkeypatch):
