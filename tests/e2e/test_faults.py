@@ -145,20 +145,19 @@ def test_a_client_that_hangs_up_on_a_used_connection_stops_its_draws(two):
             assert metric(two, "certserve_draws_total") == drawn
 
 
-# The controller last: Serve replaces the gateway some seconds after it has come back, which may cancel a call.
-@pytest.mark.parametrize("killed", ["engine", "controller"])
+@pytest.mark.parametrize("killed", ["controller", "engine"])
 def test_a_process_that_comes_back_costs_no_request(two, killed):
-    """With certificates that are split over both engines."""
-    process = faults.of_role(two, killed)[0]
+    """With certificates that are split over both engines. Nor does its return: nothing else is replaced."""
+    process, gateways = faults.of_role(two, killed)[0], faults.of_role(two, "gateway")
     with faults.clients(two, ROW, draws=10_000) as exchanges:
         time.sleep(1)
         process.kill()
-        time.sleep(3)
-    assert len(exchanges) >= 2 * faults.CLIENTS
-    assert [each.outcome for each in exchanges if each.lost] == []
-    assert sum(each.outcome == "answered" for each in exchanges) >= faults.CLIENTS
-    back = faults.seconds_until(lambda: [each for each in faults.of_role(two, killed) if each != process], 60)
+        back = faults.seconds_until(lambda: [each for each in faults.of_role(two, killed) if each != process], 60)
+        time.sleep(5)  # for a controller to look at what it finds
     assert back < 60
+    assert len(exchanges) >= 2 * faults.CLIENTS
+    assert {each.outcome for each in exchanges} == {"answered"}
+    assert faults.of_role(two, "gateway") == gateways
     assert httpx.get(f"{two.http}/v2/health/ready", trust_env=False).status_code == 200
 
 
@@ -192,15 +191,11 @@ def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
         everybody = faults.family(address)
         with faults.clients(address, ROW, draws=20_000) as exchanges:
             time.sleep(1)
-            told = time.monotonic()
             os.kill(address.process, number)
             assert faults.seconds_until(lambda: not faults.left(everybody), 60) < 60
             assert faults.free(address)
     assert "answered" in {each.outcome for each in exchanges}
-    # gRPC may cancel, without a word, a call that begins while its port closes: nobody had accepted it.
-    lost = [each.outcome for each in exchanges if each.lost]
-    late = [each.outcome for each in exchanges if each.lost and each.began > told and "CANCELLED" in each.outcome]
-    assert lost == late
+    assert [each.outcome for each in exchanges if each.lost] == []
 
 
 def test_an_engine_that_does_not_start_is_told_in_one_line(tmp_path):

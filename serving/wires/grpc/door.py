@@ -8,6 +8,7 @@ over a socket that this process alone can reach. A connection that oversteps is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ _SMALL_FRAMES = 1_000  # at most; each call that is answered, and each KiB of an
 _A_CALL, _A_KIB = 8, 2
 _EXCESS = 2**20  # bytes of a call that was refused, on their way until its client knows
 _CONNECTIONS, _DESCRIPTORS = 1_024, 3  # at most, and what each of them takes
+_ECHO_S = 0.5  # for a client to have heard the farewell
 
 
 class Frames:
@@ -74,21 +76,34 @@ class Door:
         self._most = _affordable()
         self._connections: dict[_Client, None] = {}
         self._server: asyncio.Server | None = None
+        self._closed = False
+        self._empty = asyncio.Event()
 
     async def open(self) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Client(self), sock=self._listening, backlog=1_024)
 
-    def close(self) -> None:
-        """Take no more connections, and end those that are there."""
+    async def close(self, seconds: float) -> None:
+        """Take no more connections, and end those that are there: each once its client knows that no more calls are wanted
+        and those that it has begun are answered, or after `seconds`.
+        """
+        self._closed = True
         if self._server is not None:
             self._server.close()
+        self._empty.clear()
         for client in list(self._connections):
-            client.end()
+            client.dismiss()
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
+        for client in list(self._connections):
+            client.abort()
 
     def enter(self, client: _Client) -> bool:
         """Whether there is room: if need be the connection goes that has been silent longest and has no call."""
+        if self._closed:
+            return False
         if len(self._connections) >= self._most:
             idle = next((each for each in self._connections if not each.calls), None)
             if idle is None:
@@ -106,6 +121,8 @@ class Door:
     def leave(self, client: _Client) -> None:
         """It is gone."""
         self._connections.pop(client, None)
+        if not self._connections:
+            self._empty.set()
 
 
 class _Side(asyncio.Protocol):
@@ -151,6 +168,9 @@ class _Client(_Side):
         self._in_head = self._open_head = False
         self._refused: dict[int, int] = {}
         self._early = bytearray()
+        self._dismissed = False
+        self.unechoed = 0
+        """Pings that the client has not answered."""
         self.calls: dict[int, Held] = {}
         """What is held of each call that is neither answered nor given up."""
 
@@ -192,6 +212,27 @@ class _Client(_Side):
             self.transport.pause_reading()
         else:
             self.pass_on(data)
+        self.end_if_done()
+
+    def dismiss(self) -> None:
+        """Say that no more calls are wanted, if the client has begun to speak, and end when those that there are have."""
+        if self._silent():
+            self.end()
+            return
+        self.unechoed += 1
+        self._put_in(refusal.farewell())
+        self._dismissed = True
+        asyncio.get_running_loop().call_later(_ECHO_S, self._unheard)
+
+    def _unheard(self) -> None:
+        """A client that does not answer pings, some do not while they have no calls, is not waited for."""
+        self.unechoed = 0
+        self.end_if_done()
+
+    def end_if_done(self) -> None:
+        """End it after its dismissal, unless there are calls or some may be on their way."""
+        if self._dismissed and not self.calls and self.unechoed <= 0:
+            self.end()
 
     def _greeted(self, data: bytes) -> bytes:
         """What follows the preface, without which nothing is HTTP/2."""
@@ -211,6 +252,8 @@ class _Client(_Side):
             self._block = self._pieces = 0
         elif kind == _RST_STREAM:
             self._gone(stream)
+        elif kind == _PING and flags & _ACK:
+            self.unechoed -= 1
         elif kind == _DATA and not self._held(stream, length):
             return False
         if heads:
@@ -230,10 +273,10 @@ class _Client(_Side):
                 held.grow(length)
             except CertserveError as error:
                 self._refused[stream] = length
-                self._refuse(refusal.frames(stream, error))
+                self._put_in(refusal.frames(stream, error))
         return True
 
-    def _refuse(self, frames: bytes) -> None:
+    def _put_in(self, frames: bytes) -> None:
         if self.other is None:
             self._early += frames
         else:
@@ -277,8 +320,12 @@ class _Client(_Side):
         self._allowed = min(_SMALL_FRAMES, self._allowed + frames)
 
     def cut(self) -> None:
-        """End the connection now."""
+        """End the connection for what its client did."""
         metrics.REFUSED.labels("grpc").inc()
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection now."""
         assert self.transport is not None
         self.transport.abort()
 
@@ -307,9 +354,12 @@ class _Server(_Side):
             self._open_head = kind in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
             if kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
                 self.other.answered(stream, kind == _RST_STREAM)
+            elif kind == _PING and not flags & _ACK:
+                self.other.unechoed += 1
         self.other.allow(_A_KIB * (len(data) // 1024))
         self.pass_on(data)
         self._put_in()
+        self.other.end_if_done()
 
     def put_in(self, frames: bytes) -> None:
         """Send the client these frames, after the server's first and between two of them."""

@@ -1,4 +1,4 @@
-"""The frames that refuse a call before gRPC's own server has read it: its answer, and that no more of it is wanted."""
+"""The door's own frames: the refusal of a call before gRPC's server has read it, and the farewell of a connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from serving.errors import CertserveError
 from serving.wires.grpc.frame import status
 from serving.wires.request_id import request_id
 
-_HEADERS, _RST_STREAM = 1, 3
+_HEADERS, _RST_STREAM, _PING, _GOAWAY = 1, 3, 6, 7
+_LARGEST = 2**31 - 1
 _END_OF_ALL = 0b101  # of the headers and of the stream
 _OK = b"\x88"  # `:status: 200`, as the table that both sides know has it
 _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
@@ -22,6 +23,13 @@ def frames(stream: int, error: CertserveError) -> bytes:
     fields |= {"grpc-message": quote(message, safe=_PRINTABLE), **dict(trailers)}
     block = _OK + b"".join(_field(name, value) for name, value in fields.items())
     return _frame(_HEADERS, _END_OF_ALL, stream, block) + _frame(_RST_STREAM, 0, stream, bytes(4))
+
+
+def farewell() -> bytes:
+    """That no call more is wanted on this connection, those on their way being welcome; and a ping, after whose echo there
+    are none on their way.
+    """
+    return _frame(_GOAWAY, 0, 0, _LARGEST.to_bytes(4) + bytes(4)) + _frame(_PING, 0, 0, b"farewell")
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -66,8 +66,9 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, answer those that were accepted for at most `grace_s` seconds, then cut the rest."""
         await self._calls.drain(grace_s)
-        await self._server.stop(_LAST_S)
-        self._door.close()
+        await self._door.close(_LAST_S)
+        # Last, and with nobody left: it cancels, without a word, calls that begin while it stops.
+        await self._server.stop(None)
         shutil.rmtree(self._inner, ignore_errors=True)
 
 

@@ -25,6 +25,7 @@ from serving.wires.http.head import check_head, refusal
 _CLOSING_S = 2.0  # a client that still sends gets this long to read why it is refused
 _DISCARDING_S = 10.0  # and this long to end a body that was refused before its end
 _STALLED_S = 30.0  # and this long to take some of an answer
+_ON_ITS_WAY_S = 0.5  # for a request on a connection that was opened or used just before the server stops
 _LONG_IDLE_S = 5.0
 _ASK_AGAIN_S = 0.5
 _NEVER = float("inf")
@@ -62,6 +63,7 @@ class Front:
         """Connections whose request is not whole yet, the longest waited for first."""
         self.idle: dict[HttpConnection, float] = {}
         """Connections whose last request is answered, and since when, the longest idle first."""
+        self.stopping = False
 
     def admit(self, newcomer: HttpConnection, now: float) -> None:
         """Take a connection in. Where there are too many, one that has nothing in progress gives way, or the newcomer."""
@@ -97,6 +99,7 @@ class HttpConnection(HttpToolsProtocol):
         self._refusal: CertserveError | None = None
         self._deaf = self._in_head = self._in_message = self._half_closed = self._asked = self._stalled = False
         self._head_bytes = self._fields = self._field_bytes = self._raw = self._delivered = self._chunks = 0
+        self._used = 0.0
         self.due = _NEVER
 
     # The transport's side
@@ -104,8 +107,8 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection, which has to send a head in time."""
         super().connection_made(transport)
-        now = self.loop.time()
-        self.due = now + self._limits.head_s
+        self._used = now = self.loop.time()
+        self.due = now + (_ON_ITS_WAY_S if self._front.stopping else self._limits.head_s)
         self._front.admit(self, now)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -210,8 +213,9 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             self._fail(InvalidInput("too many requests at once on one connection; wait for an answer"))
         super().on_headers_complete()
-        if upgrade or self.expect_100_continue:
-            self.cycle.keep_alive = False  # whether a refused body still comes is the client's to choose
+        # Whether a refused body still comes is the client's to choose.
+        if upgrade or self.expect_100_continue or self._front.stopping:
+            self.cycle.keep_alive = False
         self._in_head, self._in_message = False, True
         self._front.owing[self] = self._front.owing.pop(self, None)  # now the last
         self.due = _NEVER
@@ -243,7 +247,7 @@ class HttpConnection(HttpToolsProtocol):
             self.due = now + _STALLED_S
         elif not self.pipeline and self.cycle.response_complete:
             self._hold.shrink(self._hold.size)
-            self._front.idle[self] = now
+            self._front.idle[self] = self._used = now
             self._next(now)
 
     def _next(self, now: float) -> None:
@@ -268,6 +272,14 @@ class HttpConnection(HttpToolsProtocol):
         return HeadTooLarge(f"the head of the request is over the limit of {size} bytes or {fields} fields; send less")
 
     # What ends it
+
+    def shutdown(self) -> None:
+        """The server stops: end it after the answer to what is in progress, or to what may be on its way."""
+        at_rest = self.cycle is None or self.cycle.response_complete
+        if at_rest and not self._deaf and self.loop.time() < self._used + _ON_ITS_WAY_S:
+            self.due = min(self.due, self._used + _ON_ITS_WAY_S)
+        else:
+            super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Idle for too long."""
@@ -336,7 +348,7 @@ class HttpConnection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._forget()
         self.transport.write(refusal(error, self.headers or ()))
-        if linger and self.transport.can_write_eof():
+        if linger and not self._front.stopping and self.transport.can_write_eof():
             self._front.owing[self] = None
             self.due = self.loop.time() + _CLOSING_S
             self.transport.write_eof()

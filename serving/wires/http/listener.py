@@ -48,6 +48,7 @@ class HttpServer(uvicorn.Server):
                 http=functools.partial(HttpConnection, self.front),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
+                log_config=None,  # uvicorn's own closes every handler of the process, those of Ray Serve among them
                 log_level="warning",
                 access_log=False,
                 backlog=_ACCEPTED_AT_ONCE,
@@ -73,14 +74,36 @@ class HttpServer(uvicorn.Server):
         listening.listen(_BACKLOG)
 
     async def stop(self) -> None:
-        """Accept no more, answer what is in progress within `drain_s`, and close."""
-        self.should_exit = True
+        """Accept no more, answer what is in progress or on its way within `drain_s`, and close."""
+        self.front.stopping = self.should_exit = True
         if self._tasks:
             serving, sweeping = self._tasks
             await serving
             sweeping.cancel()
             with suppress(asyncio.CancelledError):
                 await sweeping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`. Who has connected but was not taken in yet would be cut off with the socket."""
+        waiting = [each.dup() for each in sockets or ()]
+        taking = asyncio.create_task(self._take_in(waiting))
+        await super().shutdown(sockets)
+        await taking
+
+    async def _take_in(self, waiting: list[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        for each in waiting:
+            each.setblocking(False)
+            with each, suppress(OSError):  # which says that there are no more
+                while True:
+                    connection, _ = each.accept()
+                    connection.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging.handlers
+import socket
 
 import httpx
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from serving.config import Limits
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
-from tests.serving.wire.sockets import served
+from tests.serving.wire.sockets import read_reply, served, serving
 
 PREDICT = "/v1/models/pictures:predict"
 
@@ -92,3 +95,46 @@ async def test_a_client_that_hangs_up_cancels_its_work(port, gateway, whole):
     assert gateway.observed == [("http", "CANCELLED")]
     gateway.hold.set()
     assert await still_answers(port)
+
+
+async def test_a_server_that_starts_leaves_the_log_of_its_process_alone(gateway):
+    """Ray Serve logs through a handler that holds records back for another; closed, it fails, and so does its replica."""
+    file = logging.StreamHandler(io.StringIO())
+    handler = logging.handlers.MemoryHandler(1_000, target=file)
+    async with served(gateway):
+        assert handler.target is file
+
+
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_a_request_on_its_way_when_the_server_stops_is_answered(gateway):
+    """On connections that were just used, just opened, or not even taken in yet; none goes on after its answer."""
+    async with serving(gateway) as (port, server):
+        used = await asyncio.open_connection("127.0.0.1", port)
+        used[1].write(LIVE)
+        assert (await read_reply(used[0])).status == 200
+        opened = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.05)
+        stopping = asyncio.create_task(server.stop())
+        waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]  # the loop knows of none
+        await asyncio.sleep(0.25)
+        opened_late = [await asyncio.open_connection(sock=each) for each in waiting]
+        for reader, writer in (used, opened, *opened_late):
+            writer.write(LIVE)
+            reply = await read_reply(reader)
+            assert (reply.status, reply.headers["connection"]) == (200, "close")
+            assert await reader.read() == b""
+            writer.close()
+        await asyncio.wait_for(stopping, 2)
+
+
+@pytest.mark.parametrize("sent", [b"", LIVE[:20], LIVE])
+async def test_connections_without_a_request_do_not_hold_up_a_stop(gateway, sent):
+    async with serving(gateway) as (port, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(server.stop(), 2)
+        assert b"408" in await reader.read() or sent != LIVE[:20]
+        writer.close()
