@@ -56,6 +56,8 @@ class PredictRequest:
     version: str | None
     inputs: NDArray[np.generic]
     options: Options
+    digest: str = ""
+    """Of the bundle for which the wire has read the inputs; with none, whatever bundle the version has."""
     caller: Caller = ANONYMOUS
     """Who asks, by the word of the wire's frame."""
     plain: bool = False

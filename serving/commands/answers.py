@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from serving import client
 from serving.config import Settings
-from serving.deployments.assembly import build_engine, models
+from serving.deployments.assembly import build_engine
 from serving.gateway.gateway import Gateway
 from serving.messages import PredictRequest
+from serving.models.catalogue import Catalogue
 from serving.wires import options as wire_options
 from serving.wires.kserve_v1 import instances_json
 
@@ -44,7 +45,7 @@ def from_engine(bundle: Bundle, options: Mapping[str, object]) -> Iterator[Answe
     settings = Settings(models=Path())
     chosen = wire_options.build(wire_options.from_query({name: str(value) for name, value in options.items()}.items()))
     engine = build_engine([bundle], settings)
-    gateway = Gateway(models([bundle]), engine, secrets.token_bytes(32), settings.limits)
+    gateway = Gateway(Catalogue([bundle]), engine, secrets.token_bytes(32), settings.limits)
 
     def answering(lattice: NDArray[np.integer]) -> Mapping[str, Any]:
         request = PredictRequest(

@@ -9,7 +9,6 @@ from serving import metrics, processors
 from serving.config import Settings
 from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
-from serving.messages import Model
 from serving.models.proof import prove
 from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
@@ -35,8 +34,3 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
     file = settings.signing_key_file
     signer = Signer(read_signing_key(file)) if file else None
     return Engine(served, scheduler, threads, settings.limits.max_pending_draws, signer)
-
-
-def models(bundles: Sequence[Bundle]) -> list[Model]:
-    """The bundles as clients see them."""
-    return [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in bundles]

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from export.bundle import load_repository
 from serving import metrics, ports
 from serving.config import Settings
-from serving.deployments.assembly import build_engine, models
+from serving.deployments.assembly import build_engine
 from serving.deployments.both_wires import Wires
 from serving.deployments.first_answer import Sample, sample
 from serving.errors import SEE_LOG
 from serving.gateway.gateway import Gateway
+from serving.models.catalogue import Catalogue
 from serving.models.identity import other_runtime
 
 
@@ -37,7 +38,7 @@ async def running(
     def unready() -> str:
         return other if engine.healthy() else f"its engine has failed; {SEE_LOG}"
 
-    gateway = Gateway(models(bundles), engine, secret, settings.limits, unready, settings.runtime)
+    gateway = Gateway(Catalogue(bundles), engine, secret, settings.limits, unready, settings.runtime)
     try:
         if settings.metrics_port:
             _serve_metrics(settings)

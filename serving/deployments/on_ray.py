@@ -34,13 +34,14 @@ from ray.serve.handle import DeploymentHandle
 from export.bundle import load_repository
 from serving import log, metrics, processors
 from serving.config import Settings
-from serving.deployments.assembly import build_engine, models
+from serving.deployments.assembly import build_engine
 from serving.deployments.both_wires import Wires
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Lost, Resending
 from serving.messages import Prediction, Reply, Share, Task
+from serving.models.catalogue import Catalogue
 from serving.models.identity import differing, join
 from serving.security.secret import read_secret, secret_file
 
@@ -101,14 +102,11 @@ class GatewayReplica:
         _listen_on_the_node_alone()
         metrics.serve(settings.host, settings.metrics_port)
         self._engines, self._closed = _Engines(engine), False
-        bundles = await asyncio.to_thread(load_repository, settings.models)
+        catalogue = Catalogue(await asyncio.to_thread(load_repository, settings.models))
         secret = read_secret(secret_file(settings.noise_secret_file))
-        dealer = Dealer(self._engines, {bundle.key: bundle for bundle in bundles}, settings.engines)
-        gateway = Gateway(
-            models(bundles), dealer, secret, settings.limits, lambda: self._engines.unready, settings.runtime
-        )
-        digests = {bundle.key: bundle.digest for bundle in bundles}
-        self._probing = asyncio.create_task(self._engines.probe(digests, settings.engines))
+        dealer = Dealer(self._engines, catalogue, settings.engines)
+        gateway = Gateway(catalogue, dealer, secret, settings.limits, lambda: self._engines.unready, settings.runtime)
+        self._probing = asyncio.create_task(self._engines.probe(catalogue, settings.engines))
         self._wires = Wires(gateway, settings, shared=True)
         await self._wires.open()
 
@@ -178,12 +176,12 @@ class _Engines:
             outcome = await _outcome(_response(self._handle.dispatch(replica, task, draws)))
             return outcome
 
-    async def probe(self, digests: Mapping[str, str], number: int) -> None:
+    async def probe(self, catalogue: Catalogue[Any], number: int) -> None:
         """Keep `unready` true to the facts: empty while one of the `number` engines has the gateway's bundles."""
         told = ""
         while True:
             try:
-                self.unready = await asyncio.wait_for(self._asked(digests, number), 5 * _PROBE_S)
+                self.unready = await asyncio.wait_for(self._asked(catalogue.now.digests(), number), 5 * _PROBE_S)
             except Exception:
                 self.unready = _PROVING
             if self.unready not in ("", told, _PROVING):

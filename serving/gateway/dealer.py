@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from export.bundle import Bundle
 from serving.engine.shares import MixedRuntimes, merge, split
 from serving.errors import Unavailable
 from serving.messages import Prediction, Reply, Share, Task
+from serving.models.catalogue import Catalogue
 
 _log = logging.getLogger("certserve.gateway")
 
@@ -30,21 +30,21 @@ class Engines(Protocol):
 
 
 class Dealer:
-    """Answers tasks by `number` engines that serve `bundles`, by the names "model/version": see `Predictor`."""
+    """Answers tasks by `number` engines that serve what the `catalogue` says: see `Predictor`."""
 
-    def __init__(self, engines: Engines, bundles: Mapping[str, Bundle], number: int) -> None:
+    def __init__(self, engines: Engines, catalogue: Catalogue[Bundle], number: int) -> None:
         self._engines = engines
-        self._bundles = bundles
+        self._catalogue = catalogue
         self._number = number
 
     async def predict(self, task: Task) -> Reply[Prediction]:
         """The same answer as from one engine, where no deadline or overload cuts it."""
+        bundle = self._catalogue.now.kept(task.digest)
         ranges = split(task, self._number)
-        if len(ranges) == 1:
+        if len(ranges) == 1 or bundle is None:  # an engine says what is wrong with that
             return await self._engines.predict(task)
         deadline = time.monotonic() + task.timeout_s
         replies = await self._counted(task, ranges)
-        bundle = self._bundles[f"{task.model}/{task.version}"]
         try:
             return await asyncio.to_thread(merge, bundle, task, ranges[: len(replies)], replies)
         except MixedRuntimes as error:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving import metrics
 from serving.budget import BufferedBytes
 from serving.config import Limits
-from serving.errors import NotFound
+from serving.errors import Unavailable
 from serving.gateway.draining import Draining
 from serving.gateway.resolve import resolve
 from serving.gateway.statistics import Statistics
 from serving.log import REQUEST_ID
 from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
+from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
 from serving.security.callers import INFER
 
@@ -37,22 +38,20 @@ class Gateway:
 
     def __init__(
         self,
-        models: Sequence[Model],
+        catalogue: Catalogue[Any],
         predictor: Predictor,
         secret: bytes,
         limits: Limits,
         unready: Callable[[], str] = lambda: "",
         runtime: str = "",
     ) -> None:
-        """`unready` says why the engines cannot answer, if they cannot. `runtime` is the description of the only one
-        that may; where it is empty, that of each model's first answer.
+        """It serves what the `catalogue` says. `unready` says why the engines cannot answer, if they cannot. `runtime` is
+        the description of the only one that may; where it is empty, that of each model's first answer.
         """
         self.limits = limits
         self.buffered = BufferedBytes(limits.max_buffered_bytes)
         self.statistics = Statistics()
-        self._versions: dict[str, dict[str, Model]] = {}
-        for model in models:
-            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self._catalogue = catalogue
         self._predictor = predictor
         self._secret = secret
         self._unready = unready
@@ -64,7 +63,7 @@ class Gateway:
         """Why not every model is proven and can be reached, empty if they are; an empty repository never is ready."""
         if self._draining.begun:
             return "it is stopping"
-        return self._unready() if self._versions else "there is no model in the repository"
+        return self._unready() if self.models() else "there is no model in the repository"
 
     def admitted(self) -> AbstractContextManager[None]:
         """One request from its head to its answer. Raises `Unavailable` once the server is stopping."""
@@ -76,25 +75,16 @@ class Gateway:
 
     def models(self) -> list[Model]:
         """Every version of every model."""
-        return [model for versions in self._versions.values() for model in versions.values()]
+        return self._catalogue.now.models()
 
     def model(self, name: str, version: str | None = None) -> Model:
         """One model; without a version the one with the highest number. Raises `NotFound`."""
-        versions = self._versions.get(name)
-        if versions is None:
-            raise NotFound(f"Request for unknown model: '{name}' is not found")
-        if not version:
-            return versions[max(versions, key=int)]
-        if version not in versions:
-            raise NotFound(
-                f"Request for unknown model: '{name}' version {version} is not found; there is {', '.join(versions)}"
-            )
-        return versions[version]
+        return self._catalogue.now.model(name, version)
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         request.caller.must_have(INFER)
-        model = self.model(request.model, request.version)
+        model = self._meant(request)
         completing = functools.partial(resolve, request, model, self.limits, self._secret)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.
         task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
@@ -111,6 +101,14 @@ class Gateway:
         )
         _count(answer)
         return answer
+
+    def _meant(self, request: PredictRequest) -> Model:
+        """The model of a request: the very one for which its wire has read it."""
+        model = self.model(request.model, request.version)
+        if request.digest not in ("", model.digest):
+            changed = f"{request.model}/{model.manifest.version} was replaced while the request was read; try again"
+            raise Unavailable(changed, retry_after_s=1)
+        return model
 
     def _pinned(self, task: Task) -> Task:
         known = self._runtimes.get((task.model, task.version), self._runtime)

@@ -17,6 +17,7 @@ from serving.config import Limits
 from serving.errors import Unauthenticated
 from serving.gateway.gateway import Gateway
 from serving.messages import Reply
+from serving.models.catalogue import Catalogue
 from serving.security.callers import ANONYMOUS, INFER, Caller, Everybody
 from serving.wires.grpc.server import build_server
 from serving.wires.http.server import build_app
@@ -72,7 +73,7 @@ class Asked(Gateway):
     """A gateway that notes who asked it."""
 
     def __init__(self):
-        super().__init__([model()], self, b"s" * 32, Limits())
+        super().__init__(Catalogue([model()]), self, b"s" * 32, Limits())
         self.callers = []
 
     async def predict(self, request):

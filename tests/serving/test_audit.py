@@ -19,7 +19,7 @@ from serving.engine.record import undeclared
 from serving.engine.scheduler import Scheduler
 from serving.errors import NotOffered
 from serving.gateway.gateway import Gateway
-from serving.messages import Model
+from serving.models.catalogue import Catalogue
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.security.secret import key_id
 from serving.security.signing import Signer, parse
@@ -47,7 +47,7 @@ def bundle(folder):
 def served(bundle):
     runtime = Wrapped(bundle)
     engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER)
-    yield Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits()), runtime
+    yield Gateway(Catalogue([bundle]), engine, SECRET, Limits()), runtime
     runtime.go.set()
     engine.close()
 
@@ -110,7 +110,7 @@ async def test_a_cut_answer_is_rechecked_and_drawn_again(served, bundle, mode):
 async def test_what_overload_granted_is_in_the_receipt(bundle):
     runtime = Wrapped(bundle)
     engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=4_000, signer=SIGNER)
-    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
     runtime.go.clear()
     first = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=3_000))
     await asyncio.sleep(0.1)
@@ -153,7 +153,7 @@ async def test_a_receipt_comes_only_where_it_was_asked_for(served):
 
 async def test_without_a_signing_key_a_receipt_is_refused(bundle):
     engine = Engine([Served(bundle, OnnxRuntime(bundle))], Scheduler(), 1, 10**6)
-    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
     with pytest.raises(NotOffered, match="signing_key_file"):
         await ask(gateway, ROW, receipt=True)
     engine.close()

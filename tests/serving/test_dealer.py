@@ -13,7 +13,8 @@ from serving.engine.scheduler import Scheduler
 from serving.errors import Overloaded, Unavailable
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
-from serving.messages import Model, Options, PredictRequest
+from serving.messages import Options, PredictRequest
+from serving.models.catalogue import Catalogue
 from tests.half_space import write_half_space
 from tests.serving.wrapped import Wrapped
 
@@ -57,7 +58,7 @@ def two(bundle):
 
 
 async def ask(predictor, bundle, rows=ROWS, **options):
-    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], predictor, b"s" * 32, Limits())
+    gateway = Gateway(Catalogue([bundle]), predictor, b"s" * 32, Limits())
     request = PredictRequest(
         model="half-space", version=None, inputs=np.array(rows, dtype=np.int64), options=Options(**options)
     )
@@ -79,7 +80,7 @@ def claims(answers):
 async def test_two_engines_give_the_answer_of_one_and_each_makes_its_half(two, bundle, options):
     alone = claims(await ask(two.engines[0], bundle, **options))
     made = len(two.runtimes[0].batches)
-    assert claims(await ask(Dealer(two, {bundle.key: bundle}, 2), bundle, **options)) == alone
+    assert claims(await ask(Dealer(two, Catalogue([bundle]), 2), bundle, **options)) == alone
     assert [len(draws) for draws in two.sent] == [4_992, alone[0][5] - 4_992]
     assert abs(len(two.runtimes[0].batches) - made - made / 2) <= 2
     assert abs(len(two.runtimes[1].batches) - made / 2) <= 2
@@ -88,7 +89,7 @@ async def test_two_engines_give_the_answer_of_one_and_each_makes_its_half(two, b
 @pytest.mark.parametrize("fail", [0, 1])
 async def test_a_slice_that_is_lost_counts_against_every_claim(two, bundle, fail):
     two.runtimes[fail].fail_noisy = 2
-    (answer,) = await ask(Dealer(two, {bundle.key: bundle}, 2), bundle, ROWS[:1], **LARGE[1])
+    (answer,) = await ask(Dealer(two, Catalogue([bundle]), 2), bundle, ROWS[:1], **LARGE[1])
     assert (answer.draws, answer.lost_draws) == (9_999, 128)
     (whole,) = await ask(two.engines[0], bundle, ROWS[:1], **LARGE[1])
     assert answer.certificate.radius < whole.certificate.radius
@@ -96,14 +97,14 @@ async def test_a_slice_that_is_lost_counts_against_every_claim(two, bundle, fail
 
 async def test_a_deadline_in_the_first_range_ends_what_is_counted(two, bundle):
     two.runtimes[0].go.clear()
-    dealer = Dealer(two, {bundle.key: bundle}, 2)
+    dealer = Dealer(two, Catalogue([bundle]), 2)
     cut = [(await ask(dealer, bundle, deadline_ms=400, **each))[0] for each in LARGE]
     assert [(row.draws, row.certificate.status, row.class_index) for row in cut] == [(0, "undecided", 1)] * 2
 
 
 async def test_a_deadline_in_the_second_range_leaves_the_first(two, bundle):
     two.runtimes[1].go.clear()
-    dealer = Dealer(two, {bundle.key: bundle}, 2)
+    dealer = Dealer(two, Catalogue([bundle]), 2)
     asked = [ask(dealer, bundle, ROWS[:1], deadline_ms=3_000, **each) for each in LARGE]
     (fixed,), (best,) = await asyncio.gather(*asked)
     assert (fixed.draws, fixed.certificate.status) == (4_992, "undecided")
@@ -117,7 +118,7 @@ async def test_a_range_that_no_engine_answers_ends_what_is_counted(two, bundle, 
         raise Unavailable("gone", retry_after_s=2)
 
     two.engines[gone].count = unreachable
-    asking = ask(Dealer(two, {bundle.key: bundle}, 2), bundle, ROWS[:1], **LARGE[1])
+    asking = ask(Dealer(two, Catalogue([bundle]), 2), bundle, ROWS[:1], **LARGE[1])
     if gone == 0:
         with pytest.raises(Unavailable, match="gone"):
             await asking
@@ -138,7 +139,7 @@ async def test_what_lies_beyond_a_range_that_nobody_answered_is_not_counted(two,
         return await honest(task, draws)
 
     two.count = but_one
-    answers = await ask(Dealer(two, {bundle.key: bundle}, 3), bundle, **options)
+    answers = await ask(Dealer(two, Catalogue([bundle]), 3), bundle, **options)
     assert sorted(draws.start for draws in two.sent) == sorted(set(cuts) - {cuts[gone]})
     assert [each.draws for each in answers] == [cuts[gone]] * len(ROWS)
     if options["certify"] == "best":
@@ -152,7 +153,7 @@ async def test_engines_of_two_runtimes_answer_whole_tasks(two, bundle):
     two.engines[1].close()
     two.runtimes[1].description = "another"
     two.engines[1] = started(bundle, two.runtimes[1])
-    dealer = Dealer(two, {bundle.key: bundle}, 2)
+    dealer = Dealer(two, Catalogue([bundle]), 2)
     alone = claims(await ask(two.engines[0], bundle, **LARGE[0]))
     for sent in [[4_992, 5_008, 10_000], [10_000]]:
         assert claims(await ask(dealer, bundle, **LARGE[0])) == alone
@@ -167,14 +168,14 @@ async def test_a_refusal_of_one_engine_ends_the_work_of_the_other(two, bundle):
     two.engines[1].count = full
     two.runtimes[0].go.clear()
     with pytest.raises(Overloaded, match="full"):
-        await ask(Dealer(two, {bundle.key: bundle}, 2), bundle, **LARGE[0])
+        await ask(Dealer(two, Catalogue([bundle]), 2), bundle, **LARGE[0])
     assert two.engines[0]._work.scheduler.owed == 0
 
 
 async def test_cancelled_work_leaves_both_engines(two, bundle):
     for runtime in two.runtimes:
         runtime.go.clear()
-    asking = asyncio.ensure_future(ask(Dealer(two, {bundle.key: bundle}, 2), bundle, **LARGE[0]))
+    asking = asyncio.ensure_future(ask(Dealer(two, Catalogue([bundle]), 2), bundle, **LARGE[0]))
     while not all(engine._work.scheduler.owed for engine in two.engines):
         await asyncio.sleep(0.01)
     asking.cancel()
@@ -185,4 +186,4 @@ async def test_cancelled_work_leaves_both_engines(two, bundle):
 
 async def test_a_later_range_makes_no_base_prediction(two, bundle):
     two.runtimes[1].base = None
-    assert (await ask(Dealer(two, {bundle.key: bundle}, 2), bundle, **LARGE[0]))[0].draws == 10_000
+    assert (await ask(Dealer(two, Catalogue([bundle]), 2), bundle, **LARGE[0]))[0].draws == 10_000

@@ -11,7 +11,8 @@ from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
 from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
 from serving.gateway.gateway import Gateway
-from serving.messages import Model, Options, PredictRequest
+from serving.messages import Options, PredictRequest
+from serving.models.catalogue import Catalogue
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.half_space import write_half_space
 from tests.serving.wrapped import Wrapped
@@ -28,7 +29,7 @@ def bundle(tmp_path_factory):
 def served(bundle):
     runtime = Wrapped(bundle)
     engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000)
-    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
     yield gateway, engine, runtime
     runtime.go.set()
     runtime.go_base.set()
@@ -277,7 +278,7 @@ async def test_the_outputs_asked_for_are_made_and_no_more(served):
 def test_two_workers_give_the_answers_of_one(bundle):
     async def answers(threads):
         engine = Engine([Served(bundle, OnnxRuntime(bundle))], Scheduler(), threads, 10**7)
-        gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+        gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
         rng = np.random.default_rng(4)
         rows = rng.integers(100, 160, (24, 4))
         found = await asyncio.gather(*(ask(gateway, row, certify="best", max_draws=2_000) for row in rows))
@@ -300,7 +301,7 @@ async def test_a_worker_that_had_nothing_to_do_helps_once_more_draws_are_wanted(
 
     runtime.spoil = draw
     engine = Engine([Served(bundle, runtime)], Scheduler(), 2, 10**7)
-    gateway = Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], engine, SECRET, Limits())
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
     answer = await ask(gateway, [130, 1, 2, 3], certify="target", target_radius=1.0, max_draws=4_000)
     await asyncio.to_thread(engine.close)
     assert answer.predictions[0].draws > 8 * bundle.manifest.batch_rows

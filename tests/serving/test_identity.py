@@ -20,7 +20,8 @@ from serving.errors import Unavailable
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Resending
-from serving.messages import PARTS, Model, Options, PredictRequest, Task
+from serving.messages import PARTS, Options, PredictRequest, Task
+from serving.models.catalogue import Catalogue
 from serving.models.identity import OtherRuntime, differing, join, other_runtime
 from serving.security.signing import Signer, parse
 from tests import half_space
@@ -73,7 +74,7 @@ def task(bundle, **changes):
 
 
 def gateway(bundle, predictor, **settings):
-    return Gateway([Model(manifest=bundle.manifest, digest=bundle.digest)], predictor, b"s" * 32, Limits(), **settings)
+    return Gateway(Catalogue([bundle]), predictor, b"s" * 32, Limits(), **settings)
 
 
 async def ask(server, **options):
@@ -141,7 +142,7 @@ async def test_a_replica_that_restarted_after_a_new_export_certifies_nothing_und
         with pytest.raises(Unavailable, match="exported anew"):
             await ask(server, **options)
     engines = Engines(start(0), start(1))
-    split = Dealer(engines, {bundles[0].key: bundles[0]}, 2)
+    split = Dealer(engines, Catalogue([bundles[0]]), 2)
     answer = await ask(gateway(bundles[0], split), **LARGE, alpha=1e-6)
     (found,) = answer.predictions
     assert (answer.model.digest, found.certificate.class_index) == (bundles[0].digest, 1)
@@ -189,7 +190,7 @@ async def test_a_gateway_stamps_nothing_of_its_own_on_the_answer_of_another(star
         async def count(self, task, draws):
             return replace(await engine.count(replace(task, runtime=""), draws), **changes)
 
-    server = gateway(bundles[0], Dealer(Careless(), {bundles[0].key: bundles[0]}, 2), runtime=AVX2)
+    server = gateway(bundles[0], Dealer(Careless(), Catalogue([bundles[0]]), 2), runtime=AVX2)
     with pytest.raises(Unavailable, match="sha256:other|avx512f"):
         await ask(server, **options)
 
@@ -197,7 +198,7 @@ async def test_a_gateway_stamps_nothing_of_its_own_on_the_answer_of_another(star
 async def test_shares_are_not_merged_by_another_bundle_than_they_were_counted_for(start, bundles):
     """The dealer's own copy of the repository may be another than the gateway's: then the task stays whole."""
     engine = start(0)
-    dealer = Dealer(Engines(engine, engine), {bundles[0].key: bundles[1]}, 2)
+    dealer = Dealer(Engines(engine, engine), Catalogue([bundles[1]]), 2)
     answer, alone = [await ask(gateway(bundles[0], each), **LARGE) for each in (dealer, engine)]
     assert answer.model == alone.model
     assert answer.predictions[0].certificate == alone.predictions[0].certificate

@@ -17,7 +17,8 @@ from serving.engine.scheduler import one_at_a_time
 from serving.errors import CertserveError
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Resending
-from serving.messages import Answer, Model, Options, PredictRequest, Task
+from serving.messages import Answer, Options, PredictRequest, Task
+from serving.models.catalogue import Catalogue
 from serving.security.signing import Notary
 from tests.half_space import CUT
 from tests.simulation.device import Device
@@ -118,8 +119,7 @@ class World:
         asked.answers.append((self._clock(), answer))
 
     def _new_gateway(self) -> Gateway:
-        models = [Model(manifest=bundle.manifest, digest=bundle.digest) for bundle in self.bundles]
-        return Gateway(models, self, self.secret, Limits(max_draws=1_000))
+        return Gateway(Catalogue(self.bundles), self, self.secret, Limits(max_draws=1_000))
 
     def _start(self) -> Replica:
         notaries = {bundle.key: Notary(signer=_Clerk(self.receipts), runtime="virtual") for bundle in self.bundles}

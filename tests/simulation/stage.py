@@ -13,7 +13,8 @@ from serving.config import Limits
 from serving.errors import DeadlinePassed, Overloaded
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Resending
-from serving.messages import Model, Options, PredictRequest
+from serving.messages import Options, PredictRequest
+from serving.models.catalogue import Catalogue
 from tests.simulation.clients import Client
 from tests.simulation.losing import MAX_DRAWS, TOLERANCES, WISHES, LosingReplica, Noise
 from tests.simulation.oracles import Oracle
@@ -102,8 +103,7 @@ def _gateway(oracle: Oracle, replicas: list[LosingReplica], secret: bytes) -> Ga
         turns += 1
         return await replicas[turns % len(replicas)].predict(task)
 
-    model = Model(manifest=oracle.bundle.manifest, digest=oracle.bundle.digest)
-    return Gateway([model], Resending(send), secret, Limits(max_draws=MAX_DRAWS))
+    return Gateway(Catalogue([oracle.bundle]), Resending(send), secret, Limits(max_draws=MAX_DRAWS))
 
 
 def _asking(gateway: Gateway, oracle: Oracle, first: int, rest: np.ndarray):

@@ -11,7 +11,8 @@ import pytest
 from serving.config import Limits
 from serving.errors import Overloaded
 from serving.gateway.gateway import Gateway
-from serving.messages import Answer, Model, Options, PredictRequest
+from serving.messages import Answer, Options, PredictRequest
+from serving.models.catalogue import Catalogue
 from tests.simulation.replica import Replica, two_at_most
 from tests.virtual_loop import run_virtually
 
@@ -42,8 +43,7 @@ class Crowd:
         self._replica = Replica(
             [self._bundle], Certain(), {}, self._broken, print, two_at_most, max_pending_draws=200_000, base_s=0.001
         )
-        model = Model(manifest=self._bundle.manifest, digest=self._bundle.digest)
-        self._gateway = Gateway([model], self._replica_port(), b"s" * 32, Limits())
+        self._gateway = Gateway(Catalogue([self._bundle]), self._replica_port(), b"s" * 32, Limits())
         beside = [asyncio.ensure_future(self._ask(rows, asked)) for n, rows, asked in others for _ in range(n)]
         await asyncio.sleep(0.1)
         got = await asyncio.gather(*(self._client(options) for _ in range(CLIENTS)))

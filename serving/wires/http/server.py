@@ -145,7 +145,8 @@ class _Api:
             options = wire_options.build(query, wire_options.from_query(fields))
         else:
             inputs, options = registry.row(bytes(body), kind, spec)[None], wire_options.build(query)
-        return PredictRequest(model=model.manifest.name, version=model.manifest.version, inputs=inputs, options=options)
+        name, version = model.manifest.name, model.manifest.version
+        return PredictRequest(model=name, version=version, digest=model.digest, inputs=inputs, options=options)
 
     async def _infer(self, request: Request) -> Response:
         model, limits = self._model(request), self._gateway.limits

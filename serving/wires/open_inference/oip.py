@@ -115,6 +115,7 @@ def call(
     request = PredictRequest(
         model=model.manifest.name,
         version=model.manifest.version,
+        digest=model.digest,
         inputs=_rows(inputs, model.manifest.input),
         options=options,
         plain=True,

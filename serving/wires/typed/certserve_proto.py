@@ -57,6 +57,7 @@ def decode(message: pb.PredictRequest, model: Model, seconds_left: float | None 
     return PredictRequest(
         model=model.manifest.name,
         version=model.manifest.version,
+        digest=model.digest,
         inputs=_inputs(message, model.manifest.input),
         options=tightened(_options(message.options), seconds_left, model),
     )
