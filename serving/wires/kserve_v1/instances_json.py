@@ -13,26 +13,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.claims.certificate import AlphaSplit, Certificate
-from certify.mixture.mix import Mixture
-from certify.ood.verdict import CertifiedScore, Ood
 from export.bundle import InputSpec
 from serving.errors import InvalidInput
 from serving.inputs import number_text, registry, rows, work
 from serving.inputs.number_text import NumberText
-from serving.messages import Answer, Options, Prediction
+from serving.messages import Answer, Options
 from serving.strict_json import shown
+from serving.wires import answer_document
 from serving.wires import options as wire_options
+from serving.wires.answer_document import Document
 
 _OWN_KEYS = ("instances", "input")
-Document = dict[str, object]
 
 
 def decode(
@@ -99,88 +95,10 @@ def _file(place: str, instance: object) -> bytes:
 
 def encode(answer: Answer, options: Options) -> Document:
     """The answer document; `options` are those of the request, for the parts that were left out."""
-    return {"predictions": [_prediction(answer, each, options) for each in answer.predictions]}
+    return {"predictions": [_with_receipt(row) for row in answer_document.rows(answer, options)]}
 
 
-def _prediction(answer: Answer, each: Prediction, options: Options) -> Document:
-    wanted = options.outputs is None or "probabilities" in options.outputs
-    document: Document = {
-        "label": answer.labels[each.class_index],
-        "class_index": each.class_index,
-        "probabilities": [_number(p) for p in each.probabilities.tolist()] if wanted else None,
-        "certificate": each.certificate and _certificate(each.certificate, answer),
-        "ood": each.ood and _ood(each.ood, answer),
-        "mixture": each.mixture and _mixture(each.mixture, answer),
-        "alpha": each.alpha,
-        "alpha_split": _split(each.alpha_split),
-        "draws": each.draws,
-        "lost_draws": each.lost_draws,
-        "model": asdict(answer.model),
-    }
-    if each.input is not None:
-        document["input"] = {"snapped": each.input.snapped, "snap_distance": each.input.snap_distance}
-    if each.granted_draws is not None:
-        document["granted_draws"] = each.granted_draws
-    if each.receipt is not None:
-        document["receipt"] = json.loads(each.receipt)
-    return document
-
-
-def _certificate(certificate: Certificate, answer: Answer) -> Document:
-    abstained = certificate.class_index is None
-    return {
-        "status": certificate.status,
-        "label": None if abstained else answer.labels[certificate.class_index or 0],
-        "radius": _number(certificate.radius),
-        "reaches_others": answer.reaches_others(certificate.radius),
-        "norm": certificate.norm,
-        "sigma": certificate.sigma,
-        "p_a_lower": certificate.p_a_lower,
-        "p_b_upper": certificate.p_b_upper,
-        "procedure": certificate.procedure,
-        "target_radius": certificate.target_radius,
-        "radius_tolerance": certificate.radius_tolerance,
-    }
-
-
-def _ood(ood: Ood, answer: Answer) -> Document:
-    return {
-        "score": _number(ood.score),
-        "p_value": ood.p_value,
-        "in_distribution": ood.in_distribution,
-        "threshold": _number(ood.threshold),
-        "certified": ood.certified and _certified(ood.certified, answer),
-    }
-
-
-def _certified(certified: CertifiedScore, answer: Answer) -> Document:
-    return {
-        "verdict": certified.verdict,
-        "score_lower": _number(certified.score_lower),
-        "score_upper": _number(certified.score_upper),
-        "radius": certified.radius,
-        "reaches_others": answer.reaches_others(certified.radius),
-    }
-
-
-def _mixture(mixture: Mixture, answer: Answer) -> Document:
-    return {
-        "label": answer.labels[mixture.class_index],
-        "probabilities": [_number(p) for p in mixture.probabilities],
-        "robust_weight": mixture.robust_weight,
-        "radius": _number(mixture.radius),
-        "reaches_others": answer.reaches_others(mixture.radius),
-    }
-
-
-def _split(split: AlphaSplit) -> Document:
-    return {
-        "class": split.of_class,
-        "upper": split.of_upper,
-        "threshold": split.of_threshold,
-        "interval": split.of_interval,
-    }
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _with_receipt(row: Document) -> Document:
+    """A row's receipt is a document in the document, as it is a text in a message."""
+    receipt = row.get("receipt")
+    return {**row, "receipt": json.loads(receipt)} if isinstance(receipt, str) else row

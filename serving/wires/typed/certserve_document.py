@@ -1,90 +1,117 @@
-"""An answer of the typed service as the document that the friendly HTTP route sends, number for number."""
+"""An answer's document as the message of the typed service, and back, number for number.
+
+Both ways follow the one table of fields. What kind of field it is, the message's own descriptor says.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from protos.certserve.v1 import certserve_pb2 as pb
-from serving.wires.typed.certserve_proto import MODES, NORMS, STATUSES, VERDICTS
+from serving.wires.answer_document import MODEL, PREDICTION, Document, Field
 
-Document = dict[str, object]
+
+@functools.cache
+def names(kind: EnumDescriptor) -> Mapping[int, str]:
+    """The values of an enumeration by the names that JSON uses: without their prefix, and without the unspecified one."""
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.name).upper() + "_"
+    return {each.number: each.name.removeprefix(prefix).lower() for each in kind.values if each.number}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field of a document is in its message: all that the descriptor says, looked up once."""
+
+    name: str
+    field: str
+    extra: bool
+    repeated: bool
+    presence: bool
+    words: Mapping[int, str]
+    numbers: Mapping[str, int]
+    parts: tuple[_Place, ...]
+
+
+def _places(fields: Sequence[Field], kind: Any) -> tuple[_Place, ...]:
+    """Those of a table in a message. Who made a row, the message says once for all rows."""
+    return tuple(
+        _place(each, kind.fields_by_name[each.message or each.name]) for each in fields if each.name != "model"
+    )
+
+
+def _place(each: Field, field: FieldDescriptor) -> _Place:
+    words = names(field.enum_type) if field.enum_type else {}
+    return _Place(
+        name=each.name,
+        field=field.name,
+        extra=each.extra,
+        repeated=field.is_repeated,
+        presence=field.has_presence,
+        words=words,
+        numbers={word: number for number, word in words.items()},
+        parts=_places(each.fields, field.message_type) if each.fields else (),
+    )
+
+
+_ROW, _MODEL = _places(PREDICTION, pb.Prediction.DESCRIPTOR), _places(MODEL, pb.ModelIdentity.DESCRIPTOR)
+
+
+def message(rows: Sequence[Document]) -> pb.PredictResponse:
+    """The message of the documents of an answer's rows."""
+    written: Any = [_written(row, _ROW) for row in rows]
+    model: Any = rows[0]["model"]
+    return pb.PredictResponse(predictions=written, model=model)
 
 
 def document(message: pb.PredictResponse) -> Document:
     """The document that the friendly HTTP route sends for this answer."""
-    names = ("name", "version", "digest", "runtime")
-    model: Document = {name: getattr(message.model, name) for name in names}
-    return {"predictions": [_prediction_document(each, model) for each in message.predictions]}
+    model = _read(message.model, _MODEL)
+    return {"predictions": [_row(each, model) for each in message.predictions]}
 
 
-def _prediction_document(each: pb.Prediction, model: Document) -> Document:
-    found: Document = {
-        "label": each.label,
-        "class_index": each.class_index,
-        "probabilities": list(each.probabilities) or None,
-        "certificate": _certificate_document(each.certificate) if each.HasField("certificate") else None,
-        "ood": _ood_document(each.ood) if each.HasField("ood") else None,
-        "mixture": _mixture_document(each.mixture) if each.HasField("mixture") else None,
-        "alpha": each.alpha,
-        "alpha_split": {
-            "class": each.alpha_split.class_share,
-            "upper": each.alpha_split.upper_share,
-            "threshold": each.alpha_split.threshold_share,
-            "interval": each.alpha_split.interval_share,
-        },
-        "draws": each.draws,
-        "lost_draws": each.lost_draws,
-        "model": model,
-    }
-    if each.HasField("input"):
-        found["input"] = {"snapped": each.input.snapped, "snap_distance": each.input.snap_distance}
-    if each.HasField("granted_draws"):
-        found["granted_draws"] = each.granted_draws
+def _row(each: pb.Prediction, model: Document) -> Document:
+    found = {**_read(each, _ROW), "model": model}
     if each.HasField("receipt"):
         found["receipt"] = json.loads(each.receipt)
+    return {field.name: found[field.name] for field in PREDICTION if field.name in found}
+
+
+def _written(found: Mapping[str, Any], places: tuple[_Place, ...]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for each in places:
+        value = found.get(each.name)
+        if value is None:
+            if not (each.presence or each.repeated):
+                raise ValueError(f"an answer has no {each.name}, and its message cannot be without one")
+        elif each.parts:
+            given[each.field] = _written(value, each.parts)
+        else:
+            given[each.field] = each.numbers[value] if each.numbers else value
+    return given
+
+
+def _read(message: Any, places: tuple[_Place, ...]) -> Document:
+    found: Document = {}
+    for each in places:
+        value = _value(message, each)
+        if value is not None or not each.extra:
+            found[each.name] = value
     return found
 
 
-def _certificate_document(message: pb.Certificate) -> Document:
-    return {
-        "status": STATUSES.get(message.status),
-        "label": message.label if message.HasField("label") else None,
-        "radius": message.radius,
-        "reaches_others": message.reaches_others,
-        "norm": NORMS.get(message.norm),
-        "sigma": message.sigma,
-        "p_a_lower": message.p_a_lower if message.HasField("p_a_lower") else None,
-        "p_b_upper": message.p_b_upper,
-        "procedure": MODES.get(message.procedure),
-        "target_radius": message.target_radius if message.HasField("target_radius") else None,
-        "radius_tolerance": message.radius_tolerance if message.HasField("radius_tolerance") else None,
-    }
-
-
-def _ood_document(message: pb.Ood) -> Document:
-    certified = message.certified
-    return {
-        "score": message.score if message.HasField("score") else None,
-        "p_value": message.p_value,
-        "in_distribution": message.in_distribution,
-        "threshold": message.threshold,
-        "certified": {
-            "verdict": VERDICTS.get(certified.verdict),
-            "score_lower": certified.score_lower if certified.HasField("score_lower") else None,
-            "score_upper": certified.score_upper if certified.HasField("score_upper") else None,
-            "radius": certified.radius,
-            "reaches_others": certified.reaches_others,
-        }
-        if message.HasField("certified")
-        else None,
-    }
-
-
-def _mixture_document(message: pb.Mixture) -> Document:
-    return {
-        "label": message.label,
-        "probabilities": list(message.probabilities),
-        "robust_weight": message.robust_weight,
-        "radius": message.radius,
-        "reaches_others": message.reaches_others,
-    }
+def _value(message: Any, each: _Place) -> object:
+    value = getattr(message, each.field)
+    if each.repeated:
+        return list(value) or None
+    if each.presence and not message.HasField(each.field):
+        return None
+    if each.parts:
+        return _read(value, each.parts)
+    return each.words.get(value) if each.words else value

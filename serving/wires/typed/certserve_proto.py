@@ -1,54 +1,30 @@
 """The typed service's messages, and ours. The comments of the .proto file are the specification.
 
-`serving.wires.typed.certserve_document` reads an answer back as the document of the friendly HTTP route.
+What an answer says is `serving.wires.answer_document`'s, and its way into a message `certserve_document`'s.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
-from certify.claims.certificate import Certificate
-from certify.mixture.mix import Mixture
-from certify.ood.verdict import CertifiedScore, Ood
 from export.bundle import InputSpec
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.errors import InvalidInput
 from serving.inputs import registry
-from serving.messages import Answer, Model, Options, Prediction, PredictRequest
+from serving.messages import Answer, Model, Options, PredictRequest
 from serving.strict_json import shown
+from serving.wires import answer_document
 from serving.wires.options import tightened
+from serving.wires.typed import certserve_document
+from serving.wires.typed.certserve_document import names
 
-MODES = {
-    pb.CERTIFY_MODE_OFF: "off",
-    pb.CERTIFY_MODE_TARGET: "target",
-    pb.CERTIFY_MODE_BEST: "best",
-    pb.CERTIFY_MODE_FIXED: "fixed",
-    pb.CERTIFY_MODE_PRECISION: "precision",
-}
-NORMS = {pb.NORM_L2: "l2"}
-PARTS = {
-    pb.ANSWER_PART_PROBABILITIES: "probabilities",
-    pb.ANSWER_PART_CERTIFICATE: "certificate",
-    pb.ANSWER_PART_OOD: "ood",
-    pb.ANSWER_PART_MIXTURE: "mixture",
-}
-STATUSES = {
-    pb.Certificate.STATUS_CERTIFIED: "certified",
-    pb.Certificate.STATUS_REFUTED: "refuted",
-    pb.Certificate.STATUS_UNDECIDED: "undecided",
-}
-VERDICTS = {
-    pb.Ood.VERDICT_IN_DISTRIBUTION: "in_distribution",
-    pb.Ood.VERDICT_OUT_OF_DISTRIBUTION: "out_of_distribution",
-    pb.Ood.VERDICT_UNDETERMINED: "undetermined",
-}
+MODES, NORMS, PARTS = (names(kind.DESCRIPTOR) for kind in (pb.CertifyMode, pb.Norm, pb.AnswerPart))
 """The enumerations by the names that JSON uses."""
 
 
@@ -145,78 +121,4 @@ def _number(name: str | None, names: Mapping[Any, str], field: str) -> Any:
 
 def encode(answer: Answer, options: Options) -> pb.PredictResponse:
     """The answer's message; `options` are those of the request, for the parts that were left out."""
-    wanted = options.outputs is None or "probabilities" in options.outputs
-    model = pb.ModelIdentity(**asdict(answer.model))
-    rows = [_prediction(each, answer, wanted) for each in answer.predictions]
-    return pb.PredictResponse(predictions=rows, model=model)
-
-
-def _prediction(each: Prediction, answer: Answer, probabilities: bool) -> pb.Prediction:
-    split = each.alpha_split
-    return pb.Prediction(
-        label=answer.labels[each.class_index],
-        class_index=each.class_index,
-        probabilities=each.probabilities.tolist() if probabilities else [],
-        certificate=_certificate(each.certificate, answer) if each.certificate else None,
-        ood=_ood(each.ood, answer) if each.ood else None,
-        mixture=_mixture(each.mixture, answer) if each.mixture else None,
-        alpha=each.alpha,
-        alpha_split=pb.AlphaSplit(
-            class_share=split.of_class,
-            upper_share=split.of_upper,
-            threshold_share=split.of_threshold,
-            interval_share=split.of_interval,
-        ),
-        draws=each.draws,
-        lost_draws=each.lost_draws,
-        input=pb.InputNote(snapped=each.input.snapped, snap_distance=each.input.snap_distance) if each.input else None,
-        receipt=each.receipt,
-        granted_draws=each.granted_draws,
-    )
-
-
-def _certificate(certificate: Certificate, answer: Answer) -> pb.Certificate:
-    index = certificate.class_index
-    return pb.Certificate(
-        status=_number(certificate.status, STATUSES, "status"),
-        label=None if index is None else answer.labels[index],
-        radius=certificate.radius,
-        reaches_others=answer.reaches_others(certificate.radius),
-        norm=_number(certificate.norm, NORMS, "norm"),
-        sigma=certificate.sigma,
-        p_a_lower=certificate.p_a_lower,
-        p_b_upper=certificate.p_b_upper,
-        procedure=_number(certificate.procedure, MODES, "procedure"),
-        target_radius=certificate.target_radius,
-        radius_tolerance=certificate.radius_tolerance,
-    )
-
-
-def _ood(ood: Ood, answer: Answer) -> pb.Ood:
-    return pb.Ood(
-        score=ood.score if math.isfinite(ood.score) else None,
-        p_value=ood.p_value,
-        in_distribution=ood.in_distribution,
-        threshold=ood.threshold,
-        certified=_certified(ood.certified, answer) if ood.certified else None,
-    )
-
-
-def _certified(certified: CertifiedScore, answer: Answer) -> pb.Ood.Certified:
-    return pb.Ood.Certified(
-        verdict=_number(certified.verdict, VERDICTS, "verdict"),
-        score_lower=certified.score_lower,
-        score_upper=certified.score_upper,
-        radius=certified.radius,
-        reaches_others=answer.reaches_others(certified.radius),
-    )
-
-
-def _mixture(mixture: Mixture, answer: Answer) -> pb.Mixture:
-    return pb.Mixture(
-        label=answer.labels[mixture.class_index],
-        probabilities=mixture.probabilities,
-        robust_weight=mixture.robust_weight,
-        radius=mixture.radius,
-        reaches_others=answer.reaches_others(mixture.radius),
-    )
+    return certserve_document.message(answer_document.rows(answer, options))
