@@ -12,6 +12,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from export.graphs.reading import one_line
 from serving.runtimes.device_batch import SOURCE
 
 PACKAGES = ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")
@@ -61,10 +62,9 @@ def _compile(source: str, element: int, architecture: str) -> bytes:
     try:
         return bytes(Program(source, "c++", options).compile("cubin").code)
     except Exception as error:  # its kinds are private
-        reason = " ".join(str(error).split())[:300]
         raise DeviceError(
-            f"NVRTC ({versions()}) does not compile the kernels for {architecture}: {reason}; install a release that"
-            " knows the device, or serve with --provider cpu"
+            f"NVRTC ({versions()}) does not compile the kernels for {architecture}: {one_line(error)}; install a release"
+            " that knows the device, or serve with --provider cpu"
         ) from error
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import ndtr
 
-from certify.smoothing.lattice_gaussian import RoundedGaussian
 from serving.runtimes import device_batch
 from serving.runtimes.noise_kernel import Draws
 from tests.device import host_kernels
+from tests.device.laws import drawn, law_of
 
 KEY = bytes(range(16))
 OPEN = -32768
@@ -32,20 +29,7 @@ SHAPES = (
 )
 
 
-def law_of(sigma: float) -> RoundedGaussian:
-    """Boundaries as good as double precision knows them, which is quick, and good enough for a law of its own."""
-    tails = [math.floor(math.ldexp(float(ndtr(-(k + 0.5) / sigma)), 64)) for k in range(int(10 * sigma) + 2)]
-    return RoundedGaussian(sigma, np.array([*filter(None, tails), 0], dtype=np.uint64))
-
-
 LAWS = {sigma: law_of(sigma) for sigma in SIGMAS}
-
-
-def expected(law, parts):
-    """By the definition, in 64 bits."""
-    return np.concatenate(
-        [law.sample(each.key, each.start, each.start + each.rows, each.lattice.size) + each.lattice for each in parts]
-    )
 
 
 @pytest.mark.parametrize(("coordinates", "draws"), SHAPES)
@@ -54,7 +38,7 @@ def test_every_value_is_that_of_the_definition(sigma, coordinates, draws):
     law, lattice = LAWS[sigma], np.random.default_rng(3).integers(0, 256, coordinates).astype(np.int32)
     for start in range(0, draws, 50_000):
         part = Draws(KEY, 7 + start, min(50_000, draws - start), lattice)
-        assert np.array_equal(host_kernels.add_noise(law, [part], part.rows), expected(law, [part]))
+        assert np.array_equal(host_kernels.add_noise(law, [part], part.rows), drawn(law, [part]))
 
 
 def test_these_are_ten_million_values_and_every_way_to_a_value_is_among_them():
@@ -90,7 +74,7 @@ def test_a_kernel_that_is_wrong_somewhere_is_found(right, wrong, tmp_path, monke
     wrong_kernels = host_kernels.library.__wrapped__(0)
     monkeypatch.setattr(host_kernels, "library", lambda element: wrong_kernels)
     part = Draws(KEY, 2**33, 200, np.zeros(785, np.int32))
-    assert not np.array_equal(host_kernels.add_noise(LAWS[255.0], [part], 200), expected(LAWS[255.0], [part]))
+    assert not np.array_equal(host_kernels.add_noise(LAWS[255.0], [part], 200), drawn(LAWS[255.0], [part]))
 
 
 @settings(max_examples=200, deadline=None)
@@ -109,7 +93,7 @@ def test_any_parts_of_any_streams_stand_one_after_another_in_one_batch(data, sig
     ]
     filled, spare = sum(part.rows for part in parts), data.draw(st.integers(0, 3))
     out = host_kernels.add_noise(law, parts, filled + spare)
-    assert np.array_equal(out[:filled], expected(law, parts))
+    assert np.array_equal(out[:filled], drawn(law, parts))
     assert not out[filled:].any(), "rows of nobody are zeros"
 
 
@@ -121,14 +105,14 @@ def test_smaller_types_hold_the_same_integers_up_to_their_limits(kind, sigma, lo
     lattice = np.linspace(low, high, 3_000).astype(np.int32)
     parts = [Draws(KEY, 2**33 + 1, 30, lattice), Draws(KEY[::-1], 5, 20, lattice[::-1])]
     out = host_kernels.add_noise(law, parts, 50, kind)
-    assert np.array_equal(out.astype(np.int64), expected(law, parts))
+    assert np.array_equal(out.astype(np.int64), drawn(law, parts))
 
 
 def test_every_integer_that_fp16_holds_is_written_as_it_is():
     law = LAWS[0.06]
     lattice = np.arange(-2_047, 2_048, dtype=np.int32)
     out = host_kernels.add_noise(law, [Draws(KEY, 0, 2, lattice)], 2, np.float16)
-    assert np.array_equal(out.astype(np.int64), expected(law, [Draws(KEY, 0, 2, lattice)]))
+    assert np.array_equal(out.astype(np.int64), drawn(law, [Draws(KEY, 0, 2, lattice)]))
 
 
 @pytest.mark.parametrize(
