@@ -6,6 +6,8 @@ Ray goes to one of them, and begins first: it waits more than it computes, and t
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import settings
 
@@ -13,6 +15,18 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 REAL_SERVERS = "tests/e2e/"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _as_much_of_the_processor_as_others():
+    """Threads that draw give way to all others. Where other programs run, they would be starved, and requests cut at their
+    deadlines.
+    """
+    engine = sys.modules.get("serving.engine.engine")  # not imported for those who have nothing to do with it
+    with pytest.MonkeyPatch.context() as patch:
+        if engine is not None:
+            patch.setattr(engine, "_NICENESS", 0)
+        yield
 
 
 def pytest_collection_modifyitems(items):
