@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -67,7 +68,7 @@ def load(folder: Path) -> Bundle:
     """Read and check the bundle in `folder`; raises `BundleError` for whatever is missing, unknown or altered."""
     text = _read(folder, MANIFEST, _LARGEST_MANIFEST)
     manifest = parse(folder / MANIFEST, text)
-    files = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    files = {name: checked(folder, name, digest) for name, digest in manifest.files.items()}
     for name in [BASE, NOISY, NOISE, GOLDEN, *([CALIBRATION] if manifest.ood else [])]:
         if name not in files:
             raise BundleError(f"{folder / MANIFEST}: files does not name {name}; export the bundle again")
@@ -97,14 +98,19 @@ def write(
     tails: NDArray[np.uint64],
     golden: Golden,
     calibration: NDArray[np.float64] | None = None,
+    others: Mapping[str, bytes] | None = None,
 ) -> Bundle:
-    """Write a bundle to `folder`, filling in `files`, and load it back."""
+    """Write a bundle to `folder`, filling in `files`, and load it back.
+
+    `others` are files that are kept with it, by name, and read by nobody who serves: the model as it came.
+    """
     files = {
         BASE: base,
         NOISY: noisy,
         NOISE: save_tensors({"tails": tails}),
         GOLDEN: save_tensors({name: np.ascontiguousarray(value) for name, value in vars(golden).items()}),
     }
+    files |= others or {}
     if calibration is not None:
         files[CALIBRATION] = save_tensors({"scores": np.sort(calibration)})
     named = manifest.model_copy(
@@ -117,7 +123,8 @@ def write(
     return load(folder)
 
 
-def _checked(folder: Path, name: str, digest: str) -> bytes:
+def checked(folder: Path, name: str, digest: str) -> bytes:
+    """One file of the bundle, whose SHA-256 is as declared. Raises `BundleError`."""
     data = _read(folder, name)
     found = hashlib.sha256(data).hexdigest()
     if found != digest:

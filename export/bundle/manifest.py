@@ -144,6 +144,9 @@ class Manifest(_Strict):
 
     Noisy passes run `batch_rows` at a time, always: the last bits of a result may depend on the shape of its batch. Few
     rows answer sooner, many cost less each; a batch of 2 to 8 ms is a good compromise.
+
+    `base_output` says what the base graph gives: probabilities, of which those of a row sum to one, or a network's own
+    scores of the labels (such as independent sigmoids), which are never called probabilities and cannot be mixed.
     """
 
     format: Literal["certserve-bundle/1"]
@@ -160,6 +163,7 @@ class Manifest(_Strict):
     defaults: Defaults
     batch_rows: Annotated[int, Field(ge=SLICE, le=4_096, multiple_of=SLICE)] = 128
     golden_tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    base_output: Literal["probabilities", "scores"] = "probabilities"
     training: dict[Text, Note] = {}
     files: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
 
@@ -172,6 +176,8 @@ class Manifest(_Strict):
             raise ValueError("fixed_draws must differ from each other")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ from each other")
+        if self.base_output == "scores" and self.mixture is not None:
+            raise ValueError("a mixture needs probabilities, and base_output is scores; leave the mixture out")
         if self.name == "stats":
             raise ValueError("a model cannot be named 'stats': its URL is taken")
         return self

@@ -37,7 +37,7 @@ def prepare(bundle: Bundle, file: str) -> Prepared:
     """The graph in `file`, checked and followed. Raises `GraphError`."""
     where, model = place(bundle, file), read(bundle, file)
     rows = follow(model, bundle.manifest.input.shape, where)
-    wanted = declared_outputs(bundle, file)
+    wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
     shapes = {name: (len(bundle.manifest.labels),)[: rank - 1] for name, (_, rank) in wanted.items()}
     for name, (kind, _) in wanted.items():
         _check_output(rows, name, kind, shapes[name], where)

@@ -6,7 +6,7 @@ they are named. What its nodes do to the rows of a batch is told by `export.grap
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 from google.protobuf.message import Message
@@ -27,9 +27,14 @@ class GraphError(BundleError):
     """A graph cannot be served; one line names the bundle, the file, the node if it is one, and how to mend it."""
 
 
-def declared_outputs(bundle: Bundle, file: str) -> Mapping[str, tuple[int, int]]:
-    """Type and rank of each output; one graph may be in both files, and then it has the outputs of both."""
-    return {**_OUTPUTS[BASE], **_OUTPUTS[NOISY]} if bundle.base == bundle.noisy else _OUTPUTS[file]
+def declared_outputs(bundle: Bundle, file: str, given: Collection[str] = ("score",)) -> Mapping[str, tuple[int, int]]:
+    """Type and rank of each output; one graph may be in both files, and then it has the outputs of both.
+
+    A bundle that declares no score does without that output, where it is not among those `given`.
+    """
+    wanted = {**_OUTPUTS[BASE], **_OUTPUTS[NOISY]} if bundle.base == bundle.noisy else _OUTPUTS[file]
+    without = bundle.manifest.ood is None and "score" not in given
+    return {name: what for name, what in wanted.items() if name != "score"} if without else wanted
 
 
 def place(bundle: Bundle, file: str) -> str:
@@ -45,7 +50,7 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         _check_external(model)
         model = _checked(model)
         _check_input(model, (None, *bundle.manifest.input.shape))
-        wanted = declared_outputs(bundle, file)
+        wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
         _check_outputs(model, wanted, len(bundle.manifest.labels))
     except _Unfit as error:
         raise GraphError(f"{place(bundle, file)} {error}") from error

@@ -1,4 +1,4 @@
-"""Where a model comes from: today a torch module, exported to one self-contained ONNX graph.
+"""Where a model comes from: an ONNX file, a torch module or a scikit-learn classifier, each a `Source`, never a pickle.
 
 Absent: data, and anything that is fitted.
 """

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.sources.source import Source, SourceError
 
 OPSET = 20
 LATTICE = "lattice"
@@ -28,12 +35,42 @@ def base_to_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
     return to_onnx(module, shape, BASE_OUTPUTS)
 
 
-def to_onnx(module: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
+def source(
+    module: nn.Module, shape: tuple[int, ...], *, name: str | None = None, weights: Path | None = None
+) -> Source:
+    """A module of floats [n, *shape] as a source: its graph in evaluation mode, its own answers in the mode it is in."""
+    called = name or type(module).__name__
+    notes = {"source": f"torch {called}"}
+    if weights is not None:
+        notes |= {"weights": weights.name, "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    try:
+        data = to_onnx(module, shape, ("output",), names=("input",), example=torch.zeros((2, *shape)))
+    except Exception as error:  # torch raises many kinds
+        text = " ".join(str(error).split())[:300]
+        raise SourceError(f"{called} cannot be exported to ONNX by torch: {text}") from error
+
+    def reference(values: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            found: NDArray[Any] = module(torch.from_numpy(np.ascontiguousarray(values, np.float32))).numpy()
+        return found
+
+    return Source(name=called, original=data, model=onnx.load_from_string(data), reference=reference, notes=notes)
+
+
+def to_onnx(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    outputs: tuple[str, ...],
+    *,
+    names: tuple[str, ...] = (LATTICE,),
+    example: Tensor | None = None,
+) -> bytes:
     """Export in evaluation mode with a free batch axis; names, notes and source lines of this program are stripped.
 
-    The module is left as it was, each of its parts in the mode that it was in.
+    The module is left as it was, each of its parts in the mode that it was in. `example` has two rows: a size of 1 would be
+    taken for a constant; without one the module takes the lattice, int32 of this shape.
     """
-    example = torch.zeros((2, *shape), dtype=torch.int32)  # a size of 1 would be taken for a constant
+    example = torch.zeros((2, *shape), dtype=torch.int32) if example is None else example
     with _evaluating(module), warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -42,7 +79,7 @@ def to_onnx(module: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...])
             (example,),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[LATTICE],
+            input_names=list(names),
             output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             external_data=False,

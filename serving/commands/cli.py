@@ -1,4 +1,4 @@
-"""The command line: `certserve serve`, `predict`, `verify`, `replay`, `recipe`, `evaluate` and `attack`.
+"""The command line: `certserve inspect`, `export`, `check`, `serve`, `predict`, `verify`, `replay` and others.
 
 The composition root: the commands alone join the server with `export`, which they import when they are asked to. Little is
 imported here, so that Ctrl-C is heeded from the first moment on.
@@ -27,11 +27,21 @@ def _run(arguments: Sequence[str] | None) -> int | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from serving.commands import attack, audit, evaluate, predict, recipe, serve
+    from serving.commands import attack, audit, check, evaluate, export, inspect, predict, recipe, serve
 
     parser = console.Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (serve.add, predict.add, audit.add_commands, recipe.add, evaluate.add, attack.add):
+    for add in (
+        inspect.add,
+        export.add,
+        check.add,
+        serve.add,
+        predict.add,
+        audit.add_commands,
+        recipe.add,
+        evaluate.add,
+        attack.add,
+    ):
         add(commands)
     return parser
 

@@ -19,9 +19,14 @@ _BASE_ROWS, _ON_A_GPU = {"cpu": 1}, 8
 """Base predictions in a batch: a second row takes as long as the first on a processor, and hardly any time on a GPU."""
 
 
+def base_rows(provider: str) -> int:
+    """How many base predictions go in a batch."""
+    return _BASE_ROWS.get(provider, _ON_A_GPU)
+
+
 def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[str], None] = lambda _: None) -> Engine:
     """An engine that serves every bundle, each proven on this machine first. Raises `ProofError` and its like."""
-    scheduler = Scheduler(base_rows=_BASE_ROWS.get(settings.provider, _ON_A_GPU))
+    scheduler = Scheduler(base_rows=base_rows(settings.provider))
     served = []
     for bundle in bundles:
         runtime = OnnxRuntime(bundle, settings.provider, scheduler.base_rows)

@@ -90,6 +90,9 @@ class OnnxRuntime:
 
     def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `Runtime.noisy`."""
+        if "score" not in self._noisy.graph.declared:
+            (vote,) = self._noisy.run(["vote"], lattice)
+            return vote, np.zeros(len(vote), np.float32)
         vote, score = self._noisy.run(["vote", "score"], lattice)
         return vote, score
 
@@ -99,7 +102,8 @@ class OnnxRuntime:
 
     def noisy_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
         """See `Runtime.noisy_evidence`."""
-        return self._noisy.evidence(lattice)
+        evidence = self._noisy.evidence(lattice)
+        return {"score": np.zeros(len(lattice), np.float32)} | evidence
 
 
 class _Session:

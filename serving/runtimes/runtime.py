@@ -25,7 +25,10 @@ class Runtime(Protocol):
         ...
 
     def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Vote (rows,) and OOD score (rows,) of noisy grid inputs; vote C is "none", a NaN score is +inf."""
+        """Vote (rows,) and OOD score (rows,) of noisy grid inputs; vote C is "none", a NaN score is +inf.
+
+        Scores are 0 where the graph gives none, which a bundle without a declared score may do.
+        """
         ...
 
     @property

@@ -1,0 +1,214 @@
+"""Your own model from Python: `inspect`, `export` and `check`, with the names and arguments of the commands.
+
+`from_scikit_learn` and `from_torch` take a model that is already in memory. Each gives a bundle, proven as serving would.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.build.assemble import Faults, Plan, assemble
+from export.build.compose import Entrance
+from export.bundle import Bundle
+from export.inspection import inspect as inspection
+from export.inspection.outputs import KINDS, Kind
+from export.sources import onnx_file
+from export.sources.source import Source, SourceError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Layout = Literal["CHW", "HWC", "features"]
+MODELS = Path("models")
+
+
+def inspect(
+    model: str | Path,
+    *,
+    weights: str | Path | None = None,
+    samples: NDArray[Any] | str | Path | None = None,
+    shape: Sequence[int] | None = None,
+    output: str | None = None,
+    output_kind: Kind | None = None,
+) -> inspection.Found:
+    """What a model is: an ONNX file, or `package.module:factory` with weights. Raises `SourceError` for what is refused."""
+    values = None if samples is None else array(samples, "--samples")
+    rows = None if shape is None else tuple(shape)
+    source = opened(model, weights, values.shape[1:] if values is not None else rows)
+    return inspection.inspect(source, shape=rows, samples=values, output=output, output_kind=_kind(output_kind))
+
+
+def export(
+    model: str | Path,
+    *,
+    name: str,
+    samples: NDArray[Any] | str | Path,
+    sigma: float,
+    weights: str | Path | None = None,
+    out: str | Path = MODELS,
+    faults: Faults | None = None,
+    **declared: Any,
+) -> Bundle:
+    """A bundle `out/name/<next version>` with certificates only. Raises `SourceError` and its like, and writes nothing then.
+
+    `samples` [n, *shape] are inputs in the caller's units, an array or an .npy file. `declared`: see `from_source`.
+    """
+    values = array(samples, "--samples")
+    source = opened(model, weights, values.shape[1:])
+    return from_source(source, values, name=name, sigma=sigma, out=out, faults=faults, **declared)
+
+
+def from_scikit_learn(
+    pipeline: Any,
+    X: NDArray[Any],  # noqa: N803 the name that scikit-learn gives it
+    y: NDArray[Any] | None = None,
+    *,
+    name: str,
+    sigma: float,
+    out: str | Path = MODELS,
+    faults: Faults | None = None,
+    **declared: Any,
+) -> Bundle:
+    """The same for a fitted classifier, scalers and all. `X` are samples, `y` their labels, by which `X` is told apart."""
+    from export.sources import scikit_learn
+
+    source = scikit_learn.converted(pipeline, np.asarray(X))
+    return from_source(source, np.asarray(X), name=name, sigma=sigma, out=out, faults=faults, **declared)
+
+
+def from_torch(
+    module: nn.Module,
+    X: NDArray[Any],  # noqa: N803 as in from_scikit_learn
+    *,
+    name: str,
+    sigma: float,
+    out: str | Path = MODELS,
+    faults: Faults | None = None,
+    **declared: Any,
+) -> Bundle:
+    """The same for a torch module, in the mode that it is in: one in training mode, whose answers vary, is refused."""
+    from export.sources import torch_module
+
+    source = torch_module.source(module, np.asarray(X).shape[1:])
+    return from_source(source, np.asarray(X), name=name, sigma=sigma, out=out, faults=faults, **declared)
+
+
+def from_source(
+    source: Source,
+    samples: NDArray[Any],
+    *,
+    name: str,
+    sigma: float,
+    out: str | Path = MODELS,
+    labels: Sequence[str] = (),
+    expected: NDArray[Any] | str | Path | None = None,
+    low: float | None = None,
+    step: float | None = None,
+    high: float | None = None,
+    units: str = "units of the samples",
+    layout: Layout | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    channels: Literal["as given", "reversed"] = "as given",
+    output: str | None = None,
+    output_kind: Kind | None = None,
+    faults: Faults | None = None,
+) -> Bundle:
+    """A bundle of any source. `low`, `step` and `high` are the grid, in the samples' units, found in them if left out.
+
+    `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
+    sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
+    """
+    entrance = Entrance(
+        layout=layout or inspection.layout_of(samples.shape[1:]),
+        reverse=channels == "reversed",
+        mean=tuple(mean),
+        deviation=tuple(std),
+    )
+    _check_entrance(entrance, samples.shape[1:])
+    seen = entrance.apply(samples[: inspection.TRIED].astype(np.float64))
+    found = inspection.inspect(source, samples=seen, output=output, output_kind=_kind(output_kind))
+    plan = Plan(
+        name=name,
+        samples=samples,
+        sigma=sigma,
+        out=Path(out),
+        labels=tuple(labels),
+        expected=None if expected is None else array(expected, "--expected"),
+        low=low,
+        step=step,
+        high=high,
+        units=units,
+        entrance=entrance,
+    )
+    return assemble(source, found, plan, faults or check)
+
+
+def check(bundle: str | Path) -> list[str]:
+    """Every proof that serving would run: one line for each fault, none if all hold. It runs in a process of its own."""
+    command = [sys.executable, "-m", "serving.commands.cli", "check", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return []
+    said = [line for line in done.stdout.splitlines() if line] or done.stderr.splitlines()[-1:]
+    return said or [f"the check ended with exit code {done.returncode}"]
+
+
+def opened(model: str | Path, weights: str | Path | None, shape: tuple[int, ...] | None) -> Source:
+    """The source that `model` names: an ONNX file, or a factory of torch modules."""
+    module, _, factory = str(model).rpartition(":")
+    if module and not Path(model).exists() and all(part.isidentifier() for part in [*module.split("."), factory]):
+        from export.sources import torch_factory
+
+        return torch_factory.read(module, factory, None if weights is None else Path(weights), shape)
+    if weights is not None:
+        raise SourceError("--weights goes with package.module:factory; an ONNX file has its weights inside")
+    return onnx_file.read(Path(model))
+
+
+def array(given: NDArray[Any] | str | Path, flag: str) -> NDArray[Any]:
+    """An array, or the one in an .npy or .npz file. Raises `SourceError`."""
+    if isinstance(given, str | Path):
+        try:
+            loaded = np.load(given, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise SourceError(
+                f"{flag}: {given} holds no plain array (.npy); pickled objects are never loaded"
+            ) from error
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            if len(loaded.files) != 1:
+                raise SourceError(f"{flag}: {given} holds {len(loaded.files)} arrays; give one with a single array")
+            loaded = loaded[loaded.files[0]]
+        given = np.asarray(loaded)
+    if given.dtype.kind not in "iufb" or given.ndim < 2 or not len(given):
+        raise SourceError(f"{flag}: expected numbers [rows, ...], got {given.dtype} of shape {list(given.shape)}")
+    return given
+
+
+def _kind(given: str | None) -> Kind | None:
+    if given is not None and given not in KINDS:
+        raise SourceError(f"--output-kind: expected one of {', '.join(KINDS)}; got {given!r}")
+    return given
+
+
+def _check_entrance(entrance: Entrance, shape: tuple[int, ...]) -> None:
+    pictures = {"CHW": 0, "HWC": 2}
+    if entrance.layout in pictures and len(shape) != 3:
+        raise SourceError(f"--layout {entrance.layout}: samples have the shape {list(shape)}; expected three axes")
+    colours = shape[pictures.get(entrance.layout, -1)]
+    for flag, numbers in (("--mean", entrance.mean), ("--std", entrance.deviation)):
+        if len(numbers) not in (0, 1, colours):
+            raise SourceError(
+                f"{flag}: expected one number or {colours}, one for each colour or column; got {len(numbers)}"
+            )
+    if any(not number > 0 for number in entrance.deviation):
+        raise SourceError("--std: expected numbers above 0")
+    if entrance.reverse and entrance.layout == "features":
+        raise SourceError("--channels reversed: only pictures have colours; say --layout CHW or HWC")

@@ -1,0 +1,57 @@
+"""`certserve export`: your own model to a bundle that is proven as it would be served."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from serving.commands.inspect import add_model
+
+
+def add(commands: Any) -> None:
+    """The command, for the parser of the command line."""
+    export = commands.add_parser("export", help="make a bundle of your own model (needs certserve[export])")
+    add_model(export)
+    export.add_argument("--name", required=True, help="the model's name on the server")
+    export.add_argument(
+        "--samples", type=Path, required=True, metavar="FILE", help="inputs as .npy [rows, ...], in your units"
+    )
+    export.add_argument("--sigma", type=float, required=True, help="the noise, in the units of the samples")
+    export.add_argument("--labels", type=_labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
+    export.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
+    export.add_argument("--expected", type=Path, metavar="FILE", help="the original's own outputs on the samples, .npy")
+    export.add_argument("--low", type=float, help="the least value of the grid; found in the samples")
+    export.add_argument("--step", type=float, help="the step of the grid; found in the samples")
+    export.add_argument("--high", type=float, help="the largest value of the grid; found in the samples")
+    export.add_argument("--units", default="units of the samples", help="what a value is measured in (%(default)s)")
+    export.add_argument("--layout", choices=("CHW", "HWC", "features"), help="found by the axis of 1 or 3 colours")
+    export.add_argument("--mean", type=_numbers, default=(), help="subtracted inside: one number, or one a colour")
+    export.add_argument("--std", type=_numbers, default=(), help="divided by inside, after the mean")
+    export.add_argument("--channels", choices=("as given", "reversed"), default="as given", help="reversed: RGB to BGR")
+    export.set_defaults(run=_run)
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    file = Path(text)
+    named = file.read_text().splitlines() if file.is_file() else text.split(",")
+    return tuple(label.strip() for label in named if label.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _run(options: argparse.Namespace) -> None:
+    from export import own_model
+    from serving.commands import check
+
+    given = {name: value for name, value in vars(options).items() if name not in ("run", "model")}
+    bundle = own_model.export(options.model, faults=check.faults, **given)
+    manifest = bundle.manifest
+    print(
+        f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\ncertificates only: sigma"
+        f" {manifest.noise.sigma:g} is {manifest.noise.sigma_steps:g} steps of {manifest.input.step:g}, from"
+        f" {manifest.input.low:g} to {manifest.input.high:g}; every proof that serving runs holds\nserve it: certserve serve"
+        f" --local {options.out}"
+    )
