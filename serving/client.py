@@ -7,7 +7,6 @@ client beside tritonclient or kserve. Options are those of the wire, as values o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -22,10 +21,10 @@ from serving import errors, strict_json
 from serving.errors import CertserveError, Internal, InvalidInput, Unavailable
 from serving.messages import Options
 from serving.wires import options as wire_options
+from serving.wires.answer_document import Document
 from serving.wires.grpc.frame import reason
 from serving.wires.typed import certserve_document, certserve_proto
 
-Document = dict[str, Any]
 _SLACK_S = 5.0
 _DEFAULT_S = 30.0
 _LONGEST_S = 86_400.0  # no server allows more, and sockets take no number of any size

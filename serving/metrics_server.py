@@ -33,7 +33,7 @@ class _Handler(WSGIRequestHandler):
             super().handle()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     """A thread for each connection; the oldest has to give way where there would be too many."""
 
     daemon_threads = True
@@ -65,13 +65,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         """A connection that broke off writes nothing into the log."""
 
 
-class _Server6(_Server):
+class _Server6(_MetricsServer):
     address_family = socket.AF_INET6
 
 
 def serve(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
     """Serve the counts of `registry` from a thread, until the process ends. Raises `OSError` if the port is taken."""
-    kind = _Server6 if ":" in host else _Server
+    kind = _Server6 if ":" in host else _MetricsServer
     server = make_server(host, port, make_wsgi_app(registry), kind, handler_class=_Handler)
     threading.Thread(target=server.serve_forever, daemon=True, name="certserve-metrics").start()
     return server

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 
 from certify import strict_json
-from certify.strict_json import kind, shown
+from certify.strict_json import kind
 from serving.errors import InvalidInput
-
-__all__ = ["dumps", "kind", "loads", "shown"]
 
 
 def loads(body: bytes) -> dict[str, object]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, softmax
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 _TOP = 250
 _LIMIT = 1e15  # logits of infinity become comparable
@@ -44,14 +44,14 @@ class MixedNuts:
         if not (0 < self.scale < math.inf and 0 < self.power < math.inf and math.isfinite(self.shift)):
             raise ValueError(f"scale and power must be positive and the shift finite; got {self}")
 
-    def logits(self, robust: NDArray[np.floating]) -> Floats:
+    def logits(self, robust: NDArray[np.floating]) -> FloatArray:
         """The robust network's logits [..., classes] as they enter the mixture, in float64."""
         return self._of_normalised(normalised(robust))
 
-    def _of_normalised(self, rows: Floats) -> Floats:
+    def _of_normalised(self, rows: FloatArray) -> FloatArray:
         shifted = rows + self.shift
         unit = shifted * ndtr(shifted)
-        found: Floats = self.scale * np.abs(unit) ** self.power * np.sign(unit)
+        found: FloatArray = self.scale * np.abs(unit) ** self.power * np.sign(unit)
         return found
 
 
@@ -69,14 +69,14 @@ class Fit:
     argmax_changed: int
 
 
-def normalised(robust: NDArray[np.floating]) -> Floats:
+def normalised(robust: NDArray[np.floating]) -> FloatArray:
     """LN_k of logits [..., classes]: less the mean, over the standard deviation, of the k = min(250, classes) largest."""
     if robust.shape[-1] < 2 or np.isnan(robust).any():
         raise ValueError(f"expected logits of two classes or more without NaN; got shape {robust.shape}")
     rows = np.clip(robust.astype(np.float64), -_LIMIT, _LIMIT)
     top = np.sort(rows, axis=-1)[..., -_TOP:]
     centred = rows - top.mean(axis=-1, keepdims=True)
-    found: Floats = centred / np.sqrt(top.var(axis=-1, keepdims=True, ddof=1) + 1e-8)
+    found: FloatArray = centred / np.sqrt(top.var(axis=-1, keepdims=True, ddof=1) + 1e-8)
     return found
 
 
@@ -112,8 +112,8 @@ def fit(
 
 def _fitted(
     transform: MixedNuts,
-    clean: Floats,
-    attacked: Floats,
+    clean: FloatArray,
+    attacked: FloatArray,
     wrong: NDArray[np.bool_],
     right: NDArray[np.bool_],
     share: float,
@@ -132,11 +132,11 @@ def _fitted(
     )
 
 
-def _margins(transform: MixedNuts, rows: Floats) -> Floats:
+def _margins(transform: MixedNuts, rows: FloatArray) -> FloatArray:
     """How far the mapped probability of h's argmax lies above every other one; negative where the map moves the argmax."""
     probabilities = softmax(transform._of_normalised(rows), axis=1)
     places = np.arange(len(rows)), rows.argmax(axis=1)
-    own: Floats = probabilities[places].copy()
+    own: FloatArray = probabilities[places].copy()
     probabilities[places] = -np.inf
-    others: Floats = probabilities.max(axis=1)
+    others: FloatArray = probabilities.max(axis=1)
     return own - others

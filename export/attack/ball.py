@@ -15,7 +15,7 @@ _DOUBLINGS, _HALVINGS = 60, 40
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Ball:
+class GridBall:
     """Every grid input within a radius of `centre`: the sum of squared steps is at most `budget`, values are 0 to `top`."""
 
     centre: Point
@@ -23,12 +23,12 @@ class Ball:
     top: int
 
     @staticmethod
-    def of(centre: NDArray[np.integer], radius: float, step: float, top: int) -> Ball:
+    def of(centre: NDArray[np.integer], radius: float, step: float, top: int) -> GridBall:
         """The ball of `radius` in the caller's units, both it and the grid's `step` taken as the doubles they are."""
         if centre.size * top**2 >= 2**62:
             raise ValueError(f"{centre.size} coordinates of 0 to {top} are too many for exact distances in 64 bits")
         budget = math.floor(Fraction(radius) ** 2 / Fraction(step) ** 2)
-        return Ball(centre.astype(np.int64), min(budget, centre.size * top**2), top)
+        return GridBall(centre.astype(np.int64), min(budget, centre.size * top**2), top)
 
     @property
     def reach(self) -> float:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.attack.ball import Ball
+from export.attack.ball import GridBall
 from export.attack.claims import Aim, Claim, issued
-from export.attack.judge import Verdict, judge, level_of
+from export.attack.judge import Judgement, judge, level_of
 from export.attack.sample import Sample, joined, own_key, passes
 from export.attack.search import Ascent, Direction, Purse, search
 from export.build.passes import BATCH
@@ -60,7 +60,7 @@ class Attempt:
     statement: str
     radius: float
     distance: float
-    verdict: Verdict
+    verdict: Judgement
     point: list[int]
 
 
@@ -184,7 +184,7 @@ class _Attacker:
 
     def _hunt(self, picture: int, number: int, aim: Aim | None, radius: float, claims: list[Claim]) -> None:
         spec = self.bundle.manifest.input
-        ball = Ball.of(self.inputs[picture], radius, spec.step, spec.top)
+        ball = GridBall.of(self.inputs[picture], radius, spec.step, spec.top)
         place = ("search", picture, number)
         purse = Purse(self.noisy, self.bundle.noise, self.plan.seed, place, self.plan.draws, self.deadline)
         if aim is None:
@@ -213,7 +213,7 @@ class _Attacker:
         return joined([sample for _, sample in drawn])
 
     def _judge(
-        self, picture: int, claim: Claim, ball: Ball, point: NDArray[np.int64], seen: Sample, fresh: Sample
+        self, picture: int, claim: Claim, ball: GridBall, point: NDArray[np.int64], seen: Sample, fresh: Sample
     ) -> None:
         spec = self.bundle.manifest.input
         distance = float(np.sqrt(ball.squared(point))) * spec.step

@@ -97,7 +97,7 @@ class Keeps:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class VoteShare:
     """`P(label) >= Phi(Phi^-1(p_a_lower) - distance/sigma)` at every distance: what a true lower bound implies."""
 
     radius: float
@@ -203,7 +203,7 @@ def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str]) -> li
     sigma, classes = certificate["sigma"], len(labels)
     if label is not None:
         found.append(Keeps("certificate", certificate["radius"], label, 0.0, classes))
-        found.append(Share(certificate["radius"], label, certificate["p_a_lower"], sigma))
+        found.append(VoteShare(certificate["radius"], label, certificate["p_a_lower"], sigma))
     if certificate["p_b_upper"] < 1:
         found.append(NoClassAbove("p_b_upper", certificate["p_b_upper"], classes, label))
     if certificate["status"] == "refuted":

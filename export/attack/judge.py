@@ -21,7 +21,7 @@ _ROUNDING = 1 + 1e-9  # SciPy's tail is good to a relative 3e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What one test found. `margin` is how far the sample is from a contradiction, `proven_margin` how far the truth is.
 
     Both are probabilities; below 0 means beyond. `proven_margin` holds at the test's level.
@@ -43,7 +43,7 @@ def level_of(alpha: float, pictures: int) -> float:
     return alpha / (pictures * MOST_CLAIMS)
 
 
-def judge(sample: Sample, events: tuple[Event, ...], charge: float, level: float) -> Verdict:
+def judge(sample: Sample, events: tuple[Event, ...], charge: float, level: float) -> Judgement:
     """Test a claim by its events; `charge` is the total variation of the drawn noise, as in every bound."""
     tails, margins, proven = [], [], []
     for event in events:
@@ -52,4 +52,4 @@ def judge(sample: Sample, events: tuple[Event, ...], charge: float, level: float
         margins.append(event.most - hits / sample.draws)
         highest = binomial.clopper_pearson_upper(sample.draws, hits, level / len(events))
         proven.append(event.most - highest - charge)
-    return Verdict(max(tails), level, max(margins), max(proven))
+    return Judgement(max(tails), level, max(margins), max(proven))

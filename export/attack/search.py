@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.smoothing.lattice_gaussian import RoundedGaussian
-from export.attack.ball import Ball, Point
+from export.attack.ball import GridBall, Point
 from export.attack.claims import Aim, Claim
 from export.attack.sample import Sample, joined, own_key, passes
 from export.build.passes import BATCH
@@ -84,7 +84,7 @@ class Candidate:
 
 
 def search(
-    ball: Ball,
+    ball: GridBall,
     step: float,
     claims: Sequence[Claim],
     aim: Aim,
@@ -108,7 +108,7 @@ def search(
 class _Hunt:
     """One search under way."""
 
-    def __init__(self, ball: Ball, step: float, claims: Sequence[Claim], aim: Aim, purse: Purse) -> None:
+    def __init__(self, ball: GridBall, step: float, claims: Sequence[Claim], aim: Aim, purse: Purse) -> None:
         self.ball, self.step, self.claims, self.aim, self.purse = ball, step, claims, aim, purse
         self.unit = max(BATCH, purse.left // 20 // BATCH * BATCH)
         self.best: list[Candidate] = []

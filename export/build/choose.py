@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from certify.ood.scores import Scorer
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.fit import FeaturesOf
-from export.build.lattice import Lattice, lattices
+from export.build.lattice import LatticeRows, lattices
 from export.build.outside import auroc, foreign_sets
 from export.build.passes import BATCH, noisy_lattice, row_key
 from export.bundle import InputSpec
@@ -66,7 +66,7 @@ def choose(
     return Choice(name=max(aurocs, key=lambda name: _mean(aurocs[name])), aurocs=aurocs)
 
 
-def rows_of(dataset: Dataset, spec: InputSpec, most: int = MOST_ROWS) -> Lattice:
+def rows_of(dataset: Dataset, spec: InputSpec, most: int = MOST_ROWS) -> LatticeRows:
     """At most so many rows, evenly spaced, as inputs of the model."""
     some = dataset.every(max(1, -(-len(dataset) // most)))
     return np.concatenate([rows for rows, _ in lattices(some, spec, BATCH)])
@@ -74,7 +74,7 @@ def rows_of(dataset: Dataset, spec: InputSpec, most: int = MOST_ROWS) -> Lattice
 
 def _scores(
     scorers: Mapping[str, Scorer],
-    rows: Lattice,
+    rows: LatticeRows,
     noise: RoundedGaussian,
     features_of: FeaturesOf,
     purpose: str,

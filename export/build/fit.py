@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from certify.ood.mahalanobis import Moments, unit
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.checkpoint import Arrays, Checkpoint
-from export.build.lattice import Lattice, label_places, lattices, with_places
+from export.build.lattice import LatticeRows, label_places, lattices, with_places
 from export.build.passes import BATCH, noisy_lattice, row_key
 from export.bundle import InputSpec
 from export.data import Dataset
 from export.progress import Progress, progress
 
-FeaturesOf = Callable[[Lattice], tuple[NDArray[np.floating], NDArray[np.floating]]]
+FeaturesOf = Callable[[LatticeRows], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """Lattice rows int32 [n, *shape] -> features [n, d] that enter the last layer, and logits [n, C]."""
 
 BANK = 4_096

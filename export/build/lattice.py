@@ -13,12 +13,12 @@ from export.data import UNLABELLED, DataError, Dataset
 _SLACK = 1e-3
 """Values this close to the ends of the grid, in steps, are moved onto it."""
 
-Lattice = NDArray[np.int32]
+LatticeRows = NDArray[np.int32]
 
 
 def lattices(
     dataset: Dataset, spec: InputSpec, rows: int, start: int = 0
-) -> Iterator[tuple[Lattice, NDArray[np.int64]]]:
+) -> Iterator[tuple[LatticeRows, NDArray[np.int64]]]:
     """The rows from `start` on as grid integers int32 [n, *spec.shape], with their labels, `rows` at a time.
 
     Grid integers stay what they are; values in the caller's units are moved to the nearest point of the grid, as a server
@@ -76,7 +76,7 @@ def _order(dataset: Dataset, spec: InputSpec) -> tuple[int, ...]:
     )
 
 
-def _steps(inputs: NDArray[np.generic], dataset: Dataset, spec: InputSpec, first: int) -> Lattice:
+def _steps(inputs: NDArray[np.generic], dataset: Dataset, spec: InputSpec, first: int) -> LatticeRows:
     if dataset.units == "grid":
         steps = inputs.astype(np.int64)
         outside = (steps < 0) | (steps > spec.top)

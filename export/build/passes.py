@@ -26,7 +26,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Draws:
+class Drawn:
     """What was drawn for each row: votes int64 [rows, draws] and scores float32 [rows, draws]."""
 
     votes: NDArray[np.int64]
@@ -63,7 +63,7 @@ def draw_rows(
     *,
     first: int = 0,
     quiet: bool = False,
-) -> Draws:
+) -> Drawn:
     """The first `draws` noisy passes of each image [rows, *shape], row i on the stream of `row_key(purpose, first + i)`."""
     votes = np.empty((len(images), draws), dtype=np.int64)
     scores = np.empty((len(images), draws), dtype=np.float32)
@@ -76,4 +76,4 @@ def draw_rows(
         parts = [run(lattice[at : at + BATCH]) for at in range(0, len(lattice), BATCH)]
         votes[rows.start : rows.stop] = np.concatenate([vote for vote, _ in parts]).reshape(len(rows), draws)
         scores[rows.start : rows.stop] = np.concatenate([score for _, score in parts]).reshape(len(rows), draws)
-    return Draws(votes, scores)
+    return Drawn(votes, scores)

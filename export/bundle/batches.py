@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-NoisyRun = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+from certify.receipts.replay import Run
+
+NoisyRun = Run
 """lattice int32 [n, *shape] -> vote int64 [n], score float32 [n]: the noisy graph in some runtime."""
 
 

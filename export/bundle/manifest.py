@@ -45,8 +45,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Label = Annotated[str, Field(max_length=256), AfterValidator(_label)]
 Text = Annotated[str, Field(max_length=4_096), AfterValidator(_readable)]
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Draws = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
+ShareOfAlpha = Annotated[float, Field(ge=0, le=1)]
+DrawCount = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
 Length = Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
 Note = str | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 
@@ -97,10 +97,10 @@ class NoiseSpec(_Strict):
 class AlphaShares(_Strict):
     """The split of one alpha over the statements of one answer."""
 
-    of_class: Annotated[Share, Field(alias="class")]
-    upper: Share
-    threshold: Share = 0.0
-    interval: Share = 0.0
+    of_class: Annotated[ShareOfAlpha, Field(alias="class")]
+    upper: ShareOfAlpha
+    threshold: ShareOfAlpha = 0.0
+    interval: ShareOfAlpha = 0.0
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises if they sum to more than one."""
@@ -135,7 +135,7 @@ class Defaults(_Strict):
 
     target_radius: Annotated[float, Field(ge=0)]
     alpha: Annotated[float, Field(ge=1e-12, le=0.5)] = 0.001
-    max_draws: Draws = 10_000
+    max_draws: DrawCount = 10_000
     deadline_ms: Annotated[int, Field(gt=0, le=86_400_000)] = 10_000
 
 
@@ -157,7 +157,7 @@ class Manifest(_Strict):
     input: InputSpec
     noise: NoiseSpec
     alpha_split: AlphaShares
-    fixed_draws: Annotated[tuple[Draws, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
+    fixed_draws: Annotated[tuple[DrawCount, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
     ood: OodSpec | None = None
     mixture: MixtureSpec | None = None
     defaults: Defaults

@@ -31,7 +31,7 @@ class Batch:
         return len(self.labels)
 
 
-Rows = Callable[[range, int], Iterator[Batch]]
+RowReader = Callable[[range, int], Iterator[Batch]]
 """The rows at these places, which rise, in batches of at most so many rows."""
 
 
@@ -51,7 +51,7 @@ class Dataset:
     names: tuple[str, ...]
     places: range
     files: tuple[Path, ...]
-    read: Rows
+    read: RowReader
     numbered: bool = False
     pictures: bool = False
     columns: tuple[str, ...] = ()

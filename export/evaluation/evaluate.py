@@ -17,7 +17,7 @@ from certify.claims.certificate import Certificate, Counts, LowerBound, certifyi
 from certify.mixture import mix
 from certify.ood import conformal
 from export.build.outside import auroc
-from export.build.passes import BATCH, BaseRun, Draws, draw_rows
+from export.build.passes import BATCH, BaseRun, Drawn, draw_rows
 from export.bundle import Bundle
 from export.bundle.batches import NoisyRun
 
@@ -138,8 +138,8 @@ def certify_rows(
     """Cohen's procedure on each image: the certificate, and the counts of the draws that bounded it."""
     drawn = draw_rows(images, bundle.noise, noisy, "certification", CHOOSING + BOUNDING, quiet=quiet)
     classes = len(bundle.manifest.labels)
-    choosing = Draws(drawn.votes[:, :CHOOSING], drawn.scores).counts(classes).argmax(axis=1)
-    bounding = Draws(drawn.votes[:, CHOOSING:], drawn.scores).counts(classes)
+    choosing = Drawn(drawn.votes[:, :CHOOSING], drawn.scores).counts(classes).argmax(axis=1)
+    bounding = Drawn(drawn.votes[:, CHOOSING:], drawn.scores).counts(classes)
     counts = [Counts(draws=BOUNDING, votes=tuple(row.tolist())) for row in bounding]
     return [_certificate(bundle, int(c), each) for c, each in zip(choosing, counts, strict=True)], counts
 
@@ -188,7 +188,7 @@ def _figures(labels: list[int], certified: list[int], radii: list[float], truth:
     )
 
 
-def _outside(drawn: Draws, inside: NDArray[np.float64], threshold: float) -> Outside:
+def _outside(drawn: Drawn, inside: NDArray[np.float64], threshold: float) -> Outside:
     scores = drawn.median_scores()
     return Outside(pictures=len(scores), auroc=auroc(inside, scores), flagged=_share(scores > threshold))
 

@@ -43,7 +43,7 @@ from export.bundle.batches import NoisyRun, in_batches
 from export.data.idx import IdxError, LabelledImages, read_split
 from export.progress import progress
 from export.recipes.networks import SIDE, SmallNet
-from export.recipes.training import Plan, train
+from export.recipes.training import TrainingPlan, train
 from export.sources.torch_module import base_to_onnx, noisy_to_onnx
 
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -54,10 +54,10 @@ SIGMA_STEPS = 63.75  # of the 255 grid steps
 GRID_STEP = math.nextafter(1 / 255, 1.0)
 BATCH_ROWS = 32  # about 6 ms on one core
 
-BASE = Plan(name="base", seed=1, epochs=28, shift=2, erase=True, label_smoothing=0.05)
-NOISY = Plan(name="noisy", seed=2, epochs=14, sigma_steps=SIGMA_STEPS, consistency=10.0, entropy=0.5)
+BASE = TrainingPlan(name="base", seed=1, epochs=28, shift=2, erase=True, label_smoothing=0.05)
+NOISY = TrainingPlan(name="noisy", seed=2, epochs=14, sigma_steps=SIGMA_STEPS, consistency=10.0, entropy=0.5)
 
-Kind = Literal["md", "rmd"]
+HeadKind = Literal["md", "rmd"]
 Graph = Callable[[NDArray[np.int32]], list[NDArray[np.generic]]]
 """A graph in some runtime: its one input to all its outputs."""
 
@@ -66,8 +66,8 @@ Graph = Callable[[NDArray[np.int32]], list[NDArray[np.generic]]]
 class Recipe:
     """What is trained and how it is judged. `least_accuracy` is of single noisy draws on held-out pictures."""
 
-    base: Plan = BASE
-    noisy: Plan = NOISY
+    base: TrainingPlan = BASE
+    noisy: TrainingPlan = NOISY
     held_out: int = 5_000
     choosing: int = 500
     least_accuracy: float = 0.8
@@ -76,11 +76,11 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class HeadChoice:
     """The detector that serves, and the mean AUROC of every variant it was chosen from."""
 
     fitted: Mahalanobis
-    kind: Kind
+    kind: HeadKind
     aurocs: dict[str, float]
 
     @property
@@ -145,7 +145,7 @@ def read_pictures(data: Path, split: str) -> LabelledImages:
     return pictures
 
 
-def trained(plan: Plan, data: LabelledImages, work: Path) -> SmallNet:
+def trained(plan: TrainingPlan, data: LabelledImages, work: Path) -> SmallNet:
     """One network trained by `plan`, resumed from `work` where it was begun."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
@@ -167,7 +167,7 @@ def noisy_features(
     return np.concatenate(parts)
 
 
-def choose(network: SmallNet, data: LabelledImages, noise: RoundedGaussian, pictures: int) -> Choice:
+def choose(network: SmallNet, data: LabelledImages, noise: RoundedGaussian, pictures: int) -> HeadChoice:
     """Fit on one noisy draw of each training picture, and take the variant with the largest mean AUROC.
 
     The choice looks at training pictures and what is made of them, never at calibration or test pictures: those would
@@ -180,7 +180,7 @@ def choose(network: SmallNet, data: LabelledImages, noise: RoundedGaussian, pict
     outside = {
         name: noisy_features(network, each[:, 0], noise, name) for name, each in outside_sets(some[:, None], 0).items()
     }
-    kinds: tuple[Kind, ...] = ("md", "rmd")
+    kinds: tuple[HeadKind, ...] = ("md", "rmd")
     aurocs = {
         (kind, normalised): float(
             np.mean([auroc(fitted.scores(inside, kind), fitted.scores(each, kind)) for each in outside.values()])
@@ -189,10 +189,12 @@ def choose(network: SmallNet, data: LabelledImages, noise: RoundedGaussian, pict
         for kind in kinds
     }
     kind, normalised = max(aurocs, key=lambda each: aurocs[each])
-    return Choice(fitted=fits[normalised], kind=kind, aurocs={variant(*each): value for each, value in aurocs.items()})
+    return HeadChoice(
+        fitted=fits[normalised], kind=kind, aurocs={variant(*each): value for each, value in aurocs.items()}
+    )
 
 
-def variant(kind: Kind, normalised: bool) -> str:
+def variant(kind: HeadKind, normalised: bool) -> str:
     """What a detector is called in print."""
     return kind + (" on unit features" if normalised else "")
 
@@ -206,7 +208,7 @@ def _fitted(features: NDArray[np.float32], labels: NDArray[np.int64], normalised
     return fit(moments, normalised=normalised)
 
 
-def manifest(recipe: Recipe, choice: Choice, calibration: Calibration, training: int) -> Manifest:
+def manifest(recipe: Recipe, choice: HeadChoice, calibration: Calibration, training: int) -> Manifest:
     """What the bundle declares; `write` fills in the files."""
     return Manifest(
         format="certserve-bundle/1",

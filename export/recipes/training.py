@@ -28,7 +28,7 @@ _NEXT_EPOCH = 1_000_003  # a prime, so that no two (seed, epoch) of use collide
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """How one network is trained. `sigma_steps` 0 means no noise; `consistency` 0 means one draw a picture."""
 
     name: str
@@ -73,7 +73,7 @@ class Average:
                 self.state[name].copy_(value)
 
 
-def train(plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, work: Path) -> nn.Module:
+def train(plan: TrainingPlan, network: nn.Module, images: Tensor, labels: Tensor, work: Path) -> nn.Module:
     """Train `network` on pictures uint8 [n, 1, h, w], resuming from `work`; returns it averaged, in evaluation mode."""
     optimiser = _optimiser(plan, network)
     steps = len(labels) // plan.batch
@@ -93,7 +93,7 @@ def train(plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, work: 
 
 
 def _epoch(
-    plan: Plan,
+    plan: TrainingPlan,
     epoch: int,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -118,7 +118,7 @@ def _epoch(
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
-def _bar(plan: Plan, epoch: int, batches: Sequence[Tensor]) -> Progress[Tensor]:
+def _bar(plan: TrainingPlan, epoch: int, batches: Sequence[Tensor]) -> Progress[Tensor]:
     return progress(batches, what=f"{plan.name}, epoch {epoch + 1} of {plan.epochs}", unit="batch")
 
 
@@ -127,7 +127,7 @@ def _batches(count: int, size: int, generator: Generator) -> Iterator[Tensor]:
     return (order[start : start + size] for start in range(0, count - size + 1, size))
 
 
-def _loss(plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+def _loss(plan: TrainingPlan, network: nn.Module, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
     pictures = augment.flip(images, generator)
     if plan.shift:
         pictures = augment.shift(pictures, generator, most=plan.shift)
@@ -144,7 +144,7 @@ def _loss(plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, genera
     return loss + _consistency(plan, logits) if copies == 2 else loss
 
 
-def _consistency(plan: Plan, logits: Tensor) -> Tensor:
+def _consistency(plan: TrainingPlan, logits: Tensor) -> Tensor:
     """Consistency regularisation (Jeong and Shin 2020): two draws of a picture should say the same, and say it firmly.
 
     `consistency * mean KL(mean || draw) + entropy * H(mean)`, the mean being that of the two draws' probabilities.
@@ -162,7 +162,7 @@ def _precision() -> AbstractContextManager[object]:
     return torch.autocast("cpu", dtype=torch.bfloat16) if fast else nullcontext()
 
 
-def _optimiser(plan: Plan, network: nn.Module) -> torch.optim.Optimizer:
+def _optimiser(plan: TrainingPlan, network: nn.Module) -> torch.optim.Optimizer:
     matrices = [value for value in network.parameters() if value.ndim > 1]
     vectors = [value for value in network.parameters() if value.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -171,7 +171,7 @@ def _optimiser(plan: Plan, network: nn.Module) -> torch.optim.Optimizer:
 
 def _save(
     path: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     done: int,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -196,7 +196,7 @@ def _save(
 
 def _resume(
     path: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,

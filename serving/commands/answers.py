@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.attack.campaign import Answering
 from export.bundle import Bundle
 from serving import client
 from serving.config import Settings
@@ -22,8 +23,6 @@ from serving.messages import PredictRequest
 from serving.models.catalogue import Catalogue
 from serving.wires import options as wire_options
 from serving.wires.kserve_v1 import instances_json
-
-Answering = Callable[[NDArray[np.integer]], Mapping[str, Any]]
 
 
 def from_server(url: str, bundle: Bundle, options: Mapping[str, object]) -> Answering:

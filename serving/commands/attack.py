@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _attacked(options: argparse.Namespace) -> Any:
-    from export.attack.campaign import Plan, attack, shaped
+    from export.attack.campaign import Answering, Plan, attack, shaped
     from export.bundle import load
     from export.bundle.batches import in_batches
     from export.data.idx import read_split
@@ -83,7 +83,7 @@ def _attacked(options: argparse.Namespace) -> Any:
     own = OnnxRuntime(bundle)
     noisy = in_batches(own.noisy, bundle.manifest.batch_rows)
 
-    def attacked(answering: answers.Answering) -> Any:
+    def attacked(answering: Answering) -> Any:
         return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent, runtime=own.description)
 
     if options.url:

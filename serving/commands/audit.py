@@ -7,7 +7,6 @@ draws again. Each prints a numbered list of what it looked at, and fails on what
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certify import strict_json
 from certify.receipts.receipt import Receipt, ReceiptError
 from certify.receipts.recheck import Finding, recheck
 from certify.receipts.replay import replay
@@ -120,9 +120,10 @@ def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
         return registry.row(data, None, spec)
     hint = f"of the grid, 0 to {spec.top}"
     try:
-        found = rows.array([json.loads(data)], (1, *spec.shape), "it", lambda leaves: rows.integers(leaves, "it", hint))
+        given = [strict_json.loads(data)]
+        found = rows.array(given, (1, *spec.shape), "it", lambda leaves: rows.integers(leaves, "it", hint))
         (lattice,), _ = on_grid(found, spec, max_rows=1, snap=False)
-    except (ValueError, RecursionError, InvalidInput) as error:
+    except (ValueError, InvalidInput) as error:
         raise InvalidInput(
             f"--picture: expected a JSON array of integers of shape {list(spec.shape)}: {error}"
         ) from error

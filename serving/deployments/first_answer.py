@@ -28,7 +28,7 @@ _ANSWERS = (200, 413)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class GoldenRow:
     """A row that a model can answer: int32, [1, *shape]."""
 
     model: str
@@ -37,13 +37,13 @@ class Sample:
     row: NDArray[np.int32]
 
 
-def sample(bundle: Bundle) -> Sample:
+def sample(bundle: Bundle) -> GoldenRow:
     """The first golden row of a bundle."""
     manifest = bundle.manifest
-    return Sample(manifest.name, manifest.version, manifest.input.name, bundle.golden.base_input[:1].copy())
+    return GoldenRow(manifest.name, manifest.version, manifest.input.name, bundle.golden.base_input[:1].copy())
 
 
-async def through_each_wire(settings: Settings, samples: Sequence[Sample], say: Callable[[str], None]) -> None:
+async def through_each_wire(settings: Settings, samples: Sequence[GoldenRow], say: Callable[[str], None]) -> None:
     """Ask HTTP and gRPC for every sample until they answer, and say what stands in the way for long.
 
     Never through a proxy: it would answer for the server.
@@ -65,7 +65,7 @@ async def _answered(place: str, ask: Callable[[], str], say: Callable[[str], Non
         await asyncio.sleep(_PAUSE_S)
 
 
-def _over_http(host: str, port: int, sample: Sample) -> str:
+def _over_http(host: str, port: int, sample: GoldenRow) -> str:
     """What stands in the way of an answer, empty if nothing does."""
     row = sample.row
     size = {"binary_data_size": row.nbytes}
@@ -88,7 +88,7 @@ def _over_http(host: str, port: int, sample: Sample) -> str:
         connection.close()
 
 
-def _over_grpc(host: str, port: int, sample: Sample) -> str:
+def _over_grpc(host: str, port: int, sample: GoldenRow) -> str:
     request = pb.PredictRequest(
         model=sample.model,
         version=sample.version,

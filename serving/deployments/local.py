@@ -11,7 +11,7 @@ from serving import metrics, ports
 from serving.config import Settings
 from serving.deployments.assembly import build_engine
 from serving.deployments.both_wires import Wires
-from serving.deployments.first_answer import Sample, sample
+from serving.deployments.first_answer import GoldenRow, sample
 from serving.errors import SEE_LOG
 from serving.gateway.gateway import Gateway
 from serving.models.catalogue import Catalogue
@@ -21,7 +21,7 @@ from serving.models.identity import other_runtime
 @asynccontextmanager
 async def running(
     settings: Settings, secret: bytes, say: Callable[[str], None] = lambda _: None
-) -> AsyncIterator[Sequence[Sample]]:
+) -> AsyncIterator[Sequence[GoldenRow]]:
     """Serve while the context is open: it opens once every model is proven, and closes when what is in flight is answered.
 
     It gives a sample of each model. A port of 0 for metrics means none. Raises `BundleError`, `ProofError` or `PortError`.

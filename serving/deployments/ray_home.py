@@ -24,7 +24,7 @@ from export.graphs import prepared
 from serving import ports
 from serving.config import Settings
 from serving.deployments import family
-from serving.deployments.first_answer import Sample, sample
+from serving.deployments.first_answer import GoldenRow, sample
 from serving.deployments.ray_driver import Failed, Finish, Order, Ready, Said
 from serving.deployments.ray_environment import environment
 from serving.scratch import private_folder
@@ -40,7 +40,9 @@ class Ended(RuntimeError):
 
 
 @asynccontextmanager
-async def running(settings: Settings, say: Callable[[str], None] = lambda _: None) -> AsyncIterator[Sequence[Sample]]:
+async def running(
+    settings: Settings, say: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Sequence[GoldenRow]]:
     """Serve on a Ray of our own while the context is open; every process that it started is gone afterwards.
 
     It gives a sample of each model. The body is left by `Ended` when Ray breaks down meanwhile. The bundles are read here

@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from serving import metrics
 from serving.engine.job import Job
+from serving.engine.line import RequestId
 from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
-from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, RequestId, Workload
+from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Workload
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.messages import Prediction, Reply, Share, Task
 from serving.runtimes.noise_kernel import Draws, add_draws

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from serving.engine.job import Job, SliceResult
-from serving.engine.line import JobId, Slice
+from serving.engine.line import JobId, RequestId, Slice
 from serving.engine.scheduler import BasePlan, NoisyPlan, Scheduler, Together, one_at_a_time
 from serving.engine.shares import ShareJob
 from serving.errors import (
@@ -37,7 +37,6 @@ from serving.messages import Prediction, Reply, Share, Task
 from serving.models.identity import refuse_others
 from serving.security.signing import Notary
 
-RequestId = int
 Outcome = Reply[Any] | CertserveError
 _log = logging.getLogger("certserve.engine")
 _ATTEMPTS = 2

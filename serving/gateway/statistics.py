@@ -37,7 +37,7 @@ class Batches:
 
 
 @dataclass(slots=True)
-class Counts(Batches):
+class ModelCounts(Batches):
     """Everything about one version of a model. `last_ms` is when the last request was answered, since 1970."""
 
     success: Duration = field(default_factory=Duration)
@@ -63,7 +63,7 @@ class Clock:
         """The engine has answered; what remains is to write it."""
         self._answered, self._answer = time.perf_counter(), answer
 
-    def into(self, counts: Counts) -> None:
+    def into(self, counts: ModelCounts) -> None:
         """Count the request, now that its answer is written."""
         assert self._answer is not None
         now, rows = time.perf_counter(), len(self._answer.predictions)
@@ -81,11 +81,11 @@ class Statistics:
     """The counts of one gateway."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], Counts] = {}
+        self._counts: dict[tuple[str, str], ModelCounts] = {}
 
-    def of(self, model: Model) -> Counts:
+    def of(self, model: Model) -> ModelCounts:
         """The counts of one version of a model."""
-        return self._counts.setdefault((model.manifest.name, model.manifest.version), Counts())
+        return self._counts.setdefault((model.manifest.name, model.manifest.version), ModelCounts())
 
     @contextmanager
     def request(self, model: Model) -> Iterator[Clock]:

@@ -1,7 +1,7 @@
 """Which kinds of file are an input: one registry from content type to a row of integers on the bundle's grid.
 
 Every wire and command that is handed a file asks here, and knows no kind by itself. Another kind is a module with the three
-members of `Reader`, and one line below.
+members of `FileReader`, and one line below.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serving.errors import InvalidInput, UnsupportedMedia
 from serving.inputs import image
 
 
-class Reader(Protocol):
+class FileReader(Protocol):
     """One kind of file; a module or an object."""
 
     @property
@@ -37,11 +37,11 @@ class Reader(Protocol):
         ...
 
 
-READERS: dict[str, Reader] = {}
+READERS: dict[str, FileReader] = {}
 """By content type; `register` adds to it."""
 
 
-def register(reader: Reader) -> None:
+def register(reader: FileReader) -> None:
     """From now on, files of this kind are read."""
     READERS.update(dict.fromkeys(reader.FORMATS, reader))
 

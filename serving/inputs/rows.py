@@ -8,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import kind, shown
 from serving.errors import InvalidInput
 from serving.inputs.number_text import NumberText
-from serving.strict_json import kind, shown
 
 Number = TypeVar("Number", bound=np.generic)
 

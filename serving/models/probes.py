@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 
-Lattice = NDArray[np.int32]
-Votes = Callable[[Lattice], NDArray[np.int64]]
+ProbeRows = NDArray[np.int32]
+Votes = Callable[[ProbeRows], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Effort:
         return cls(random=max(256, round(2048 * 2.0**24 / multiplications)), ties=3, everywhere=12)
 
 
-def extremes(bundle: Bundle) -> Lattice:
+def extremes(bundle: Bundle) -> ProbeRows:
     """Zeros, the lowest and the highest that noise can make of any input, and these two in turn."""
     shape, top, reach = bundle.manifest.input.shape, bundle.manifest.input.top, bundle.noise.largest
     low, high = np.full(shape, -reach, np.int32), np.full(shape, top + reach, np.int32)
@@ -41,7 +41,7 @@ def extremes(bundle: Bundle) -> Lattice:
     return np.stack([np.zeros(shape, np.int32), low, high, mixed])
 
 
-def random_rows(bundle: Bundle, count: int, seed: int) -> Lattice:
+def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
     """Golden inputs, flat ones and pure chance in turn, each with fresh noise of the bundle's size."""
     generator, spec = np.random.default_rng(seed), bundle.manifest.input
     golden, rows = bundle.golden.noisy_input, np.empty((count, *spec.shape), np.int32)
@@ -57,7 +57,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> Lattice:
     return rows
 
 
-def clean_rows(bundle: Bundle, count: int, seed: int) -> Lattice:
+def clean_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
     """Inputs on the grid, as the base graph gets them: all zeros, all at the top, and chance."""
     generator, spec = np.random.default_rng(seed), bundle.manifest.input
     rows = generator.integers(0, spec.top + 1, (max(count, 3), *spec.shape)).astype(np.int32)
@@ -65,7 +65,7 @@ def clean_rows(bundle: Bundle, count: int, seed: int) -> Lattice:
     return rows
 
 
-def near_ties(rows: Lattice, votes: NDArray[np.int64], vote: Votes, pairs: int, batch: int) -> Lattice:
+def near_ties(rows: ProbeRows, votes: NDArray[np.int64], vote: Votes, pairs: int, batch: int) -> ProbeRows:
     """Both sides of a change of the vote on the way from one row to another, for up to `pairs` pairs; (0 to 2 pairs, ...).
 
     Each step tries `batch` points on all the ways together and keeps, of each way, the first part on which the vote changes;
@@ -93,7 +93,7 @@ def _unlike(votes: NDArray[np.int64], most: int) -> list[tuple[int, int]]:
 
 def _between(
     starts: NDArray[np.float64], ends: NDArray[np.float64], shares: NDArray[np.float64], least: int
-) -> Lattice:
+) -> ProbeRows:
     """The lattice points at these shares of each way, [ways, shares] in one row after another; padded to `least` rows."""
     wide = shares.reshape(*shares.shape, *([1] * (starts.ndim - 1)))
     points = np.rint(starts[:, None] + wide * (ends - starts)[:, None]).astype(np.int32).reshape(-1, *starts.shape[1:])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.bundle import Bundle
 from export.bundle.files import GOLDEN
 from serving.models import probes
-from serving.models.probes import Effort, Lattice
+from serving.models.probes import Effort, ProbeRows
 from serving.runtimes.runtime import Runtime
 
 _Evidence = dict[str, NDArray[Any]]
@@ -84,7 +84,7 @@ def _prove_base(bundle: Bundle, runtime: Runtime, slots: _Slots, effort: Effort)
     slots.shuffled(rows)
 
 
-def _first(count: int, golden: Lattice, ties: Lattice, rows: Lattice) -> Lattice:
+def _first(count: int, golden: ProbeRows, ties: ProbeRows, rows: ProbeRows) -> ProbeRows:
     """Some of each: two fifths golden rows, as many near ties, the rest chance."""
     share = 2 * count // 5
     some = np.concatenate([golden[:share], ties[:share]])
@@ -95,23 +95,23 @@ class _Slots:
     """Runs batches and remembers the bits of every row's evidence: a row has to give the same whenever it is seen again."""
 
     def __init__(
-        self, bundle: Bundle, runtime: Runtime, run: Callable[[Lattice], _Evidence], rows: int, graph: str
+        self, bundle: Bundle, runtime: Runtime, run: Callable[[ProbeRows], _Evidence], rows: int, graph: str
     ) -> None:
         self.rows = rows
         self._bundle, self._runtime, self._run, self._graph = bundle, runtime, run, graph
         self._seen: dict[bytes, dict[str, bytes]] = {}
 
-    def answers(self, rows: Lattice) -> _Evidence:
+    def answers(self, rows: ProbeRows) -> _Evidence:
         """The evidence of these rows, batch after batch; the last one is filled up with its first row."""
         parts = [self._batch(batch) for batch in _batches(rows, self.rows)]
         return {name: np.concatenate([part[name] for part in parts])[: len(rows)] for name in parts[0]}
 
-    def everywhere(self, rows: Lattice) -> None:
+    def everywhere(self, rows: ProbeRows) -> None:
         """Each of these rows fills a batch, and so is seen in every slot, beside its like."""
         for row in rows:
             self._batch(np.repeat(row[None], self.rows, axis=0))
 
-    def beside(self, rows: Lattice, mates: Lattice) -> None:
+    def beside(self, rows: ProbeRows, mates: ProbeRows) -> None:
         """These rows and one of `mates` in turn, in even and in odd slots; then a single mate among the rows."""
         slots = np.arange(self.rows)
         for count, mate in enumerate(mates):
@@ -123,11 +123,11 @@ class _Slots:
             batch[count % self.rows] = mate
             self._batch(batch)
 
-    def shuffled(self, rows: Lattice) -> None:
+    def shuffled(self, rows: ProbeRows) -> None:
         """All of these rows again, in other slots and beside others."""
         self.answers(rows[np.random.default_rng(2).permutation(len(rows))])
 
-    def _batch(self, batch: Lattice) -> _Evidence:
+    def _batch(self, batch: ProbeRows) -> _Evidence:
         evidence = self._run(batch)
         bits = {name: _bits(values) for name, values in evidence.items()}
         for slot, row in enumerate(batch):
@@ -150,7 +150,7 @@ class _Slots:
         )
 
 
-def _batches(rows: Lattice, size: int) -> Iterator[Lattice]:
+def _batches(rows: ProbeRows, size: int) -> Iterator[ProbeRows]:
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         yield np.concatenate([part, np.repeat(rows[:1], size - len(part), axis=0)])

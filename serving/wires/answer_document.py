@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.messages import Answer, Options, Prediction
 
-Document = dict[str, object]
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from serving.errors import CertserveError
-from serving.wires.port import Gateway
+from serving.wires.port import GatewayPort
 
 _Result = TypeVar("_Result")
 
@@ -17,7 +17,7 @@ class ClientGone(Exception):
     """The client went away before its answer; nobody is left to be told."""
 
 
-async def observed(gateway: Gateway, protocol: str, work: Coroutine[Any, Any, _Result]) -> _Result:
+async def observed(gateway: GatewayPort, protocol: str, work: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of `work`; the gateway is told the canonical code it ended with and the seconds it took.
 
     Raises `Unavailable` where the gateway lets nobody in any more.

@@ -11,7 +11,7 @@ from serving.gateway.statistics import Statistics
 from serving.messages import Answer, Model, PredictRequest
 
 
-class Gateway(Protocol):
+class GatewayPort(Protocol):
     """Admission, defaults and limits, keys, and the way to an engine."""
 
     limits: Limits

@@ -15,9 +15,9 @@ from scipy.stats import binom
 
 from certify.bounds import anytime
 from export.attack import report, simulation
-from export.attack.ball import Ball
+from export.attack.ball import GridBall
 from export.attack.campaign import AttackError, Plan, attack, shaped
-from export.attack.claims import MOST_CLAIMS, Aim, Keeps, Median, NoClassAbove, Share, issued
+from export.attack.claims import MOST_CLAIMS, Aim, Keeps, Median, NoClassAbove, VoteShare, issued
 from export.attack.judge import judge, level_of
 from export.attack.sample import Event, Sample, own_key
 from export.attack.search import stein
@@ -165,7 +165,7 @@ def test_what_cannot_be_attacked_is_said(bundle, inputs):
     with pytest.raises(AttackError, match="are no inputs"):
         shaped(np.zeros((2, 3, 3), np.uint8), bundle)
     with pytest.raises(ValueError, match="too many"):
-        Ball.of(np.zeros(2**16), 1.0, 1.0, 2**24 - 1)
+        GridBall.of(np.zeros(2**16), 1.0, 1.0, 2**24 - 1)
 
 
 def test_an_abstention_claims_nothing_but_its_bounds():
@@ -190,7 +190,7 @@ def test_an_abstention_claims_nothing_but_its_bounds():
 )
 @settings(max_examples=150, deadline=None)
 def test_the_projection_never_leaves_the_ball(centre, radius, step, data):
-    ball = Ball.of(centre, radius, step, 255)
+    ball = GridBall.of(centre, radius, step, 255)
     wild = st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf, -math.inf])
     target = data.draw(arrays(np.float64, centre.shape, elements=wild))
     for point in (ball.inward(target), ball.farthest(target)):
@@ -204,13 +204,13 @@ def test_the_projection_never_leaves_the_ball(centre, radius, step, data):
 
 
 def test_the_farthest_point_reaches_the_radius_where_the_grid_lets_it():
-    ball = Ball.of(np.full(784, 128), 127.5, 1.0, 255)
+    ball = GridBall.of(np.full(784, 128), 127.5, 1.0, 255)
     direction = np.random.default_rng(0).standard_normal(784)
     point = ball.farthest(direction)
     assert ball.reach - ball.squared(point) ** 0.5 < 0.2
     cosine = direction @ (point - ball.centre) / np.linalg.norm(direction) / ball.squared(point) ** 0.5
     assert cosine > 0.99
-    corner = Ball.of(np.zeros(3, int), 1_000.0, 1.0, 255)
+    corner = GridBall.of(np.zeros(3, int), 1_000.0, 1.0, 255)
     assert corner.farthest(np.array([1.0, -1.0, 0.5])).tolist() == [255, 0, 255]
 
 
@@ -219,7 +219,7 @@ def true_claims():
     near = sampled([0.55, 0.35, 0.1], 2_000, 1)
     return {
         "keeps": (Keeps("mixture", 1.0, 0, 0.2, 3).events(near, 0.0), [0.55, 0.35, 0.1]),
-        "share": (Share(1.0, 0, float(ndtr(1.0)), 1.0).events(near, 0.5), [ndtr(0.5), ndtr(-0.5)]),
+        "share": (VoteShare(1.0, 0, float(ndtr(1.0)), 1.0).events(near, 0.5), [ndtr(0.5), ndtr(-0.5)]),
         "above": (NoClassAbove("refuted", 0.6, 2).events(near, 0.0), [0.6, 0.4]),
     }
 

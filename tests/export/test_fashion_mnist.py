@@ -15,13 +15,15 @@ from export.bundle import load
 from export.data.idx import IdxError, read_split
 from export.evaluation.evaluate import evaluate, markdown
 from export.recipes.fashion_mnist import LABELS, Recipe, as_base_run, as_noisy_run, run
-from export.recipes.training import Plan
+from export.recipes.training import TrainingPlan
 from tests.export.runtime import open_graph
 
 DATA = Path(__file__).parents[1] / "data"
 TINY = Recipe(
-    base=Plan(name="base", seed=1, epochs=2, shift=2, erase=True, label_smoothing=0.05, batch=64, averaging=0.8),
-    noisy=Plan(
+    base=TrainingPlan(
+        name="base", seed=1, epochs=2, shift=2, erase=True, label_smoothing=0.05, batch=64, averaging=0.8
+    ),
+    noisy=TrainingPlan(
         name="noisy", seed=2, epochs=2, sigma_steps=63.75, consistency=1.0, entropy=0.5, batch=64, averaging=0.8
     ),
     held_out=120,

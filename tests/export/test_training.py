@@ -9,10 +9,10 @@ import torch
 from export.data.idx import read_split
 from export.recipes import augment, training
 from export.recipes.networks import SmallNet
-from export.recipes.training import Plan, TrainingError, train
+from export.recipes.training import TrainingError, TrainingPlan, train
 
 DATA = Path(__file__).parents[1] / "data"
-PLAN = Plan(
+PLAN = TrainingPlan(
     name="tiny", seed=5, epochs=3, sigma_steps=20.0, consistency=1.0, entropy=0.5, batch=32, shift=1, erase=True
 )
 
@@ -104,7 +104,7 @@ def test_what_is_kept_is_the_average(pictures, tmp_path):
 
 
 def test_consistency_is_zero_where_two_draws_agree_and_are_sure():
-    plan = Plan(name="p", seed=0, epochs=1, consistency=10.0, entropy=0.5)
+    plan = TrainingPlan(name="p", seed=0, epochs=1, consistency=10.0, entropy=0.5)
     sure = torch.tensor([[30.0, 0.0], [0.0, 30.0]])
     assert training._consistency(plan, sure.repeat(2, 1)).item() == pytest.approx(0, abs=1e-6)
     assert training._consistency(plan, torch.cat([sure, sure.flip(1)])).item() > 10

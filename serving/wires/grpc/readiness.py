@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.errors import NotFound
-from serving.wires.port import Gateway
+from serving.wires.port import GatewayPort
 
 _LOOK_EVERY_S = 0.5
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -20,7 +20,7 @@ _Response = health_pb2.HealthCheckResponse
 class Readiness(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Check and Watch for the server as a whole ("") and for each of its services."""
 
-    def __init__(self, gateway: Gateway, services: Collection[str]) -> None:
+    def __init__(self, gateway: GatewayPort, services: Collection[str]) -> None:
         self._gateway = gateway
         self._services = frozenset(services) | {""}
 

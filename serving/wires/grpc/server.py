@@ -30,7 +30,7 @@ from serving.wires.grpc.frame import time_left
 from serving.wires.grpc.readiness import Readiness
 from serving.wires.observed import observed
 from serving.wires.open_inference import oip, oip_models, oip_proto
-from serving.wires.port import Gateway
+from serving.wires.port import GatewayPort
 from serving.wires.typed import certserve_proto
 
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -73,7 +73,7 @@ class GrpcServer:
 
 
 def build_server(
-    gateway: Gateway,
+    gateway: GatewayPort,
     host: str,
     port: int,
     *,
@@ -118,7 +118,7 @@ def _options(max_bytes: int) -> list[tuple[str, int]]:
 class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
     """certserve.v1."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayPort) -> None:
         self._gateway = gateway
 
     async def Predict(  # noqa: N802
@@ -144,7 +144,7 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
 class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
     """The Open Inference Protocol v2."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayPort) -> None:
         self._gateway = gateway
 
     def _model(self, name: str, version: str) -> Model:

@@ -34,7 +34,7 @@ from serving.wires.http.frame import Frame, certserve_error, error_response, htt
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.observed import ClientGone, observed
 from serving.wires.open_inference import oip, oip_json, oip_models
-from serving.wires.port import Gateway
+from serving.wires.port import GatewayPort
 
 _Result = TypeVar("_Result")
 _Decoded: TypeAlias = tuple[PredictRequest, Callable[[Answer], Response]]
@@ -71,7 +71,7 @@ _NOT_OFFERED = (
 
 
 def build_app(
-    gateway: Gateway, idle_body_s: float = 30.0, max_requests: int = 1024, callers: Callers | None = None
+    gateway: GatewayPort, idle_body_s: float = 30.0, max_requests: int = 1024, callers: Callers | None = None
 ) -> Starlette:
     """The HTTP server of a gateway, as an ASGI application.
 
@@ -109,7 +109,7 @@ def build_app(
 class _Api:
     """The handlers. They hold the gateway, and how many requests have come whole and are not answered."""
 
-    def __init__(self, gateway: Gateway, idle_body_s: float, max_requests: int) -> None:
+    def __init__(self, gateway: GatewayPort, idle_body_s: float, max_requests: int) -> None:
         self._gateway = gateway
         self._idle_body_s = idle_body_s
         self._max_requests = max_requests

@@ -18,12 +18,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from export.bundle import InputSpec
 from serving.errors import InvalidInput
 from serving.inputs import number_text, registry, rows, work
 from serving.inputs.number_text import NumberText
 from serving.messages import Answer, Options
-from serving.strict_json import shown
 from serving.wires import answer_document
 from serving.wires import options as wire_options
 from serving.wires.answer_document import Document

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from serving.errors import InvalidInput
 from serving.inputs import work
-from serving.strict_json import shown
 
 NUMPY: dict[str, np.dtype[np.generic]] = {
     name: np.dtype(code)

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from export.bundle import InputSpec
 from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
-from serving.strict_json import shown
 from serving.wires import options as wire_options
 from serving.wires.open_inference import datatypes, tensors
-from serving.wires.open_inference.tensors import Wanted
+from serving.wires.open_inference.tensors import WantedOutput
 
 _SHARED_MEMORY = "shared_memory_region"
 _MAX_DIMENSIONS = 16
@@ -38,12 +38,12 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Call:
+class InferCall:
     """One infer call, decoded: the request, and what its answer has to look like."""
 
     id: str
     request: PredictRequest
-    outputs: tuple[Wanted, ...]
+    outputs: tuple[WantedOutput, ...]
 
 
 def input_datatype(spec: InputSpec) -> str:
@@ -100,9 +100,9 @@ def call(
     id: str,
     parameters: Mapping[str, object],
     inputs: Sequence[Tensor],
-    outputs: Sequence[Wanted],
+    outputs: Sequence[WantedOutput],
     seconds_left: float | None = None,
-) -> Call:
+) -> InferCall:
     """The call that these pieces make; `seconds_left` is the deadline that the transport knows."""
     options = wire_options.build(wire_options.from_parameters(parameters))
     if any(each.name == tensors.RECEIPT for each in outputs):
@@ -120,20 +120,22 @@ def call(
         options=options,
         plain=True,
     )
-    return Call(id=id, request=request, outputs=tuple(outputs))
+    return InferCall(id=id, request=request, outputs=tuple(outputs))
 
 
-def _resolved(options: Options, outputs: Sequence[Wanted], model: Model) -> tuple[Options, Sequence[Wanted]]:
+def _resolved(
+    options: Options, outputs: Sequence[WantedOutput], model: Model
+) -> tuple[Options, Sequence[WantedOutput]]:
     if not outputs:
         on = options.certify not in (None, "off")
         names = tensors.offered(model.manifest) if on else [tensors.DEFAULT]
-        outputs = [Wanted(name=name) for name in names if name != tensors.RECEIPT]
+        outputs = [WantedOutput(name=name) for name in names if name != tensors.RECEIPT]
     elif tensors.needs_certificate(outputs):
         if options.certify == "off":
             raise InvalidInput("certify is off, and an output that needs a certificate is asked for; leave one out")
         options = replace(options, certify=options.certify or "target")
     if options.receipt and all(each.name != tensors.RECEIPT for each in outputs):
-        outputs = [*outputs, Wanted(name=tensors.RECEIPT)]
+        outputs = [*outputs, WantedOutput(name=tensors.RECEIPT)]
     return replace(options, outputs=tensors.parts(outputs)), outputs
 
 

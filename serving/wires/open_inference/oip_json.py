@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import kind, shown
 from serving import strict_json
 from serving.config import Limits
 from serving.errors import InvalidInput, TooLarge
 from serving.inputs import number_text, rows
 from serving.inputs.number_text import NumberText
 from serving.messages import Answer, Model
-from serving.strict_json import shown
 from serving.wires.open_inference import datatypes, oip, tensors
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -30,7 +30,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 class JsonCall:
     """A call and whether its outputs come as bytes where they do not say so themselves."""
 
-    call: oip.Call
+    call: oip.InferCall
     binary: bool
 
 
@@ -168,12 +168,12 @@ def _base64(place: str, value: object) -> bytes:
         raise InvalidInput(f"{place} holds {shown(value)}, which is not base64") from None
 
 
-def _wanted(fields: Mapping[str, object]) -> tensors.Wanted:
+def _wanted(fields: Mapping[str, object]) -> tensors.WantedOutput:
     name = _string(fields, "name")
     parameters = _object(fields, "parameters")
     oip.refuse_shared_memory(f"output {shown(name)}", parameters)
     classes = oip.classification(name, parameters.get("classification"))
-    return tensors.Wanted(name=name, binary=_flag(parameters, "binary_data"), classes=classes)
+    return tensors.WantedOutput(name=name, binary=_flag(parameters, "binary_data"), classes=classes)
 
 
 def _object(fields: Mapping[str, object], key: str) -> dict[str, object]:
@@ -181,7 +181,7 @@ def _object(fields: Mapping[str, object], key: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(f"{key} is a JSON {strict_json.kind(value)}; expected an object")
+        raise InvalidInput(f"{key} is a JSON {kind(value)}; expected an object")
     return value
 
 

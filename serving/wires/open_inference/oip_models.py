@@ -11,17 +11,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
-from serving.gateway.statistics import Counts
+from serving.gateway.statistics import ModelCounts
 from serving.messages import Model
+from serving.wires.answer_document import Document
 from serving.wires.open_inference import datatypes, oip, tensors
-from serving.wires.port import Gateway
+from serving.wires.port import GatewayPort
 
 EXTENSIONS = ("classification", "model_configuration", "binary_tensor_data", "parameters", "statistics")
 """Extensions that work, and no others."""
 
 _FORMATS = {"CHW": "FORMAT_NCHW", "HWC": "FORMAT_NHWC", "features": "FORMAT_NONE"}
 _PLATFORM = "certserve"
-Document = dict[str, object]
 
 
 def server() -> Document:
@@ -67,7 +67,7 @@ def config(model: Model, max_rows: int) -> Document:
     }
 
 
-def statistics(gateway: Gateway, name: str | None, version: str | None) -> Document:
+def statistics(gateway: GatewayPort, name: str | None, version: str | None) -> Document:
     """What a gateway has answered: of one version, of all of a model, or of all models. Raises `NotFound`."""
     found = gateway.models()
     if name is not None:
@@ -76,7 +76,7 @@ def statistics(gateway: Gateway, name: str | None, version: str | None) -> Docum
     return {"model_stats": [_counted(each, gateway.statistics.of(each)) for each in found]}
 
 
-def _counted(model: Model, counts: Counts) -> Document:
+def _counted(model: Model, counts: ModelCounts) -> Document:
     parts = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
     nothing = {"count": 0, "ns": 0}
     return {

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from google.protobuf import json_format
 
+from certify.strict_json import shown
 from protos.inference import open_inference_pb2 as pb
 from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.messages import Answer, Model
-from serving.strict_json import shown
 from serving.wires.open_inference import datatypes, oip, tensors
 
 # The typed field of each datatype; the small integers share one.
@@ -34,7 +34,7 @@ _FIELDS = {
 _Parameters = Mapping[str, pb.InferParameter]
 
 
-def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_left: float | None) -> oip.Call:
+def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_left: float | None) -> oip.InferCall:
     """The call in a message; whatever is wrong with it is `InvalidInput`."""
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
@@ -44,7 +44,7 @@ def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_
     return oip.call(model, message.id, _values(message.parameters), inputs, outputs, seconds_left)
 
 
-def encode(call: oip.Call, answer: Answer, model: Model) -> pb.ModelInferResponse:
+def encode(call: oip.InferCall, answer: Answer, model: Model) -> pb.ModelInferResponse:
     """The answer's message."""
     found = tensors.encode(call.outputs, answer)
     parameters = {name: _parameter(value) for name, value in oip.answer_parameters(answer, model).items()}
@@ -108,10 +108,10 @@ def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> 
     return list(getattr(message.contents, wanted))
 
 
-def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.Wanted:
+def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.WantedOutput:
     oip.refuse_shared_memory(f"output {shown(message.name)}", message.parameters)
     classes = oip.classification(message.name, _values(message.parameters).get("classification"))
-    return tensors.Wanted(name=message.name, classes=classes)
+    return tensors.WantedOutput(name=message.name, classes=classes)
 
 
 def _values(parameters: _Parameters) -> dict[str, object]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from export.bundle import Manifest
 from serving.errors import InvalidInput
 from serving.messages import Answer, Prediction
-from serving.strict_json import shown
 from serving.wires.open_inference import datatypes
 
 _LARGEST = sys.float_info.max
@@ -44,7 +44,7 @@ class NamedTensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class WantedOutput:
     """One requested output. `binary` is None unless it was said; `classes` asks for that many best classes as text."""
 
     name: str
@@ -118,7 +118,7 @@ def shape(name: str, manifest: Manifest) -> list[int]:
     return [-1, len(manifest.labels)] if TENSORS[name].per_class else [-1]
 
 
-def check(wanted: Sequence[Wanted], manifest: Manifest) -> None:
+def check(wanted: Sequence[WantedOutput], manifest: Manifest) -> None:
     """Refuse an output that does not exist, comes twice, or has no classes to choose the best of."""
     known = offered(manifest)
     for index, each in enumerate(wanted):
@@ -130,22 +130,22 @@ def check(wanted: Sequence[Wanted], manifest: Manifest) -> None:
             raise InvalidInput(f"output {each.name} has no classes: 'classification' is for probabilities")
 
 
-def parts(wanted: Sequence[Wanted]) -> tuple[str, ...]:
+def parts(wanted: Sequence[WantedOutput]) -> tuple[str, ...]:
     """The parts of the answer that these outputs read."""
     return tuple(dict.fromkeys(part for each in wanted if (part := TENSORS[each.name].part)))
 
 
-def needs_certificate(wanted: Sequence[Wanted]) -> bool:
+def needs_certificate(wanted: Sequence[WantedOutput]) -> bool:
     """Whether one of these outputs exists only where `certify` is on."""
     return not {"certificate", "mixture"}.isdisjoint(parts(wanted))
 
 
-def encode(wanted: Sequence[Wanted], answer: Answer) -> list[NamedTensor]:
+def encode(wanted: Sequence[WantedOutput], answer: Answer) -> list[NamedTensor]:
     """The tensors asked for, in that order."""
     return [_tensor(each, answer) for each in wanted]
 
 
-def _tensor(wanted: Wanted, answer: Answer) -> NamedTensor:
+def _tensor(wanted: WantedOutput, answer: Answer) -> NamedTensor:
     tensor = TENSORS[wanted.name]
     rows = [tensor.read(row) for row in answer.predictions]
     if tensor.datatype == datatypes.BYTES:

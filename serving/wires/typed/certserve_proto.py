@@ -13,12 +13,12 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from export.bundle import InputSpec
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.errors import InvalidInput
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
-from serving.strict_json import shown
 from serving.wires import answer_document
 from serving.wires.options import tightened
 from serving.wires.typed import certserve_document
