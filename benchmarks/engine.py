@@ -18,6 +18,7 @@ from export.bundle import Bundle
 from serving.engine.engine import Engine, Served
 from serving.engine.job import Job, SliceResult
 from serving.engine.scheduler import Scheduler
+from serving.engine.workload import Workload
 from serving.runtimes.noise_kernel import Draws, add_draws
 from serving.runtimes.onnx_runtime import OnnxRuntime
 
@@ -32,12 +33,13 @@ def rows() -> list[Row]:
 def _of(name: str) -> list[Row]:
     model = bundle(name)
     runtime = OnnxRuntime(model)
+    ours = _Ours()
     engine = Engine([Served(model, runtime)], Scheduler(), rates.THREADS, 10_000_000)
     try:
         rate = rates.bare(model, runtime, 1.0)
         requests = max(2 * rates.CLIENTS, int(rate * SECONDS / DRAWS))
         rates.engine(model, engine, DRAWS, rates.CLIENTS)  # compiles the noise
-        ours = _Ours(engine)
+        ours.seconds = 0.0
         values = in_turns(
             ROUNDS,
             {
@@ -47,6 +49,7 @@ def _of(name: str) -> list[Row]:
         )
     finally:
         engine.close()
+        ours.end()
     gate, aim = BOUNDS[name]
     drawn, ceiling = median(values["engine"]), median(values["bare"])
     share = ratio(values["engine"], values["bare"])
@@ -63,12 +66,19 @@ def _of(name: str) -> list[Row]:
 
 
 class _Ours:
-    """Seconds of processor time that an engine's workers spend planning, counting and composing answers."""
+    """Seconds of processor time that an engine's workers spend planning, counting and composing answers, until `end`."""
 
-    def __init__(self, engine: Engine) -> None:
+    _STEPS = ("next_batch", "deliver_base", "deliver_noisy", "take_outcomes")
+
+    def __init__(self) -> None:
         self.seconds, self.wall = 0.0, 0.0
-        for name in ("next_batch", "deliver_base", "deliver_noisy", "take_outcomes"):
-            setattr(engine._work, name, self._timed(getattr(engine._work, name)))
+        self._honest = {name: getattr(Workload, name) for name in self._STEPS}
+        for name, method in self._honest.items():
+            setattr(Workload, name, self._timed(method))
+
+    def end(self) -> None:
+        for name, method in self._honest.items():
+            setattr(Workload, name, method)
 
     def _timed(self, method: Callable[..., object]) -> Callable[..., object]:
         def timed(*arguments: object) -> object:  # under the engine's lock

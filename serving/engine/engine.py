@@ -17,7 +17,6 @@ import math
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from export.bundle import Bundle
 from serving import metrics
+from serving.engine.clock import EngineClock, SystemClock
 from serving.engine.job import Job
 from serving.engine.line import RequestId
 from serving.engine.scheduler import Scheduler
@@ -93,6 +93,15 @@ class _Rate:
         return self.made / self.seconds if self.seconds > _KNOWN_S else math.inf
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an engine has to do: requests in flight, passes that they need still, batches on the device."""
+
+    requests: int
+    owed: int
+    running: int
+
+
 class Engine:
     """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
 
@@ -106,22 +115,25 @@ class Engine:
         threads: int,
         max_pending_draws: int,
         signer: Signer | None = None,
+        clock: EngineClock | None = None,
     ) -> None:
         self._served = {each.bundle.key: each for each in served}
         bundles = {key: each.bundle for key, each in self._served.items()}
         self.digests = {key: each.bundle.digest for key, each in self._served.items()}
         self.runtimes = {key: each.runtime.description for key, each in self._served.items()}
         self._work = Workload(bundles, self.runtimes, scheduler, max_pending_draws, _notaries(served, signer))
-        self._waiting: dict[RequestId, _Waiting] = {}
+        self._clock = clock or SystemClock()
+        # The lock guards all that is below; what is above never changes, but for the workload, which it guards as well.
         self._lock = threading.Lock()
+        self._waiting: dict[RequestId, _Waiting] = {}
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
         self._closed = self._told = False
         self._drawn, self._predicted = _Rate(), _Rate()
-        self._kept = threading.local()
         self._batch_s: dict[str, float] = {}
         self._at_work: dict[int, float] = {}
         self._workers = threads
+        self._kept = _Kept()
         # One thread more, for base predictions alone: the system lets it in beside threads that give way.
         turns = [*[self._turn] * threads, partial(self._turn, base_only=True), self._keep_deadlines]
         self._threads = [
@@ -143,12 +155,13 @@ class Engine:
         waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
         with self._lock:
             rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
-            number = self._work.admit(jobs, timeout_s, time.monotonic(), *rates)
+            now = self._clock.now()
+            number = self._work.admit(jobs, timeout_s, now, *rates)
             self._waiting[number] = waiting
             self._wake_base.notify()
-            if time.monotonic() + timeout_s < self._alarm:
+            if now + timeout_s < self._alarm:
                 self._wake_clock.notify()
-            if self._work.scheduler.draws_wait:
+            if self._work.waits():
                 self._wake.notify_all()
         try:
             return await waiting.future
@@ -157,15 +170,21 @@ class Engine:
                 self._waiting.pop(number, None)
                 self._work.cancel(number)
 
+    def load(self) -> Load:
+        """What it has to do now."""
+        with self._lock:
+            return Load(requests=len(self._work), owed=self._work.owed, running=len(self._at_work))
+
     def healthy(self) -> bool:
         """Whether every thread is alive, and none is long in one batch."""
-        with self._lock:
-            hung = time.monotonic() - min(self._at_work.values(), default=math.inf) > _HUNG_S
         ended = not all(thread.is_alive() for thread in self._threads)
-        if (hung or ended) and not self._closed and not self._told:
-            self._told = True
+        with self._lock:
+            hung = self._clock.now() - min(self._at_work.values(), default=math.inf) > _HUNG_S
+            closed, failed = self._closed, (hung or ended) and not self._closed
+            told, self._told = self._told, self._told or failed
+        if failed and not told:
             _log.error("the engine has failed: %s", "a thread has ended" if ended else "a batch does not end")
-        return not (self._closed or hung or ended)
+        return not (closed or failed)
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""
@@ -179,84 +198,92 @@ class Engine:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def _run(self, turn: Callable[[], None], draws: bool) -> None:
+    def _run(self, turn: Callable[[], bool], draws: bool) -> None:
         if draws:
             _give_way()
-        while not self._closed:
+        going = True
+        while going:
             try:
-                turn()
+                going = turn()
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
                 _log.exception("a thread of the engine failed; what was in flight is refused")
                 with self._lock:
+                    self._at_work.pop(threading.get_ident(), None)
                     self._work.abort(Internal(f"the engine failed; {SEE_LOG}"))
                     self._tell()
 
-    def _turn(self, base_only: bool = False) -> None:
-        batch = self._next(base_only)
+    def _turn(self, base_only: bool = False) -> bool:
+        """Run what comes next, after a wait if need be; false once the engine is closed."""
+        batch, started = self._next(base_only)
         if batch is None:
-            return
-        started = self._at_work[threading.get_ident()] = time.monotonic()
-        try:
-            if isinstance(batch, BaseBatch):
-                self._run_base(batch, started)
-            else:
-                self._run_noisy(batch, started)
-        finally:
-            metrics.DEVICE_SECONDS.inc(time.monotonic() - self._at_work.pop(threading.get_ident()))
+            return False
+        if isinstance(batch, BaseBatch):
+            self._run_base(batch, started)
+        else:
+            self._run_noisy(batch, started)
+        return True
 
-    def _next(self, base_only: bool) -> BaseBatch | NoisyBatch | None:
-        """What to run next, if need be after a wait; before it, whoever's answer is complete is told."""
+    def _next(self, base_only: bool) -> tuple[BaseBatch | NoisyBatch | None, float]:
+        """What to run next, and when it was taken; None once the engine is closed. Finished requests are settled first."""
         wake = self._wake_base if base_only else self._wake
         with self._lock:
             while not self._closed:
-                batch = self._work.next_batch(time.monotonic(), base_only, self._together)
+                now = self._clock.now()
+                batch = self._work.next_batch(now, base_only, self._together)
                 self._tell()
                 if batch is not None:
                     self._wake_next(base_only)
-                    return batch
-                wake.wait()
-            return None
+                    self._at_work[threading.get_ident()] = now
+                    return batch, now
+                self._clock.wait(wake, math.inf)
+            return None, 0.0
 
     def _wake_next(self, base_only: bool) -> None:
         """Where there is more than one thread can do, another may help: with predictions, too, if it has no draws."""
-        scheduler = self._work.scheduler
-        if scheduler.base_waits if base_only else scheduler.draws_wait:
+        if self._work.waits(base_only):
             self._wake.notify()
+
+    def _over(self) -> float:
+        """The time at which the batch of this thread ended. To be called under the lock."""
+        del self._at_work[threading.get_ident()]
+        return self._clock.now()
 
     def _together(self, model: str, wanted: int) -> int:
         """As many batches as fit into a turn, where there are as many for every worker: their models come back to back, and
         Python's own work, slow after each for want of what the model drove from the caches, comes once.
         """
-        fit = int(_TURN_S / self._batch_s.get(model, math.inf))
-        return max(1, min(_MOST_BATCHES, fit, wanted // self._workers))
+        batch_s = max(self._batch_s.get(model, math.inf), _TURN_S / _MOST_BATCHES)
+        return max(1, min(int(_TURN_S / batch_s), wanted // self._workers))
 
-    def _keep_deadlines(self) -> None:
+    def _keep_deadlines(self) -> bool:
         with self._lock:
-            self._work.expire(time.monotonic())
+            self._work.expire(self._clock.now())
             self._tell()
             self._alarm = self._work.next_deadline()
             if not self._closed:
-                self._wake_clock.wait(max(0.0, min(self._alarm - time.monotonic(), threading.TIMEOUT_MAX)))
+                self._clock.wait(self._wake_clock, self._alarm)
+            return not self._closed
 
     def _tell(self) -> None:
         for number, outcome in self._work.take_outcomes():
             if (waiting := self._waiting.pop(number, None)) is not None:
                 waiting.settle(outcome)
-        metrics.PENDING.set(self._work.scheduler.owed)
+        metrics.PENDING.set(self._work.owed)
 
     def _run_base(self, batch: BaseBatch, started: float) -> None:
         served = self._served[batch.plan.model]
-        rows = np.zeros((self._work.scheduler.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
+        rows = np.zeros((self._work.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
         rows[: len(batch.lattices)] = batch.lattices
         probabilities: NDArray[np.float32] | None = None
         try:
             probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of base predictions failed")
-        now = time.monotonic()
         with self._lock:
+            now = self._over()
             self._work.deliver_base(batch, probabilities, now)
             self._predicted.note(len(batch.lattices), now - started)
+        metrics.DEVICE_SECONDS.inc(now - started)
 
     def _run_noisy(self, batch: NoisyBatch, started: float) -> None:
         served = self._served[batch.plan.model]
@@ -265,12 +292,14 @@ class Engine:
             results = self._results(served, batch)
         except Exception:
             _log.exception("a batch of noisy passes failed")
-        drawn, now = sum(part.rows for part in batch.plan.slices), time.monotonic()
+        drawn = sum(part.rows for part in batch.plan.slices)
         with self._lock:
+            now = self._over()
             self._work.deliver_noisy(batch, results, now)
             self._drawn.note(drawn, now - started)
             if results is not None:
                 self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
+        metrics.DEVICE_SECONDS.inc(now - started)
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
 
@@ -290,12 +319,17 @@ class Engine:
         return rows.reshape(-1, *spec.shape)
 
     def _rows(self, rows: int, size: int) -> NDArray[np.int32]:
-        """Kept from batch to batch, since fresh memory has to be mapped page by page."""
-        name = f"{rows}x{size}"
-        if not hasattr(self._kept, name):
-            setattr(self._kept, name, np.empty((rows, size), dtype=np.int32))
-        found: NDArray[np.int32] = getattr(self._kept, name)
+        """A thread's own, kept from batch to batch, since fresh memory has to be mapped page by page."""
+        if (found := self._kept.rows.get((rows, size))) is None:
+            found = self._kept.rows[rows, size] = np.empty((rows, size), dtype=np.int32)
         return found
+
+
+class _Kept(threading.local):
+    """Memory of each thread, by rows and numbers in a row."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], NDArray[np.int32]] = {}
 
 
 def _give_way() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from certify.claims.procedures import SLICE
+from serving.engine.totals import CappedTotal
 
 JobId = int
 RequestId = int
@@ -86,6 +87,11 @@ class Entry:
     def needs(self) -> int:
         """What is to be drawn for it whatever the load."""
         return min(self.remaining, self.least)
+
+    def owes_otherwise(self, remaining: int) -> bool:
+        """Whether another forecast would change what is to be drawn for it, or among whom it is counted."""
+        same = size(remaining) == size(self.remaining) and min(remaining, self.least) == self.needs()
+        return not same
 
     def ends_within(self, room: int) -> bool:
         """Whether it has draws, no whole slice, that fit into `room` rows."""
@@ -248,13 +254,17 @@ class BaseLine:
 
     def __init__(self) -> None:
         self._requests: OrderedDict[RequestId, OrderedDict[JobId, None]] = OrderedDict()
+        self._total = CappedTotal()
 
     def __bool__(self) -> bool:
         return bool(self._requests)
 
     def enter(self, job: JobId, request: RequestId) -> None:
         """A job that has no base prediction."""
-        self._requests.setdefault(request, OrderedDict())[job] = None
+        jobs = self._requests.setdefault(request, OrderedDict())
+        before = len(jobs)
+        jobs[job] = None
+        self._total.change(before, len(jobs))
 
     def leave(self, job: JobId, request: RequestId) -> bool:
         """Nobody waits for it any more; whether it was there."""
@@ -262,6 +272,7 @@ class BaseLine:
         if jobs is None or job not in jobs:
             return False
         del jobs[job]
+        self._total.change(len(jobs) + 1, len(jobs))
         if not jobs:
             del self._requests[request]
         return True
@@ -270,6 +281,7 @@ class BaseLine:
         """The job whose turn it is."""
         request, jobs = next(iter(self._requests.items()))
         job, _ = jobs.popitem(last=False)
+        self._total.change(len(jobs) + 1, len(jobs))
         if jobs:
             self._requests.move_to_end(request)
         else:
@@ -278,4 +290,4 @@ class BaseLine:
 
     def before(self, rows: int) -> int:
         """Predictions that are made before those of a new request of `rows` rows, at most."""
-        return sum(min(len(jobs), rows) for jobs in self._requests.values())
+        return self._total.capped(rows)

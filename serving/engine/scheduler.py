@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from certify.claims.procedures import SLICE
 from serving.engine.line import BaseLine, Entry, JobId, NoisyLine, RequestId, Slice, size
+from serving.engine.totals import CappedTotal
 
 _TURNS = 4  # of which the last goes by age
 Together = Callable[[str, int], int]
@@ -43,6 +44,44 @@ class NoisyPlan:
     batches: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a new job asks for: draws `[first, max_draws)` of a model that runs `batch_rows` rows at a time, whole slices.
+
+    `expected` draws by forecast, `least` of them not to be denied, `wanted` before the next forecast, if those are not all
+    that are expected. It needs a base prediction, if `base`. A job of no `request` is one of its own.
+    """
+
+    model: str
+    batch_rows: int
+    max_draws: int
+    expected: int
+    least: int = 0
+    wanted: int | None = None
+    first: int = 0
+    base: bool = True
+    request: RequestId | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_rows % SLICE or self.batch_rows < SLICE:
+            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {self.batch_rows} rows")
+
+    def entry(self, job: JobId, request: RequestId) -> Entry:
+        """Its draws as they wait in line."""
+        whole = self.max_draws - (self.max_draws - self.first) % SLICE
+        return Entry(
+            job=job,
+            request=request,
+            whole=whole,
+            least=self.least,
+            remaining=self.expected,
+            soon=self.expected if self.wanted is None else self.wanted,
+            next_start=self.first,
+            tail=Slice(job, whole, self.max_draws - whole) if whole < self.max_draws else None,
+            certain=self.expected >= self.max_draws - self.first,
+        )
+
+
 class Scheduler:
     """Plans batches of noisy rows, or of `base_rows` base rows, over all jobs that it was given."""
 
@@ -53,37 +92,17 @@ class Scheduler:
         self._base: dict[JobId, tuple[str, RequestId]] = {}
         self._base_lines: dict[str, BaseLine] = {}
         self._owed: dict[int, dict[RequestId, int]] = {}
+        self._owed_in_all: dict[int, CappedTotal] = {}
         self._remaining = self._planned = self._turn = 0
 
-    def add(
-        self,
-        job: JobId,
-        model: str,
-        batch_rows: int,
-        max_draws: int,
-        expected: int,
-        least: int = 0,
-        wanted: int | None = None,
-        first: int = 0,
-        base: bool = True,
-        request: RequestId | None = None,
-    ) -> None:
-        """A new job of a `request`: a base prediction, if `base`, and draws `[first, max_draws)`: `expected` by forecast,
-        `least` not to be denied, `wanted` before the next forecast, if those are not all that are expected.
-
-        Its model runs `batch_rows` rows at a time, which must be whole slices. A job of no request is one of its own.
-        """
-        if batch_rows % SLICE or batch_rows < SLICE:
-            raise ValueError(f"a batch must hold whole slices of {SLICE} draws; got {batch_rows} rows")
-        asked = job if request is None else request
-        if base:
-            self._wait_for_base(job, model, asked)
-        if max_draws > first:
-            whole = max_draws - (max_draws - first) % SLICE
-            tail = Slice(job, whole, max_draws - whole) if whole < max_draws else None
-            soon, certain = expected if wanted is None else wanted, expected >= max_draws - first
-            entry = Entry(job, asked, whole, least, expected, soon, first, tail, certain)
-            line = self._lines.setdefault(model, NoisyLine(model, batch_rows))
+    def add(self, job: JobId, demand: Demand) -> None:
+        """A new job, and what it asks for."""
+        request = job if demand.request is None else demand.request
+        if demand.base:
+            self._wait_for_base(job, demand.model, request)
+        if demand.max_draws > demand.first:
+            entry = demand.entry(job, request)
+            line = self._lines.setdefault(demand.model, NoisyLine(demand.model, demand.batch_rows))
             self._entries[job] = line, entry
             self._owe(entry, 1)
             line.enter(entry, self._planned)
@@ -95,21 +114,28 @@ class Scheduler:
     def _owe(self, entry: Entry, sign: int) -> None:
         """Keep what is owed: a job is taken off before its forecast changes, and put on afterwards."""
         self._remaining += sign * entry.remaining
-        requests = self._owed.setdefault(size(entry.remaining), {})
-        owed = requests.get(entry.request, 0) + sign * entry.needs()
-        if owed:
-            requests[entry.request] = owed
-        else:
-            requests.pop(entry.request, None)
+        at, needs = size(entry.remaining), entry.needs()
+        if not needs:
+            return
+        requests = self._owed.setdefault(at, {})
+        before = requests.get(entry.request, 0)
+        requests[entry.request] = after = before + sign * needs
+        if not after:
+            del requests[entry.request]
+        self._owed_in_all.setdefault(at, CappedTotal()).change(before, after)
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
         if found := self._entries.get(job):
             line, entry = found
-            self._owe(entry, -1)
-            entry.remaining = expected
+            if entry.owes_otherwise(expected):
+                self._owe(entry, -1)
+                entry.remaining = expected
+                self._owe(entry, 1)
+            else:
+                self._remaining += expected - entry.remaining
+                entry.remaining = expected
             line.wish(entry, expected if wanted is None else wanted)
-            self._owe(entry, 1)
 
     def settle(self, part: Slice) -> None:
         """A slice came back, with a result or counted as lost."""
@@ -154,8 +180,7 @@ class Scheduler:
         Whoever is decided much later than the new one, with `expected` draws a row, comes after it; requests of its like
         take turns, so none of them counts for more than it does itself.
         """
-        sooner = (requests for at, requests in self._owed.items() if at <= size(expected))
-        return sum(min(owed, draws) for requests in sooner for owed in requests.values())
+        return sum(owed.capped(draws) for at, owed in self._owed_in_all.items() if at <= size(expected))
 
     def base_before(self, rows: int) -> int:
         """Base predictions that others get before a new request of `rows` rows has its own: requests take turns."""

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
+from serving.engine.deadlines import Deadlines
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
-from serving.engine.scheduler import BasePlan, NoisyPlan, Scheduler, Together, one_at_a_time
+from serving.engine.scheduler import BasePlan, Demand, NoisyPlan, Scheduler, Together, one_at_a_time
 from serving.engine.shares import ShareJob
 from serving.errors import (
     SEE_LOG,
@@ -61,7 +62,6 @@ class NoisyBatch:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    deadline: float
     arrived: float
     answers: list[Prediction | Share | None]
     id: str = ""
@@ -92,7 +92,7 @@ class Workload:
         max_pending_draws: int,
         notaries: Mapping[str, Notary] | None = None,
     ) -> None:
-        self.scheduler = scheduler
+        self._scheduler = scheduler
         self._runtimes = runtimes
         self._notaries = notaries or {}
         self._bundles = bundles
@@ -100,11 +100,26 @@ class Workload:
         self._numbers = itertools.count()
         self._live: dict[JobId, _Live] = {}
         self._requests: dict[RequestId, _Request] = {}
+        self._deadlines = Deadlines()
         self._outcomes: list[tuple[RequestId, Outcome]] = []
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    @property
+    def owed(self) -> int:
+        """Passes that everything in flight is expected to need still, base predictions among them."""
+        return self._scheduler.owed
+
+    def waits(self, base_only: bool = False) -> bool:
+        """Whether there is something to run next, for a worker that runs base predictions only or for one that draws."""
+        return self._scheduler.base_waits if base_only else self._scheduler.draws_wait
+
+    @property
+    def base_rows(self) -> int:
+        """The rows of a batch of base predictions."""
+        return self._scheduler.base_rows
 
     def prepare(self, task: Task, draws: range | None = None) -> Sequence[Job | ShareJob]:
         """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`, and
@@ -144,7 +159,8 @@ class Workload:
         self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
-        request = self._requests[number] = _Request(now + timeout_s, now, [None] * len(jobs), jobs[0].request_id)
+        request = self._requests[number] = _Request(now, [None] * len(jobs), jobs[0].request_id)
+        self._deadlines.add(number, now + timeout_s)
         for row, job in enumerate(jobs):
             identity = next(self._numbers)
             self._live[identity] = _Live(job, number, row)
@@ -154,24 +170,24 @@ class Workload:
 
     def _schedule(self, identity: JobId, number: RequestId, job: Job | ShareJob) -> None:
         expected, wanted = job.forecast()
-        self.scheduler.add(
-            identity,
-            job.bundle.key,
-            job.bundle.manifest.batch_rows,
-            job.max_draws,
-            expected,
-            job.least_draws,
+        demand = Demand(
+            model=job.bundle.key,
+            batch_rows=job.bundle.manifest.batch_rows,
+            max_draws=job.max_draws,
+            expected=expected,
+            least=job.least_draws,
             wanted=wanted,
             first=job.first,
             base=not job.has_base,
             request=number,
         )
+        self._scheduler.add(identity, demand)
 
     def _wait_for_base(self, rows: int, timeout_s: float, predictions_per_second: float) -> None:
         """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
         answer at all. A lone one never is refused.
         """
-        before = self.scheduler.base_before(rows)
+        before = self._scheduler.base_before(rows)
         if before and before + rows > predictions_per_second * timeout_s:
             late = (before + rows) / predictions_per_second - timeout_s
             raise Overloaded(
@@ -186,7 +202,7 @@ class Workload:
         a lone one never is.
         """
         least = sum(job.least_draws for job in jobs)
-        before = self.scheduler.owed_before(least, max(job.forecast()[0] for job in jobs))
+        before = self._scheduler.owed_before(least, max(job.forecast()[0] for job in jobs))
         if not before:
             return
         can = min(float(self._max_pending), draws_per_second * timeout_s)
@@ -202,8 +218,9 @@ class Workload:
     def cancel(self, number: RequestId) -> None:
         """Whoever asked has gone: its work leaves, and it gets no outcome."""
         request = self._requests.pop(number, None)
+        self._deadlines.remove(number)
         for identity in request.jobs if request else ():
-            self.scheduler.remove(identity)
+            self._scheduler.remove(identity)
             self._live.pop(identity, None)
 
     def close(self) -> None:
@@ -223,7 +240,7 @@ class Workload:
 
     def next_deadline(self) -> float:
         """When `expire` has to be called; infinite where nothing is in flight."""
-        return min((request.deadline for request in self._requests.values()), default=math.inf)
+        return self._deadlines.next()
 
     def next_batch(
         self, now: float, base_only: bool = False, together: Together = one_at_a_time
@@ -234,8 +251,8 @@ class Workload:
         where no draws wait. `together` says how many noisy ones go at once.
         """
         self.expire(now)
-        plan: BasePlan | NoisyPlan | None = None if base_only else self.scheduler.plan_noisy(together)
-        plan = plan or self.scheduler.plan_base()
+        plan: BasePlan | NoisyPlan | None = None if base_only else self._scheduler.plan_noisy(together)
+        plan = plan or self._scheduler.plan_base()
         if plan is None:
             return None
         lives = [self._live[job] for job in _jobs(plan)]
@@ -248,7 +265,7 @@ class Workload:
 
     def expire(self, now: float) -> None:
         """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
-        for number in [number for number, request in self._requests.items() if request.deadline <= now]:
+        for number in self._deadlines.due(now):
             jobs = list(self._requests[number].jobs)
             if all(self._live[job].job.has_base for job in jobs):
                 for job in jobs:
@@ -266,7 +283,7 @@ class Workload:
                 live.job.receive_base(probabilities[row].copy())
                 self._look(identity, now)
             elif _failed(live, _BASE) < _ATTEMPTS:
-                self.scheduler.base_again(identity, batch.plan.model, live.request)
+                self._scheduler.base_again(identity, batch.plan.model, live.request)
             else:
                 came = "failed twice" if probabilities is None else "gave no finite answer"
                 self._fail(live.request, Internal(f"row {live.row}: the base network {came}; {SEE_LOG}"))
@@ -294,11 +311,11 @@ class Workload:
                 continue
             lost = results is None or (wrong is not None and bool(wrong[rows].any()))
             if lost and _failed(live, part.start) < _ATTEMPTS:
-                self.scheduler.again(part)
+                self._scheduler.again(part)
                 continue
             if lost:
                 _log.warning("%s: %d draws from %d came to nothing", _name(live), part.rows, part.start)
-            self.scheduler.settle(part)
+            self._scheduler.settle(part)
             found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
             live.job.receive(part.start, SliceResult(part.rows, *found))
             counted[part.job] = None
@@ -311,9 +328,9 @@ class Workload:
         if job.done:
             self._finish(identity, now)
         elif job.drawing:
-            self.scheduler.update(identity, *job.forecast())
+            self._scheduler.update(identity, *job.forecast())
         else:
-            self.scheduler.remove_draws(identity)
+            self._scheduler.remove_draws(identity)
 
     def _finish(self, identity: JobId, now: float) -> None:
         live = self._live[identity]
@@ -326,10 +343,11 @@ class Workload:
         request = self._requests[live.request]
         request.answers[live.row] = answer
         request.jobs.discard(identity)
-        self.scheduler.remove(identity)
+        self._scheduler.remove(identity)
         del self._live[identity]
         if not request.jobs:
             del self._requests[live.request]
+            self._deadlines.remove(live.request)
             key = live.job.bundle.key
             self._outcomes.append((live.request, _reply(request, now, self._bundles[key].digest, self._runtimes[key])))
 

@@ -26,6 +26,7 @@ from serving.security.signing import Signer, parse
 from tests.certify.receipts import altered
 from tests.half_space import write_half_space
 from tests.serving.test_engine import SECRET, Wrapped, ask
+from tests.serving.wrapped import held_in_draws
 
 SIGNER = Signer(b"k" * 32)
 ROW = [150, 1, 2, 3]
@@ -46,8 +47,11 @@ def bundle(folder):
 @pytest.fixture
 def served(bundle):
     runtime = Wrapped(bundle)
-    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER)
-    yield Gateway(Catalogue([bundle]), engine, SECRET, Limits()), runtime
+    engine = Engine(
+        [Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER, clock=runtime.clock
+    )
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
+    yield gateway, engine, runtime
     runtime.go.set()
     engine.close()
 
@@ -96,12 +100,16 @@ async def test_every_answer_is_rechecked_and_drawn_again(served, bundle, options
 
 @pytest.mark.parametrize("mode", ["best", "fixed", "target"])
 async def test_a_cut_answer_is_rechecked_and_drawn_again(served, bundle, mode):
-    gateway, runtime = served
-    runtime.pause = 0.005
+    gateway, engine, runtime = served
+    runtime.takes = 1 / 32
     asked = {"best": {"max_draws": 100_000}, "fixed": {"draws": 100_000}, "target": {"max_draws": 100_000}}[mode]
     if mode == "target":
         asked["target_radius"] = 0.5
-    answer, receipt = await receipt_of(gateway, [128, 1, 1, 1], certify=mode, deadline_ms=100, **asked)
+    runtime.hold()
+    asking = asyncio.ensure_future(receipt_of(gateway, [128, 1, 1, 1], certify=mode, deadline_ms=500, **asked))
+    await held_in_draws(engine, runtime)
+    runtime.go.set()
+    answer, receipt = await asking
     assert (receipt.procedure.stop_reason, receipt.draws < 100_000) == ("cut", True)
     assert mode != "fixed" or (answer.certificate.radius, answer.certificate.status) == (0.0, "undecided")
     assert differing(receipt, bundle, [128, 1, 1, 1]) == []
@@ -111,11 +119,11 @@ async def test_what_overload_granted_is_in_the_receipt(bundle):
     runtime = Wrapped(bundle)
     engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=4_000, signer=SIGNER)
     gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
-    runtime.go.clear()
+    runtime.hold()
     first = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=3_000))
-    await asyncio.sleep(0.1)
+    await held_in_draws(engine, runtime)
     second = asyncio.ensure_future(receipt_of(gateway, certify="best", max_draws=3_000))
-    await asyncio.sleep(0.1)
+    await held_in_draws(engine, runtime, requests=2)
     runtime.go.set()
     await first
     answer, receipt = await second
@@ -126,7 +134,7 @@ async def test_what_overload_granted_is_in_the_receipt(bundle):
 
 
 async def test_lost_draws_are_in_the_receipt_and_may_have_a_result_now(served, bundle):
-    gateway, runtime = served
+    gateway, _, runtime = served
     runtime.fail_noisy = 2
     _, receipt = await receipt_of(gateway, certify="best", max_draws=640)
     assert (receipt.lost, receipt.claims.ood) == (128, None)
@@ -134,14 +142,14 @@ async def test_lost_draws_are_in_the_receipt_and_may_have_a_result_now(served, b
 
 
 async def test_scores_that_are_no_numbers_are_the_largest(served):
-    gateway, runtime = served
+    gateway, _, runtime = served
     runtime.spoil = lambda votes, scores: (votes, scores * np.float32(np.nan))
     _, receipt = await receipt_of(gateway)
     assert (receipt.scores.score, receipt.claims.ood.verdict) == (np.inf, "out_of_distribution")
 
 
 async def test_what_the_graph_did_not_give_is_found(served, bundle):
-    gateway, runtime = served
+    gateway, _, runtime = served
     runtime.spoil = lambda votes, scores: (1 - votes, scores)
     _, receipt = await receipt_of(gateway)
     assert differing(receipt, bundle) == ["votes"]
@@ -214,7 +222,7 @@ async def test_the_score_of_fixed_draws_is_that_of_every_other_mode(served, bund
 @pytest.mark.parametrize(("fails", "scored", "votes"), [(1, 0, 0), (2, 32, 96), (4, 32, 224)])
 async def test_lost_draws_of_either_stream_count_where_they_are(served, bundle, fails, scored, votes):
     """Batches hold 128 rows: the first the 32 draws of the score and 96 of the votes, each tried twice."""
-    gateway, runtime = served
+    gateway, _, runtime = served
     runtime.fail_noisy = fails
     answer, receipt = await receipt_of(gateway, certify="fixed")
     assert (receipt.scores.drawn.lost, receipt.lost, answer.lost_draws) == (scored, votes, votes)
@@ -225,7 +233,7 @@ async def test_lost_draws_of_either_stream_count_where_they_are(served, bundle, 
 async def test_fixed_draws_without_the_score_draw_nothing_for_it(served):
     answer, receipt = await receipt_of(served[0], certify="fixed", outputs=("certificate",))
     assert (answer.ood, receipt.scores, answer.draws) == (None, None, 1_000)
-    assert sum(map(len, served[1].batches)) == 1_024
+    assert sum(map(len, served[2].batches)) == 1_024
 
 
 @pytest.fixture

@@ -169,19 +169,19 @@ async def test_a_refusal_of_one_engine_ends_the_work_of_the_other(two, bundle):
     two.runtimes[0].go.clear()
     with pytest.raises(Overloaded, match="full"):
         await ask(Dealer(two, Catalogue([bundle]), 2), bundle, **LARGE[0])
-    assert two.engines[0]._work.scheduler.owed == 0
+    assert two.engines[0].load().owed == 0
 
 
 async def test_cancelled_work_leaves_both_engines(two, bundle):
     for runtime in two.runtimes:
         runtime.go.clear()
     asking = asyncio.ensure_future(ask(Dealer(two, Catalogue([bundle]), 2), bundle, **LARGE[0]))
-    while not all(engine._work.scheduler.owed for engine in two.engines):
+    while not all(engine.load().owed for engine in two.engines):
         await asyncio.sleep(0.01)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert [engine._work.scheduler.owed for engine in two.engines] == [0, 0]
+    assert [engine.load().owed for engine in two.engines] == [0, 0]
 
 
 async def test_a_later_range_makes_no_base_prediction(two, bundle):

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 
 import numpy as np
 import pytest
 
 from serving.config import Limits
-from serving.engine.engine import Engine, Served
+from serving.engine.engine import Engine, Load, Served
 from serving.engine.scheduler import Scheduler
 from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
 from serving.gateway.gateway import Gateway
@@ -15,7 +15,8 @@ from serving.messages import Options, PredictRequest
 from serving.models.catalogue import Catalogue
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.half_space import write_half_space
-from tests.serving.wrapped import Wrapped
+from tests.serving.handed_clock import until
+from tests.serving.wrapped import Wrapped, held_in_draws
 
 SECRET = b"s" * 32
 
@@ -28,7 +29,7 @@ def bundle(tmp_path_factory):
 @pytest.fixture
 def served(bundle):
     runtime = Wrapped(bundle)
-    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=200_000, clock=runtime.clock)
     gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
     yield gateway, engine, runtime
     runtime.go.set()
@@ -67,77 +68,90 @@ async def test_an_answer_is_the_same_alone_and_in_a_crowd(served, mode):
 
 async def test_one_batch_holds_draws_of_three_requests(served, bundle):
     """Three inputs that differ in a coordinate which the noise can hardly bridge: seen in one batch of the device."""
-    gateway, _, runtime = served
-    runtime.go.clear()
+    gateway, engine, runtime = served
+    runtime.hold()
+    first = asyncio.ensure_future(ask(gateway, [60, 60, 60, 60], certify="off"))
+    await held_in_draws(engine, runtime)
     inputs = [[250, 0, 0, 0], [10, 0, 0, 0], [250, 250, 250, 250]]
     waiting = [asyncio.ensure_future(ask(gateway, row, certify="off")) for row in inputs]
-    await asyncio.sleep(0.3)
+    await held_in_draws(engine, runtime, requests=4)
     runtime.go.set()
-    await asyncio.gather(*waiting)
+    await asyncio.gather(first, *waiting)
     found = set()
-    for batch in runtime.batches:
+    for batch in runtime.batches[1:]:
         keys = {(row[0] > 130, row[1] > 130) for row in batch.tolist() if any(row)}
         found = max(found, keys, key=len)
     assert len(found) == 3
 
 
-async def test_a_deadline_after_the_base_pass_gives_the_best_proven_answer(served):
-    gateway, _, runtime = served
-    runtime.pause = 0.005
-    answer = await ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=250)
-    (row,) = answer.predictions
-    assert 0 < row.draws < 100_000
+async def cut(gateway, engine, runtime, row, deadline_ms):
+    """The answer at its deadline to a row that would need far more draws, of which each batch takes 1/32 s."""
+    runtime.takes = 1 / 32
+    runtime.hold()
+    asking = asyncio.ensure_future(ask(gateway, row, certify="best", max_draws=100_000, deadline_ms=deadline_ms))
+    await held_in_draws(engine, runtime)
+    runtime.go.set()
+    answer = await asking
+    runtime.takes = 0.0
+    return answer.predictions[0]
+
+
+async def test_a_deadline_after_the_base_pass_gives_the_best_proven_answer(served, bundle):
+    row = await cut(*served, [128, 1, 1, 1], deadline_ms=1_000)
+    assert row.draws // bundle.manifest.batch_rows in (31, 32)  # the last batch ends with the deadline
     assert row.certificate.status in ("certified", "undecided")
-    assert row.draws % 32 == 0
 
 
 async def test_a_cut_certificate_is_a_function_of_its_draws(served):
-    gateway, _, runtime = served
-    runtime.pause = 0.005
-    cut = (await ask(gateway, [145, 9, 9, 9], certify="best", max_draws=100_000, deadline_ms=150)).predictions[0]
-    runtime.pause = 0.0
-    again = (await ask(gateway, [145, 9, 9, 9], certify="best", max_draws=cut.draws)).predictions[0]
-    assert essence(cut) == essence(again)
+    row = await cut(*served, [145, 9, 9, 9], deadline_ms=500)
+    again = (await ask(served[0], [145, 9, 9, 9], certify="best", max_draws=row.draws)).predictions[0]
+    assert essence(row) == essence(again)
 
 
 async def test_a_deadline_before_the_base_pass_is_an_error(served):
-    gateway, _, runtime = served
+    gateway, engine, runtime = served
     runtime.go_base.clear()
     rows = [[150, 1, 1, row] for row in range(2)]  # one for each thread
     first = asyncio.ensure_future(ask(gateway, *rows, certify="off", outputs=("probabilities",)))
-    await asyncio.sleep(0.1)
+    await until(lambda: engine.load().running == 2)
     second = asyncio.ensure_future(ask(gateway, [151, 1, 1, 1], deadline_ms=20))
-    await asyncio.sleep(0.2)
-    runtime.go_base.set()
+    await until(lambda: engine.load().requests == 2)
+    runtime.clock.advance(0.02)
     with pytest.raises(DeadlinePassed, match="deadline"):
         await second
+    runtime.go_base.set()
     assert [row.class_index for row in (await first).predictions] == [1] * 2
 
 
-async def test_a_device_that_hangs_delays_no_answer_and_is_known(served, monkeypatch):
+async def test_a_device_that_hangs_delays_no_answer_and_is_known(served):
     """No thread that touches the device comes back; deadlines are kept, by draws that were counted or by an error."""
     gateway, engine, runtime = served
-    runtime.go.clear()
+    runtime.hold()
     cut = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1], deadline_ms=400))
-    await asyncio.sleep(0.2)
+    await held_in_draws(engine, runtime)
     runtime.go_base.clear()
     late = [asyncio.ensure_future(ask(gateway, [150, 1, 1, row], deadline_ms=200)) for row in range(4)]
-    found = await asyncio.wait_for(asyncio.gather(*late, return_exceptions=True), 10)
+    await until(lambda: engine.load() == Load(requests=5, owed=engine.load().owed, running=2))
+    runtime.clock.advance(0.2)
+    found = await asyncio.gather(*late, return_exceptions=True)
     assert [type(each) for each in found] == [DeadlinePassed] * 4
-    (row,) = (await asyncio.wait_for(cut, 10)).predictions
+    runtime.clock.advance(0.2)
+    (row,) = (await cut).predictions
     assert (row.draws, row.lost_draws, row.certificate.status) == (0, 0, "undecided")
+    runtime.clock.advance(59.0)
     assert engine.healthy()
-    monkeypatch.setattr("serving.engine.engine._HUNG_S", 0.1)
+    runtime.clock.advance(1.0)
     assert not engine.healthy()
 
 
 async def test_a_plain_prediction_does_not_wait_for_noisy_batches(served):
-    gateway, _, runtime = served
-    runtime.go.clear()
+    gateway, engine, runtime = served
+    runtime.hold()
     first = asyncio.ensure_future(ask(gateway, [150, 1, 1, 1], deadline_ms=300))
-    await asyncio.sleep(0.1)
-    plain = await asyncio.wait_for(ask(gateway, [151, 1, 1, 1], certify="off", outputs=("probabilities",)), 5)
+    await held_in_draws(engine, runtime)
+    plain = await ask(gateway, [151, 1, 1, 1], certify="off", outputs=("probabilities",))
     assert (plain.predictions[0].class_index, plain.predictions[0].draws) == (1, 0)
+    runtime.clock.advance(0.3)
     cut = (await first).predictions[0]  # at its deadline, though its draws never came
     assert (cut.draws, cut.certificate.status) == (0, "undecided")
     runtime.go.set()
@@ -145,16 +159,17 @@ async def test_a_plain_prediction_does_not_wait_for_noisy_batches(served):
 
 async def test_cancelled_work_leaves_the_engine(served):
     gateway, engine, runtime = served
-    runtime.pause = 0.005
+    runtime.hold()
     task = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=60_000))
-    await asyncio.sleep(0.2)
+    await held_in_draws(engine, runtime)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    before = len(runtime.batches)
-    await asyncio.sleep(0.2)
-    assert len(runtime.batches) <= before + 6  # what is left of a turn
-    assert engine._work.scheduler.owed == 0
+    assert engine.load() == Load(requests=0, owed=0, running=1)
+    runtime.go.set()
+    await until(lambda: engine.load().running == 0)
+    assert (await ask(gateway, [200, 1, 1, 1], certify="off")).predictions[0].draws == 32
+    assert runtime.begun == 2
 
 
 async def test_a_batch_that_fails_once_is_drawn_again_under_the_same_indices(served):
@@ -223,14 +238,14 @@ async def test_a_base_pass_that_fails_twice_is_our_error(served):
 
 async def test_overload_is_refused_with_a_hint(bundle):
     runtime = Wrapped(bundle)
-    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=20_000)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, max_pending_draws=20_000, clock=runtime.clock)
     gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
-    runtime.go.clear()
+    runtime.hold()
     many = []
     for i in range(45):
         rows = [[128, i, j, 1] for j in range(2)]
         many.append(asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=5_000, deadline_ms=60_000)))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # as far as to be admitted or refused
     refused = [task.exception() for task in many if task.done()]
     assert refused
     assert all(isinstance(each, Overloaded) and 1 <= each.retry_after_s <= 60 for each in refused)
@@ -240,24 +255,26 @@ async def test_overload_is_refused_with_a_hint(bundle):
         await ask(gateway, *[[128, 99, j, 1] for j in range(3)], certify="fixed", draws=10_000)
     runtime.go.set()
     answers = [(await task).predictions[0] for task in many if not task.done() or not task.exception()]
+    await asyncio.to_thread(engine.close)
     granted = [row.granted_draws or 5_000 for row in answers]
     assert granted == sorted(granted, reverse=True)
     assert granted[:3] == [5_000, 4_864, 4_736]
     assert granted[-1] == 256
     assert [row.draws for row in answers] == granted
-    engine.close()
 
 
 async def test_close_refuses_what_is_in_flight(served):
     gateway, engine, runtime = served
-    runtime.pause = 0.005
+    runtime.hold()
     task = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=60_000))
-    await asyncio.sleep(0.2)
-    await asyncio.to_thread(engine.close)
+    await held_in_draws(engine, runtime)
+    closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
     with pytest.raises(Unavailable, match="stopping"):
         await task
     with pytest.raises(Unavailable):
         await ask(gateway, [128, 1, 1, 1])
+    runtime.go.set()
+    await closing
 
 
 async def test_an_unknown_model_is_not_found(served):
@@ -294,11 +311,15 @@ def test_two_workers_give_the_answers_of_one(bundle):
 async def test_a_worker_that_had_nothing_to_do_helps_once_more_draws_are_wanted(bundle):
     """One batch is expected to decide, so the second worker rests; the boundary is near, so that many more follow."""
     runtime, at_work, most = Wrapped(bundle), [], []
+    together = threading.Event()
 
     def draw(votes, scores):
         at_work.append(None)
         most.append(len(at_work))
-        time.sleep(0.005)
+        if len(at_work) == 2:
+            together.set()
+        if len(most) > 1:
+            assert together.wait(60)
         at_work.pop()
         return votes, scores
 

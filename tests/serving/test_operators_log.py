@@ -17,12 +17,14 @@ from serving import errors
 from serving.errors import SEE_LOG, Internal
 from serving.log import REQUEST_ID
 from serving.wires.http.server import build_app
+from tests.serving.handed_clock import until
 from tests.serving.test_engine import ask, bundle, essence, served  # noqa: F401
 from tests.serving.wire.fake_gateway import FakeGateway
 from tests.serving.wire.pictures import encoded, grey
 from tests.serving.wire.test_grpc_calls import predict
 from tests.serving.wire.test_grpc_calls import serving as serving_grpc
 from tests.serving.wire.test_grpc_server import infer, oip_grpc, pb_grpc
+from tests.serving.wrapped import held_in_draws
 
 ODD = 200
 """Inputs whose second value is about this are those that a broken network below does not take."""
@@ -51,12 +53,12 @@ async def test_a_row_without_a_finite_answer_is_named_and_found_in_the_log(serve
 
 
 async def test_a_row_without_a_finite_answer_spares_the_requests_beside_it(served, caplog):  # noqa: F811
-    gateway, _, runtime = served
+    gateway, engine, runtime = served
     alone = (await ask(gateway, [150, 1, 2, 3])).predictions[0]
     broken_base(runtime, np.nan)
     runtime.go_base.clear()
     asked = [asyncio.create_task(ask(gateway, [150, each, 2, 3])) for each in (1, ODD, 1)]
-    await asyncio.sleep(0.05)
+    await until(lambda: engine.load().requests == 3)
     runtime.go_base.set()
     first, bad, last = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(bad, Internal)
@@ -117,14 +119,13 @@ async def test_the_engines_log_names_the_request(served, caplog, failing):  # no
     assert any("abc.1" in record.getMessage() for record in caplog.records)
 
 
-async def test_an_engine_that_fails_says_so_in_the_log_once(served, caplog, monkeypatch):  # noqa: F811
+async def test_an_engine_that_fails_says_so_in_the_log_once(served, caplog):  # noqa: F811
     _, engine, runtime = served
     assert engine.healthy()
-    monkeypatch.setattr("serving.engine.engine._HUNG_S", -1.0)
-    runtime.go.clear()
+    runtime.hold()
     asking = asyncio.create_task(ask(served[0], [150, 1, 2, 3]))
-    while not engine._at_work:
-        await asyncio.sleep(0.01)
+    await held_in_draws(engine, runtime)
+    runtime.clock.advance(61.0)
     assert not engine.healthy()
     assert not engine.healthy()
     runtime.go.set()

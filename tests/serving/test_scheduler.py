@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from certify.claims.procedures import SLICE
 from serving.engine.line import Entry, Slice, size
-from serving.engine.scheduler import BasePlan, NoisyPlan, Scheduler
+from serving.engine.scheduler import BasePlan, Demand, NoisyPlan, Scheduler
 
 
 def of(*jobs, model="m/1", rows=32):
     """A scheduler with jobs of (number, max_draws, expected)."""
     scheduler = Scheduler()
     for job, draws, expected in jobs:
-        scheduler.add(job, model, rows, draws, expected)
+        scheduler.add(job, Demand(model, rows, draws, expected))
     return scheduler
 
 
@@ -29,10 +29,10 @@ def test_one_batch_holds_draws_of_three_requests():
 
 def test_base_predictions_go_oldest_first_and_share_a_batch_of_one_model():
     scheduler = Scheduler(base_rows=2)
-    scheduler.add(1, "m/1", 32, 64, 64)
+    scheduler.add(1, Demand("m/1", 32, 64, 64))
     assert scheduler.plan_base() == BasePlan("m/1", (1,))
     for job, model in [(2, "m/1"), (3, "n/1"), (4, "m/1"), (5, "m/1")]:
-        scheduler.add(job, model, 32, 64, 64)
+        scheduler.add(job, Demand(model, 32, 64, 64))
     plans = [scheduler.plan_base() for _ in range(4)]
     assert plans == [BasePlan("m/1", (2, 4)), BasePlan("n/1", (3,)), BasePlan("m/1", (5,)), None]
 
@@ -62,7 +62,7 @@ def test_a_lost_slice_comes_again_under_the_same_indices():
 
 def test_a_batch_holds_one_model_in_its_own_number_of_rows():
     scheduler = of((1, 32, 32), rows=64)
-    scheduler.add(2, "n/1", 256, 320, 320)
+    scheduler.add(2, Demand("n/1", 256, 320, 320))
     first, second = scheduler.plan_noisy(), scheduler.plan_noisy()
     assert (first.model, first.rows, [part.job for part in first.slices]) == ("m/1", 64, [1])
     assert (second.model, second.rows, [part.job for part in second.slices]) == ("n/1", 256, [2] * 8)
@@ -71,7 +71,7 @@ def test_a_batch_holds_one_model_in_its_own_number_of_rows():
 def test_nothing_starves_under_a_flow_of_shorter_jobs():
     scheduler = of((0, 10_000, 10_000))
     for job in range(1, 1_000):
-        scheduler.add(job, "m/1", 32, 32, 32)
+        scheduler.add(job, Demand("m/1", 32, 32, 32))
         if scheduler.plan_noisy().slices[0].job == 0:
             break
     assert job <= 10_000 // 32 + 1
@@ -81,9 +81,9 @@ def test_a_batch_that_does_not_come_back_starves_no_other_model():
     """Job 1 has all that it is expected to need in flight; its model has other work, job 3 is of another model."""
     scheduler = of((1, 10_000, 32))
     assert [part.job for part in scheduler.plan_noisy().slices] == [1]
-    scheduler.add(3, "n/1", 32, 64, 64)
+    scheduler.add(3, Demand("n/1", 32, 64, 64))
     for job in range(4, 100):
-        scheduler.add(job, "m/1", 32, 32, 32)
+        scheduler.add(job, Demand("m/1", 32, 32, 32))
         if scheduler.plan_noisy().model == "n/1":
             break
     assert job <= 64 // 32 + 4
@@ -129,7 +129,7 @@ def test_batches_of_what_stops_by_what_it_sees_go_one_by_one():
 
 def test_before_a_job_is_seen_no_more_is_planned_than_is_wanted_at_first():
     scheduler = Scheduler()
-    scheduler.add(1, "m/1", 32, 1_000, 152, wanted=60)
+    scheduler.add(1, Demand("m/1", 32, 1_000, 152, wanted=60))
     assert scheduler.owed == 153
     assert [scheduler.plan_noisy().slices[0].start for _ in range(2)] == [0, 32]
     assert scheduler.plan_noisy() is None
@@ -171,7 +171,7 @@ def test_a_job_of_which_nothing_is_under_way_wants_draws_whatever_is_forecast():
 @pytest.mark.parametrize("rows", [0, 16, 100])
 def test_a_batch_must_hold_whole_slices(rows):
     with pytest.raises(ValueError, match="whole slices"):
-        Scheduler().add(1, "m/1", rows, 64, 64)
+        Scheduler().add(1, Demand("m/1", rows, 64, 64))
 
 
 @settings(max_examples=60)
@@ -207,7 +207,7 @@ def test_what_comes_before_a_request_is_the_sum_over_the_others_of_no_more_than_
             scheduler.update(job, expected)
             needed[job] = expected
         else:
-            scheduler.add(job, "m/1", 32, 1_000, expected, least=256, base=False, request=max(1, job))
+            scheduler.add(job, Demand("m/1", 32, 1_000, expected, least=256, base=False, request=max(1, job)))
             needed[job] = expected
         least = {job: min(256, expected) for job, expected in needed.items()}
         together = size(needed.get(0, 0)) == size(needed.get(1, 0))
@@ -223,7 +223,7 @@ def test_whoever_is_decided_much_later_does_not_stand_before_a_new_request():
         scheduler.update(job, {1: 100_000, 2: 100, 3: 120}[job])
     assert scheduler.owed_before(256, 100) == 0  # they may all be denied
     for job, expected in ((4, 100), (5, 100_000)):
-        scheduler.add(job, "m/1", 32, 100_000, expected, least=256)
+        scheduler.add(job, Demand("m/1", 32, 100_000, expected, least=256))
     assert scheduler.owed_before(256, 100) == 100
     assert scheduler.owed_before(256, 100_000) == 356
 
@@ -232,7 +232,7 @@ def shares(scheduler, batches, large):
     """The rows of some batches that go to the jobs of `large`, and to others, of which one comes after each batch."""
     given_out = Counter()
     for number in range(batches):
-        scheduler.add(10_000 + number, "m/1", 32, 64, 64)
+        scheduler.add(10_000 + number, Demand("m/1", 32, 64, 64))
         plan = scheduler.plan_noisy()
         given_out.update(part.job in large for part in plan.slices for _ in range(part.rows))
         for part in plan.slices:
@@ -244,7 +244,7 @@ def shares(scheduler, batches, large):
 def test_a_large_request_and_a_flow_of_small_ones_share_the_device_however_many_rows_it_has(jobs):
     scheduler = Scheduler()
     for job in range(jobs):
-        scheduler.add(job, "m/1", 32, 100_000, 100_000, request=0)
+        scheduler.add(job, Demand("m/1", 32, 100_000, 100_000, request=0))
     large, small = shares(scheduler, 400, range(jobs))
     assert small >= 0.7 * (large + small)
     assert large >= 32
@@ -253,7 +253,7 @@ def test_a_large_request_and_a_flow_of_small_ones_share_the_device_however_many_
 def test_many_large_requests_leave_small_ones_three_batches_of_four():
     scheduler = Scheduler()
     for job in range(200):
-        scheduler.add(job, "m/1", 32, 100_000, 100_000)
+        scheduler.add(job, Demand("m/1", 32, 100_000, 100_000))
     large, small = shares(scheduler, 400, range(200))
     assert small >= 0.7 * (large + small)
     assert large >= 0.2 * (large + small)
@@ -262,7 +262,7 @@ def test_many_large_requests_leave_small_ones_three_batches_of_four():
 def test_the_rows_of_a_large_request_get_as_many_draws_each():
     scheduler = Scheduler()
     for job in range(50):
-        scheduler.add(job, "m/1", 32, 100_000, 100_000, request=0)
+        scheduler.add(job, Demand("m/1", 32, 100_000, 100_000, request=0))
     given_out = Counter()
     for _ in range(2_000):
         plan = scheduler.plan_noisy()
@@ -276,9 +276,9 @@ def test_the_rows_of_a_large_request_get_as_many_draws_each():
 def test_requests_take_turns_at_base_predictions():
     scheduler = Scheduler()
     for job in range(1_000):
-        scheduler.add(job, "m/1", 32, 0, 0, request=0)
-    scheduler.add(1_000, "m/1", 32, 0, 0, request=1)
-    scheduler.add(1_001, "n/1", 32, 0, 0, request=2)
+        scheduler.add(job, Demand("m/1", 32, 0, 0, request=0))
+    scheduler.add(1_000, Demand("m/1", 32, 0, 0, request=1))
+    scheduler.add(1_001, Demand("n/1", 32, 0, 0, request=2))
     assert scheduler.base_before(1) == 3
     assert scheduler.base_before(10) == 12
     assert {scheduler.plan_base().jobs[0] for _ in range(4)} >= {1_000, 1_001}
@@ -299,7 +299,7 @@ def test_planning_takes_no_longer_beside_many_rows_that_wait(monkeypatch):
     def looks(rows):
         scheduler = Scheduler()
         for job in range(rows):
-            scheduler.add(job, "m/1", 128, 10_000, 10_000, request=job // 100)
+            scheduler.add(job, Demand("m/1", 128, 10_000, 10_000, request=job // 100))
         looked.clear()
         for _ in range(40):
             for part in scheduler.plan_noisy().slices:

@@ -124,7 +124,7 @@ class Replica:
 
     def left_over(self) -> bool:
         """Whether something is in flight that nobody waits for."""
-        return not self.dead and bool(len(self.workload) or self.workload.scheduler.owed or self._waiting)
+        return not self.dead and bool(len(self.workload) or self.workload.owed or self._waiting)
 
     def _end(self) -> None:
         self.serving = False
@@ -142,7 +142,7 @@ class Replica:
             if batch is None:
                 await self._wake.wait()
                 continue
-            if self.workload.scheduler.draws_wait:
+            if self.workload.waits():
                 _pulse(self._wake)
             fate, times = self._fate(batch)
             if fate == "lose":

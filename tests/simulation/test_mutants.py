@@ -10,6 +10,7 @@ import pytest
 from certify.bounds import anytime
 from certify.claims import procedures
 from serving.engine import job, scheduler, workload
+from serving.engine.scheduler import Demand
 from serving.gateway import retry
 from tests.simulation.replica import WatchedScheduler
 from tests.simulation.schedules import seeded
@@ -115,9 +116,9 @@ def test_a_queue_without_age_starves_the_long(monkeypatch):
     def starved():
         found = []
         watched = WatchedScheduler(found.append)
-        watched.add(0, "m/1", 32, 10_000, 10_000)
+        watched.add(0, Demand("m/1", 32, 10_000, 10_000))
         for short in range(1, 400):
-            watched.add(short, "m/1", 32, 32, 32)
+            watched.add(short, Demand("m/1", 32, 32, 32))
             for part in watched.plan_noisy().slices:
                 watched.settle(part)
                 if part.job:
