@@ -196,6 +196,8 @@ class Answer:
     compute_s: float
     step: float = 0.0
     """The distance of the nearest two inputs of the grid, in the caller's units."""
+    base_output: Literal["probabilities", "scores"] = "probabilities"
+    """What the base network's numbers are, as the bundle declares."""
 
     def reaches_others(self, radius: float) -> bool:
         """Whether any other grid input lies within `radius`; one below a step says nothing but of the input itself."""

@@ -98,6 +98,7 @@ class Gateway:
             queue_s=reply.queue_s,
             compute_s=reply.compute_s,
             step=model.manifest.input.step,
+            base_output=model.manifest.base_output,
         )
         _count(answer)
         return answer

@@ -55,6 +55,11 @@ def _reaches_others(part: Any, answer: Answer) -> bool:
     return answer.reaches_others(part.radius)
 
 
+def _numbers(part: Any, answer: Answer, meant: str) -> list[float] | None:
+    """The base network's numbers under the name of what they are: those that do not sum to one are no probabilities."""
+    return part.probabilities.tolist() if answer.base_output == meant else None
+
+
 _LABEL, _REACHES = Field("label", _label), Field("reaches_others", _reaches_others)
 ALPHA_SPLIT = tuple(
     _own(name, of=f"of_{name}", message=f"{name}_share") for name in ("class", "upper", "threshold", "interval")
@@ -86,7 +91,8 @@ MODEL = tuple(map(_own, ("name", "version", "digest", "runtime")))
 PREDICTION = (
     _LABEL,
     _own("class_index"),
-    Field("probabilities", lambda part, _: part.probabilities.tolist()),
+    Field("probabilities", lambda part, answer: _numbers(part, answer, "probabilities")),
+    Field("scores", lambda part, answer: _numbers(part, answer, "scores"), extra=True),
     _own("certificate", *CERTIFICATE),
     _own("ood", *OOD),
     _own("mixture", *MIXTURE),
@@ -112,6 +118,7 @@ def _row(row: Prediction, answer: Answer, probabilities: bool) -> Document:
     found = _document(PREDICTION, row, answer)
     if not probabilities:
         found["probabilities"] = None
+        found.pop("scores", None)
     return found
 
 

@@ -128,7 +128,7 @@ def _resolved(
 ) -> tuple[Options, Sequence[WantedOutput]]:
     if not outputs:
         on = options.certify not in (None, "off")
-        names = tensors.offered(model.manifest) if on else [tensors.DEFAULT]
+        names = tensors.offered(model.manifest) if on else [tensors.default(model.manifest)]
         outputs = [WantedOutput(name=name) for name in names if name != tensors.RECEIPT]
     elif tensors.needs_certificate(outputs):
         if options.certify == "off":

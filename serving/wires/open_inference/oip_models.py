@@ -1,7 +1,7 @@
 """What the Open Inference Protocol says of server and models, as JSON documents; gRPC carries the same.
 
-Metadata lists `probabilities` alone, for clients written for other servers expect one output. The certificate tensors
-are described in the parameters of the model's configuration.
+Metadata lists `probabilities` alone, for clients written for other servers expect one output (`scores` where the base network's
+numbers are no probabilities). The certificate tensors are described in the parameters of the model's configuration.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def metadata(model: Model, served: Iterable[Model]) -> Document:
         "versions": sorted(versions, key=int),
         "platform": _PLATFORM,
         "inputs": [{"name": spec.name, "datatype": oip.input_datatype(spec), "shape": [-1, *spec.shape]}],
-        "outputs": [_output(tensors.DEFAULT, model)],
+        "outputs": [_output(tensors.default(model.manifest), model)],
     }
 
 
@@ -62,7 +62,9 @@ def config(model: Model, max_rows: int) -> Document:
                 "dims": list(spec.shape),
             }
         ],
-        "output": [{"name": tensors.DEFAULT, "data_type": "TYPE_FP32", "dims": [len(model.manifest.labels)]}],
+        "output": [
+            {"name": tensors.default(model.manifest), "data_type": "TYPE_FP32", "dims": [len(model.manifest.labels)]}
+        ],
         "parameters": {name: {"string_value": text} for name, text in _parameters(model).items()},
     }
 

@@ -76,6 +76,7 @@ def _mixture_probabilities(row: Prediction) -> object:
 
 TENSORS: dict[str, _Tensor] = {
     "probabilities": _Tensor("FP32", "probabilities", lambda row: row.probabilities, per_class=True),
+    "scores": _Tensor("FP32", "probabilities", lambda row: row.probabilities, per_class=True),
     "label": _Tensor("INT64", None, lambda row: row.class_index),
     "certificate_label": _Tensor("INT64", "certificate", _certificate_label),
     "certificate_radius": _Tensor(
@@ -102,7 +103,6 @@ TENSORS: dict[str, _Tensor] = {
     "mixture_probabilities": _Tensor("FP32", "mixture", _mixture_probabilities, per_class=True),
     "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
-DEFAULT = "probabilities"
 RECEIPT = "receipt"
 """Answered only where it is asked for: by name, or by the parameter of that name."""
 
@@ -110,7 +110,13 @@ RECEIPT = "receipt"
 def offered(manifest: Manifest) -> list[str]:
     """The tensors that a model can answer with, in the order of the contract."""
     absent = {part for part, spec in (("ood", manifest.ood), ("mixture", manifest.mixture)) if spec is None}
-    return [name for name, tensor in TENSORS.items() if tensor.part not in absent]
+    other = {"probabilities": "scores", "scores": "probabilities"}[manifest.base_output]
+    return [name for name, tensor in TENSORS.items() if tensor.part not in absent and name != other]
+
+
+def default(manifest: Manifest) -> str:
+    """The one tensor that clients get who ask for none: the base network's numbers, called what they are."""
+    return manifest.base_output
 
 
 def shape(name: str, manifest: Manifest) -> list[int]:
