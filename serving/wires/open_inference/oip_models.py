@@ -1,7 +1,7 @@
 """What the Open Inference Protocol says of server and models, as JSON documents; gRPC carries the same.
 
-Metadata lists `probabilities` alone, for clients written for other servers expect one output (`scores` where the base network's
-numbers are no probabilities). The certificate tensors are described in the parameters of the model's configuration.
+Metadata lists `probabilities` alone, for clients written for other servers expect one output (`scores` where the base
+network's numbers are no probabilities). The certificate tensors are described in the parameters of the configuration.
 """
 
 from __future__ import annotations
