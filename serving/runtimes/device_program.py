@@ -7,13 +7,12 @@ device and compiler. Whatever differs is another name, so nothing that is kept i
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from export.graphs.reading import one_line
 from serving.runtimes.device_batch import SOURCE
+from serving.runtimes.whole_file import write_whole
 
 PACKAGES = ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")
 
@@ -36,7 +35,7 @@ def compiled(element: int, architecture: str, folder: Path) -> bytes:
     if found.startswith(b"\x7fELF"):
         return found
     code = _compile(source, element, architecture)
-    _keep(kept, code)
+    write_whole(kept, code)  # where nothing can be written it is compiled again at the next start
     return code
 
 
@@ -66,13 +65,3 @@ def _compile(source: str, element: int, architecture: str) -> bytes:
             f"NVRTC ({versions()}) does not compile the kernels for {architecture}: {one_line(error)}; install a release"
             " that knows the device, or serve with --provider cpu"
         ) from error
-
-
-def _keep(place: Path, code: bytes) -> None:
-    """Whole or not at all; where nothing can be written it is compiled again at the next start."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
-            file.write(code)
-        os.replace(file.name, place)
-    except OSError:
-        return

@@ -43,6 +43,7 @@ class FakeDriver:
         self.memories: list[FakeMemory] = []
         self.failing: str | None = None
         self._chance, self._element, self._streams = np.random.default_rng(seed), element, []
+        self._captured: list[FakeStream] = []
         self._one_device = threading.RLock()
 
     def enter(self) -> None:
@@ -51,6 +52,9 @@ class FakeDriver:
     def stream(self) -> FakeStream:
         self._streams.append(FakeStream(1000 + len(self._streams)))
         return self._streams[-1]
+
+    def stream_of(self, handle: int) -> FakeStream:
+        return next(each for each in [*self._streams, *self._captured] if each.handle == handle)
 
     def on_device(self, size: int) -> FakeMemory:
         self.memories.append(FakeMemory(size))
@@ -75,7 +79,8 @@ class FakeDriver:
         self._ask("network", stream, (), work)
 
     def capture(self, work) -> FakeStream:
-        kept = FakeStream(-1)
+        kept = FakeStream(-1 - len(self._captured))
+        self._captured.append(kept)
         work(kept)
         return kept
 

@@ -6,7 +6,7 @@ import cuda.core
 import numpy as np
 import pytest
 
-from serving.runtimes import cuda_driver, device_batch, device_line, device_program
+from serving.runtimes import cuda_driver, device_batch, device_line, device_noise, device_program
 from serving.runtimes.noise_kernel import Draws
 from tests.device.laws import drawn, law_of
 
@@ -80,9 +80,11 @@ def driver():
 @pytest.mark.parametrize(("sigma", "coordinates"), [(0.3, 1), (63.75, 150_528), (3_500.0, 2_049)])
 def test_noise_on_a_gpu_is_that_of_the_definition(driver, tmp_path, sigma, coordinates):
     law, code = law_of(sigma), device_program.compiled(0, driver.facts.architecture, tmp_path)
-    line = device_line.DeviceLine(driver, code, Nothing(), law, 64, coordinates, 9)
     lattice = np.arange(coordinates, dtype=np.int32) % 256
     parts = [Draws(bytes(range(16)), 2**39, 20, lattice), Draws(bytes(16), 3, 30, lattice[::-1])]
-    assert np.array_equal(line._lanes[1].noise(parts)[:50], drawn(law, parts))
+    kernel = driver.kernels(code, ["add_noise"])["add_noise"]
+    source = device_noise.NoiseSource(driver, kernel, law, coordinates, np.dtype(np.int32))
+    assert np.array_equal(source.batch(64).read(parts, driver.stream())[:50], drawn(law, parts))
+    line = device_line.DeviceLine(driver, code, Nothing(), law, 64, coordinates, 9)
     pending = [line.submit(parts), line.submit(parts)]
     assert [len(each.result()[0]) for each in pending] == [50, 50]
