@@ -26,19 +26,29 @@ def models(tmp_path):
 
 
 async def answered(models, address, seconds=30, **ports):
-    """Whether it is ready in time, and what was said meanwhile."""
+    """Whether it is ready, and what was said meanwhile: it is given up once something was said."""
     said, samples = [], [first_answer.sample(bundle) for bundle in load_repository(models)]
+    spoken = asyncio.Event()
+
+    def say(line):
+        said.append(line)
+        spoken.set()
+
     settings = Settings(
         models=models,
         metrics_port=0,
         **{"http_port": int(address.http.rsplit(":", 1)[1]), "grpc_port": int(address.grpc.rsplit(":", 1)[1])} | ports,
     )
-    asking = first_answer.through_each_wire(settings, samples, said.append)
-    try:
-        await asyncio.wait_for(asking, seconds)
-    except TimeoutError:
-        return False, said
-    return True, said
+    asking = asyncio.ensure_future(first_answer.through_each_wire(settings, samples, say))
+    speaking = asyncio.ensure_future(spoken.wait())
+    await asyncio.wait({asking, speaking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    speaking.cancel()
+    await asyncio.wait({asking}, timeout=0.5)  # it goes on asking
+    if asking.done():
+        asking.result()
+        return True, said
+    asking.cancel()
+    return False, said
 
 
 async def test_a_proxy_in_the_environment_does_not_matter(models, monkeypatch):
@@ -71,7 +81,7 @@ async def test_a_port_that_does_not_answer_is_named_and_waited_for(models, monke
             deaf.bind(("127.0.0.1", 0))
             deaf.listen()
             port = deaf.getsockname()[1]
-            ready, said = await answered(models, address, seconds=6, **{f"{silent.lower()}_port": port})
+            ready, said = await answered(models, address, **{f"{silent.lower()}_port": port})
     assert not ready
     assert said[-1].startswith(f"not ready: no answer comes back through {silent} port {port}: ")
 
@@ -81,7 +91,7 @@ async def test_a_server_that_is_not_ready_says_why(models, monkeypatch):
     (bundle,) = load_repository(models)
     other = OnnxRuntime(bundle).description + " of_tomorrow"
     async with in_process(models, runtime=other) as address:
-        ready, said = await answered(models, address, seconds=2)
+        ready, said = await answered(models, address)
     assert not ready
     assert "lacks of_tomorrow" in said[-1]
 
