@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 ARGS ?=
 
-.PHONY: serve test simulate check cover mutate bench hostile stubs docs clean
+.PHONY: serve test simulate check cover mutate bench hostile gpu stubs docs clean
 
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
@@ -37,6 +37,10 @@ bench: $(VENV)/.bench
 # Strangers who send what costs most, beside eight good clients: some four minutes; ARGS=gzip is one part of it.
 hostile: $(VENV)/.test
 	$(BIN)/python -m benchmarks.hostile $(ARGS)
+
+# What has to be seen on a GPU, under eight minutes; without one it says so. ARGS=kernel is one part of it.
+gpu: $(VENV)/.test
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 # Do the tests of certify notice a change of it? Most of an hour on two cores; ARGS='certify.bounds.binomial*' is one module.
 mutate: $(VENV)/.mutate

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from benchmarks import gpu_networks
 from export.bundle import load
 from export.bundle.files import BASE, NOISY
 from export.graphs.prepared import prepare
@@ -69,6 +70,17 @@ def test_the_graphs_of_the_bundle_are_built_without_a_gpu(rtx, bundle, file, row
     config, flags = rtx.configs[-1], rtx.BuilderFlag
     assert [config.get_flag(each) for each in (flags.DISTRIBUTIVE_INDEPENDENCE, flags.STRICT_NANS)] == [True, True]
     assert not config.get_flag(flags.TF32)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("name", "rows"), [("resnet20", 512), ("resnet50", 128)])
+def test_the_networks_that_are_measured_are_built_without_a_gpu(rtx, name, rows):
+    """ResNet-50 on 224x224x3 among them, with a body of FP16; exporting it takes most of a minute."""
+    graph = gpu_networks.graph(name)
+    plan, _ = tensorrt_plan.build(rtx, graph, rows, name, lambda phase: None)
+    assert len(plan) > 0.9 * len(graph)
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated")
