@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -128,10 +129,10 @@ class Gateway:
 
 
 def _count(answer: Answer) -> None:
+    rows, name = answer.predictions, answer.model.name
     metrics.QUEUE_SECONDS.observe(answer.queue_s)
-    for row in answer.predictions:
-        metrics.SHORTENED.inc(row.granted_draws is not None)
-        metrics.CERTIFICATES.labels(answer.model.name, row.certificate.status if row.certificate else "off").inc()
-        if row.ood:
-            decision = "in_distribution" if row.ood.in_distribution else "out_of_distribution"
-            metrics.OOD.labels(answer.model.name, decision).inc()
+    metrics.SHORTENED.inc(sum(row.granted_draws is not None for row in rows))
+    for status, number in Counter(row.certificate.status if row.certificate else "off" for row in rows).items():
+        metrics.CERTIFICATES.labels(name, status).inc(number)
+    for inside, number in Counter(row.ood.in_distribution for row in rows if row.ood).items():
+        metrics.OOD.labels(name, "in_distribution" if inside else "out_of_distribution").inc(number)

@@ -138,7 +138,7 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             clock.decoded()
             answer = await self._gateway.predict(replace(request, caller=CALLER.get()))
             clock.answered(answer)
-            return certserve_proto.encode(answer, request.options)
+            return await off_loop.written(lambda whole: certserve_proto.encode(whole, request.options), answer)
 
 
 class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
@@ -209,7 +209,7 @@ class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
             clock.decoded()
             answer = await self._gateway.predict(replace(call.request, caller=CALLER.get()))
             clock.answered(answer)
-            return oip_proto.encode(call, answer, model)
+            return await off_loop.written(lambda whole: oip_proto.encode(call, whole, model), answer)
 
     async def ModelStatistics(  # noqa: N802
         self, request: oip_pb2.ModelStatisticsRequest, context: _Context

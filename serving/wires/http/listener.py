@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from serving import ports
 from serving.budget import BufferedBytes
 from serving.wires.http.connection import Front, FrontLimits, HttpConnection
+from serving.wires.http.pieces import BYTES, Pieces
 
 _BACKLOG = 512
 # The loop takes so many connections at a time before it looks at one of them: all others wait in the system's queue, and no
@@ -42,10 +43,11 @@ class HttpServer(uvicorn.Server):
         self, app: ASGIApp, buffered: BufferedBytes, *, drain_s: float, limits: FrontLimits | None = None
     ) -> None:
         self.front = Front(limits or FrontLimits(), buffered)
+        self._piece = memoryview(bytearray(BYTES))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=functools.partial(HttpConnection, self.front),  # type: ignore[arg-type]
+                http=self._connection,  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,  # uvicorn's own closes every handler of the process, those of Ray Serve among them
@@ -100,10 +102,13 @@ class HttpServer(uvicorn.Server):
                     connection.setblocking(False)
                     await loop.connect_accepted_socket(self._protocol, connection)
 
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+    def _protocol(self) -> Pieces:
+        return self._connection(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
         )
+
+    def _connection(self, **settings: Any) -> Pieces:
+        return Pieces(HttpConnection(self.front, **settings), self._piece)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -173,7 +173,7 @@ class _Api:
 
                 write, answer = await _while_connected(request, work())
                 clock.answered(answer)
-                return write(answer)
+                return await off_loop.written(write, answer)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
