@@ -48,7 +48,7 @@ def rows() -> list[Row]:
 def _against(peer: str) -> list[Row]:
     model, images = bundle(DEMO), demo_pictures(PICTURES)
     with command_line(repository(), local=True) as address, _peer(peer) as url:
-        query = {"certify": "target", "target_radius": model.sigma}
+        query = {"certify": "target", "target_radius": model.law.sigma}
         ask = over_http(address.http, f"/v1/models/{DEMO}:predict", **query)
         smooth = _smoothing(peer, url, model.manifest.noise.sigma_steps)
         sent = len(png(images[0])) + len(ask(png(images[0])))

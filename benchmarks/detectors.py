@@ -62,10 +62,9 @@ def draws(bundle: Bundle, run: Run, pictures: NDArray[np.integer], purpose: str,
 def table(bundle: Bundle, scorers: dict[str, Scorer], inside, outside: dict[str, tuple]) -> str:
     spec = bundle.manifest
     terms = Terms(
-        sigma=bundle.sigma,
+        law=bundle.law.at(np.zeros(spec.input.shape, np.int32)).guarantee,
         alpha=spec.defaults.alpha,
         split=spec.alpha_split.split(),
-        charge=bundle.noise.charge(spec.input.size),
         classes=len(spec.labels),
     )
     lines = ["| score | outside | AUROC | far_at_tpr_ood95 | miss_at_tpr_id95 | GAUC |", "|-|-|-|-|-|-|"]
@@ -101,7 +100,7 @@ def main() -> None:
     foreign |= {name: made[name] for name in ("uniform noise", "smooth noise")}
     inside = draws(bundle, run, ordinary, "inside", bundle.manifest.ood.score_draws)
     outside = {name: draws(bundle, run, pictures, name, DRAWS) for name, pictures in foreign.items()}
-    print(f"radius {bundle.manifest.ood.radius}, sigma {bundle.sigma}, {INSIDE} ordinary pictures\n")
+    print(f"radius {bundle.manifest.ood.radius}, sigma {bundle.law.sigma}, {INSIDE} ordinary pictures\n")
     print(table(bundle, scorers, inside, outside))
 
 

@@ -38,7 +38,7 @@ def rows() -> list[Row]:
     finally:
         engine.close()
     spent, kept = float(np.mean([each.draws for each in few])), statuses.count("certified")
-    lost = sum(each.certificate.radius >= model.sigma for each in many)
+    lost = sum(each.certificate.radius >= model.law.sigma for each in many)
     said = ", ".join(f"{statuses.count(name)} {name}" for name in ("certified", "refuted", "undecided"))
     return [
         Row(
@@ -57,7 +57,7 @@ async def _certified(engine: Engine, model: Bundle, images: np.ndarray, mode: st
 
     async def one(picture: np.ndarray) -> Prediction:
         async with gate:
-            reply = await engine.predict(rates.task(model, picture[None], mode, draws, target_radius=model.sigma))
+            reply = await engine.predict(rates.task(model, picture[None], mode, draws, target_radius=model.law.sigma))
         return reply.rows[0]
 
     return await asyncio.gather(*map(one, images))

@@ -34,7 +34,7 @@ def rows() -> list[Row]:
     network, images = in_torch(model), demo_pictures(PICTURES)
     torch.set_num_threads(rates.THREADS)
     with command_line(repository(), local=True) as address:
-        ask = predict_over_http(address.http, DEMO, certify="target", target_radius=model.sigma)
+        ask = predict_over_http(address.http, DEMO, certify="target", target_radius=model.law.sigma)
         ask(png(images[0]))
         sides = {
             f"batch {size}": lambda size=size: _published(network, model, images[0], size) for size in (400, 1_000)

@@ -9,6 +9,8 @@ import time
 import numpy as np
 
 from benchmarks.networks import pictures
+from certify.claims.procedures import PROCEDURES, made
+from certify.smoothing.ball import parse
 from export.bundle import Bundle
 from serving import processors
 from serving.engine.engine import Engine
@@ -68,8 +70,7 @@ def task(
         digest=bundle.digest,
         rows=rows,
         keys=keys,
-        mode=mode,
-        target_radius=target_radius,
+        procedure=made(PROCEDURES[mode], parse(spec.formulas.parts, target_radius), None, draws),
         max_draws=draws,
         alpha=0.001,
         timeout_s=timeout_s,

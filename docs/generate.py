@@ -11,9 +11,10 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from certify.claims.procedures import PROCEDURES
 from export.bundle import Manifest
 from serving import config, errors, metrics
-from serving.messages import MODES, PARTS, Options
+from serving.messages import PARTS, Options
 
 HERE = Path(__file__).resolve().parent
 PROTO = HERE.parent / "protos/certserve/v1/certserve.proto"
@@ -44,7 +45,7 @@ def options() -> str:
         "outputs": f"Some of {', '.join(f'`{part}`' for part in PARTS)}; all of them if nothing is said.",
     }
     modes = commented("enum CertifyMode")
-    listed = [[f"`{name}`", modes[f"CERTIFY_MODE_{name.upper()}"]] for name in MODES]
+    listed = [[f"`{name}`", modes[f"CERTIFY_MODE_{name.upper()}"]] for name in PROCEDURES]
     return (
         "# Options of a request\n\nThe same on every wire: in the query, in JSON, as parameters `certserve.<name>` of the"
         " Open Inference Protocol, and in the message `Options` of the typed service, where the deadline is a duration."

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.claims.certificate import AlphaSplit, Certificate
+from certify.claims.procedures import Asked, Off
 from certify.mixture.mix import Mixture
 from certify.ood.verdict import Ood
 from export.bundle import Manifest
 from serving.security.callers import ANONYMOUS, Caller
 
-Mode = Literal["off", "target", "best", "precision", "fixed"]
-MODES: tuple[Mode, ...] = ("off", "target", "best", "precision", "fixed")
 PARTS = ("probabilities", "certificate", "ood", "mixture")
 """What `outputs` may name; the label always comes."""
 
@@ -46,6 +45,11 @@ class Options:
     outputs: tuple[str, ...] | None = None
     snap: bool = False
     receipt: bool = False
+
+    @property
+    def off(self) -> bool:
+        """Whether no certificate is wanted, in so many words."""
+        return self.certify == Off.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +89,8 @@ class Task:
     is left of the deadline when the task is sent; clocks are not compared between hosts.
 
     `score_keys` are given for `fixed` alone, whose draws are of a stream of their own, and only if the score is wanted: it
-    is that of the first draws under these keys, which are those of every other mode, so asking again buys no other score.
+    is that of the first draws under these keys, which are those of every other procedure, so asking again buys no other
+    score.
     """
 
     model: str
@@ -93,14 +98,11 @@ class Task:
     digest: str
     rows: tuple[NDArray[np.int32], ...]
     keys: tuple[bytes, ...]
-    mode: Mode
-    target_radius: float
+    procedure: Asked
     max_draws: int
     alpha: float
     timeout_s: float
     parts: frozenset[str]
-    radius_tolerance: float = 0.0
-    """Of `precision`; 0 with any other mode."""
     receipt: bool = False
     key_id: str = ""
     """The public name of the secret that the keys come from."""

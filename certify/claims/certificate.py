@@ -11,7 +11,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from certify.bounds import anytime, binomial
+from certify.bounds import anytime
+from certify.claims.decision import ARGMAX, Decision
+from certify.smoothing.ball import Ball, larger
+from certify.smoothing.law import HALF, Guarantee
 
 Status = Literal["certified", "refuted", "undecided"]
 
@@ -58,52 +61,24 @@ WHOLE_ON_CLASS = class_alone(1)
 class Terms:
     """What bundle and request fix before the first draw.
 
-    `sigma` is in the caller's units and rounded down; `charge` is the total variation `d * eps` of the drawn noise,
-    by which every bound of a probability is weakened; `classes` counts the labels, without "none". `kappa_upper` is the
-    prior of upper bounds and refutations, see `certify.bounds.anytime`.
+    `law` says what bounds at the input prove, and by how much the drawn noise weakens them; `classes` counts the labels,
+    without "none". `kappa_upper` is the prior of upper bounds and refutations, see `certify.bounds.anytime`.
     """
 
-    sigma: float
+    law: Guarantee
     alpha: float
     split: AlphaSplit
-    charge: float
     classes: int
     kappa_upper: float = anytime.KAPPA_UPPER
+    decision: Decision = ARGMAX
 
     def charged(self, upper: float) -> float:
         """An upper bound of a probability under the exact law from one under the noise as drawn, rounded up."""
-        return math.nextafter(upper + self.charge, math.inf)
+        return math.nextafter(upper + self.law.charge, math.inf)
 
-    def needed(self, radius: float, sign: int = 1) -> float:
-        """`Phi(radius / sigma)` moved by the charge to the safe side: up to prove (`sign` 1), down to refute (-1)."""
-        ratio = radius / self.sigma
-        if sign > 0:
-            return binomial.probability_above(math.nextafter(ratio, math.inf)) + self.charge
-        return binomial.probability_below(math.nextafter(ratio, -math.inf)) - self.charge
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What was counted over the first `draws` draws of a stream: `votes[c]` for class c, and `lost` without a result.
-
-    Votes for "none" (a non-finite logit) are in `draws` only. A lost draw is a miss in every lower bound and a hit in
-    every upper bound. Votes exclude each other, one a draw at most: labels that may be given together are refused.
-    """
-
-    draws: int
-    votes: tuple[int, ...]
-    lost: int = 0
-
-    def __post_init__(self) -> None:
-        if min(*self.votes, self.lost) < 0 or sum(self.votes) + self.lost > self.draws:
-            raise ValueError(
-                f"expected at most one vote a draw, of labels that exclude each other; got {sum(self.votes)} votes and"
-                f" {self.lost} lost of {self.draws} draws"
-            )
-
-    def leader(self) -> int:
-        """The class with most votes, the first of equals."""
-        return max(range(len(self.votes)), key=self.votes.__getitem__)
+    def needed(self, ball: Ball, side: int = 1) -> float:
+        """What the decided label's probability, as drawn, has to exceed to prove the ball, or to leave it open."""
+        return self.law.needed(ball, self.decision.threshold, side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,36 +95,35 @@ class LowerBound:
         """The bound itself, rounded down."""
         return max(0.0, math.nextafter(1.0 - self.complement, 0.0))
 
-    def radius(self, sigma: float) -> float:
-        """`sigma * Phi^-1(1 - complement)`, rounded down; 0 unless the bound is above one half (Cohen et al. 2019)."""
-        quantile = binomial.quantile_of_complement_below(self.complement)
-        return math.nextafter(sigma * quantile, 0.0) if quantile > 0 else 0.0
+    def exceeds(self, threshold: float) -> bool:
+        """Whether the bound, unrounded, lies above a threshold: the sign of a sum that is rounded once is exact."""
+        return math.fsum((self.complement, threshold, -1.0)) < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """One answer of a procedure. It can only be built from a `LowerBound`; without one it abstains.
 
-    - `certified`: the target radius was proven (or, without a target, some radius; with a `radius_tolerance`, the true
-      radius of the smoothed classifier is moreover at most `radius + radius_tolerance`);
-    - `refuted`: the most probable smoothed class has probability below what `target_radius` needs; it does not mean
-      that an attack exists;
+    - `certified`: the target was proven (or, without a target, some radius; with a tolerance, the true radius of the
+      smoothed classifier is moreover at most `radius + radius_tolerance`);
+    - `refuted`: the most probable smoothed class has probability below what the target needs; it does not mean that an
+      attack exists;
     - `undecided`: neither was shown with these draws.
 
-    The radius is the best one proven at the stop, whatever the status; abstention is `class_index` None and radius 0.
+    The ball is the best one proven at the stop, whatever the status; abstention is `class_index` None and radius 0.
     `p_a_lower` and `p_b_upper` bound the smoothed probabilities of the leader and of every other class, at the input.
     """
 
     status: Status
     procedure: str
-    sigma: float
+    law: Guarantee
     bound: LowerBound | None
     p_b_upper: float
     draws: int
     lost: int
-    target_radius: float | None = None
+    target: Ball | None = None
     radius_tolerance: float | None = None
-    norm: str = "l2"
+    threshold: float = HALF
 
     @property
     def class_index(self) -> int | None:
@@ -162,14 +136,24 @@ class Certificate:
         return None if self.bound is None else self.bound.value
 
     @property
-    def radius(self) -> float:
-        """The proven radius in the caller's units, rounded down; at least the target where that was proven."""
+    def ball(self) -> Ball | None:
+        """The proven ball, rounded down; at least the target where that was proven. None where it abstains."""
         if self.bound is None:
-            return 0.0
-        proven = self.bound.radius(self.sigma)
-        return max(proven, self.target_radius or 0.0) if self.status == "certified" else proven
+            return None
+        proven = self.law.radius(self.bound.complement, self.threshold)
+        return larger(self.target, proven) if self.target and self.status == "certified" else proven
+
+    @property
+    def radius(self) -> float:
+        """The size of the ball, in the caller's units; 0 where it abstains."""
+        return self.ball.size if self.ball else 0.0
+
+    @property
+    def target_radius(self) -> float | None:
+        """The size of the target, if there is one."""
+        return self.target.size if self.target else None
 
 
-def certifying(bound: LowerBound) -> LowerBound | None:
-    """The bound if it certifies a class at all, that is if it lies above one half."""
-    return bound if binomial.quantile_of_complement_below(bound.complement) > 0 else None
+def certifying(bound: LowerBound, threshold: float = HALF) -> LowerBound | None:
+    """The bound if it certifies a class at all, that is if it lies above one half, or the decision's threshold."""
+    return bound if bound.exceeds(threshold) else None

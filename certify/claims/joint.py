@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.bounds import anytime
-from certify.claims.certificate import Counts, LowerBound, Terms, certifying
+from certify.claims.certificate import LowerBound, Terms, certifying
+from certify.claims.counts import Counts
 
 
 def joint_counts(votes: NDArray[np.integer], scores: NDArray[np.floating], threshold: float, classes: int) -> Counts:
@@ -37,7 +38,7 @@ def joint_counts(votes: NDArray[np.integer], scores: NDArray[np.floating], thres
 def certify_joint(counts: Counts, terms: Terms) -> LowerBound | None:
     """The bound of the leading joint label, at every number of draws; None where it certifies nothing.
 
-    `class_index` is `terms.classes` for "out". See `LowerBound.radius` for the radius.
+    `class_index` is `terms.classes` for "out". See `Guarantee.radius` for its ball.
     """
     if len(counts.votes) != terms.classes + 1:
         raise ValueError(f"expected votes for {terms.classes} classes and 'out', got {len(counts.votes)} labels")

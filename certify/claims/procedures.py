@@ -1,168 +1,177 @@
-"""When to stop drawing and what is then proven: `target`, `best`, `precision` and `fixed`.
+"""When to stop drawing and what is then proven: `target`, `best`, `precision`, `fixed`, or `off`.
 
-A procedure is a pure function of counts. `receive` looks at a prefix of the stream and either asks for more draws
-(None) or concludes; `conclude` says what these counts prove, whatever made the draws end. The anytime procedures stay
-valid under every stop (target, deadline, cancel, overload); `fixed` claims something at its own number of draws only.
-Every statement of the anytime procedures is true on the one event of `AlphaSplit`.
+What a request asks for is one frozen value, which is carried unchanged from the wire to the receipt. A procedure is a pure
+function of counts. `receive` looks at a prefix of the stream and either asks for more draws (None) or concludes; `conclude`
+says what these counts prove, whatever made the draws end. The anytime procedures stay valid under every stop (target,
+deadline, cancel, overload); `fixed` claims something at its own number of draws only. Every statement of the anytime
+procedures is true on the one event of `AlphaSplit`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
-from certify.bounds import anytime, binomial
-from certify.claims.certificate import Certificate, Counts, Status, Terms
-from certify.claims.conclusions import anytime_bound, bound_of, certificate_of, most_probable_above
+from certify.bounds import binomial
+from certify.claims.certificate import AlphaSplit, Certificate, Status, Terms, class_alone
+from certify.claims.conclusions import (
+    anytime_bound,
+    bound_of,
+    certificate_of,
+    exceeds,
+    falls_short,
+    most_probable_above,
+)
+from certify.claims.counts import Counts
+from certify.smoothing.ball import Ball
 
 SLICE = 32
 """Draws are counted in slices of this many, in index order; a procedure looks after each."""
 
 
 class Procedure(Protocol):
-    """When to stop and what is proven."""
+    """What is asked for, and what counts prove of it."""
 
-    @property
-    def max_draws(self) -> int:
-        """No draw at or beyond this index is ever counted."""
+    name: ClassVar[str]
+    """By which wires and receipts know it."""
+    anytime: ClassVar[bool]
+    """Whether its claims hold at every number of draws; if not, it has a stream of its own, and is not cut short."""
+    sees: ClassVar[bool]
+    """Whether it stops by what it sees, so that draws made beyond that are made for nothing."""
+
+    def enough(self, terms: Terms, counts: Counts) -> bool:
+        """Whether these draws decide, though more are allowed."""
         ...
 
-    def receive(self, counts: Counts) -> Certificate | None:
-        """None to draw more, else the certificate: these draws decide, or no more are allowed."""
-        ...
-
-    def conclude(self, counts: Counts) -> Certificate:
+    def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """What these counts prove, if no further draw can be had."""
         ...
 
-    def expected_remaining(self, counts: Counts) -> int:
-        """A forecast of the draws still needed, for the scheduler; it has no part in any claim."""
+    def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
+        """A forecast of the draws still needed, of those that are left; it has no part in any claim."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """Nothing is asked of the votes."""
+
+    name: ClassVar[str] = "off"
+    anytime: ClassVar[bool] = True
+    sees: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """Spend `max_draws`, or what the deadline allows, on the largest radius."""
+    """Spend all draws, or what the deadline allows, on the largest radius."""
 
-    terms: Terms
-    max_draws: int
-    name: str = "best"
+    name: ClassVar[str] = "best"
+    anytime: ClassVar[bool] = True
+    sees: ClassVar[bool] = False
 
-    def receive(self, counts: Counts) -> Certificate | None:
-        """The certificate once `max_draws` are counted."""
-        return self.conclude(counts) if counts.draws >= self.max_draws else None
+    def enough(self, terms: Terms, counts: Counts) -> bool:
+        """Never: another draw may prove more."""
+        return False
 
-    def conclude(self, counts: Counts) -> Certificate:
+    def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """The radius of the leading class, by its confidence sequence at level `alpha * m`."""
-        bound = anytime_bound(self.terms, counts)
-        return certificate_of(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
+        bound = anytime_bound(terms, counts)
+        return certificate_of(self.name, terms, counts, bound, "certified" if bound else "undecided")
 
-    def expected_remaining(self, counts: Counts) -> int:
+    def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
         """All that is left."""
-        return self.max_draws - counts.draws
+        return left
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Stop once `target_radius` is proven or refuted, or at `max_draws`."""
+    """Stop once the ball is proven or refuted."""
 
-    terms: Terms
-    max_draws: int
-    target_radius: float
-    name: str = "target"
+    ball: Ball
 
-    def receive(self, counts: Counts) -> Certificate | None:
-        """The certificate once the target is proven, refuted, or no more draws are allowed."""
-        if self._reached(counts) or self._refuted(counts) or counts.draws >= self.max_draws:
-            return self.conclude(counts)
-        return None
+    name: ClassVar[str] = "target"
+    anytime: ClassVar[bool] = True
+    sees: ClassVar[bool] = True
 
-    def conclude(self, counts: Counts) -> Certificate:
+    def enough(self, terms: Terms, counts: Counts) -> bool:
+        """Whether the target is proven or refuted."""
+        return self._reached(terms, counts) or self._refuted(terms, counts)
+
+    def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """What holds now: the status speaks of the target, the radius is the best one proven."""
-        reached = self._reached(counts)
-        status: Status = "certified" if reached else "refuted" if self._refuted(counts) else "undecided"
+        reached = self._reached(terms, counts)
+        status: Status = "certified" if reached else "refuted" if self._refuted(terms, counts) else "undecided"
         # What the target's test has proven counts, too, where the inverted bound lies a hair below it.
-        bound = anytime_bound(self.terms, counts, self.terms.needed(self.target_radius) if reached else 0.0)
-        return certificate_of(self.name, self.terms, counts, bound, status, target_radius=self.target_radius)
+        bound = anytime_bound(terms, counts, terms.needed(self.ball) if reached else 0.0)
+        return certificate_of(self.name, terms, counts, bound, status, target=self.ball)
 
-    def _reached(self, counts: Counts) -> bool:
-        needed = self.terms.needed(self.target_radius)
-        hits = counts.votes[counts.leader()]
-        return needed < 1 and anytime.chosen_exceeds(
-            counts.draws, hits, needed, self.terms.alpha * self.terms.split.of_class
-        )
+    def _reached(self, terms: Terms, counts: Counts) -> bool:
+        return exceeds(terms, counts, terms.needed(self.ball))
 
-    def _refuted(self, counts: Counts) -> bool:
+    def _refuted(self, terms: Terms, counts: Counts) -> bool:
         """Whether the leader, and so every class, has probability below what the target needs."""
-        level = self.terms.alpha * self.terms.split.of_upper
-        needed = self.terms.needed(self.target_radius, sign=-1)
-        misses = counts.draws - counts.votes[counts.leader()] - counts.lost
-        return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level, self.terms.kappa_upper)
+        return falls_short(terms, counts, terms.needed(self.ball, side=-1))
 
-    def expected_remaining(self, counts: Counts) -> int:
+    def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
         """Draws until the evidence is expected to decide, from the leader's share so far: without a miss as few as can
         decide, and before the first draw what inputs need on average.
         """
-        needed, hits = min(self.terms.needed(self.target_radius), 1 - 1e-9), max(counts.votes)
+        needed, hits = min(terms.needed(self.ball), 1 - 1e-9), counts.votes[terms.decision.label(counts)]
         if counts.draws == 0:
             rate = 0.05
         elif hits == counts.draws:
             rate = -math.log(needed)
         else:
             rate = _divergence((hits + 0.5) / (counts.draws + 1), needed)
-        wanted = (math.log(counts.draws + 2) - math.log(self.terms.alpha)) / max(rate, 1e-9)
-        return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
+        wanted = (math.log(counts.draws + 2) - math.log(terms.alpha)) / max(rate, 1e-9)
+        return int(min(left, max(SLICE, wanted - counts.draws)))
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Stop once the radius is known to within `radius_tolerance` (caller's units), or at `max_draws`.
+    """Stop once the radius is known to within `tolerance` (caller's units).
 
-    The radius of the smoothed classifier is `sigma Phi^-1` of its largest class probability, 0 where that is at most one
-    half. The leader's lower bound and the upper bound of every class enclose it on the one event of `AlphaSplit`; without
-    a share of the upper bound they never do. `certified`: the true radius is at most `radius + radius_tolerance`.
+    The radius of the smoothed classifier is that of its largest class probability, 0 where that is at most one half. The
+    leader's lower bound and the upper bound of every class enclose it on the one event of `AlphaSplit`; without a share of
+    the upper bound they never do. `certified`: the true radius is at most `radius + tolerance`.
     """
 
-    terms: Terms
-    max_draws: int
-    radius_tolerance: float
-    name: str = "precision"
+    tolerance: float
 
-    def receive(self, counts: Counts) -> Certificate | None:
-        """The certificate once the radius is known well enough, or no more draws are allowed.
+    name: ClassVar[str] = "precision"
+    anytime: ClassVar[bool] = True
+    sees: ClassVar[bool] = True
+
+    def enough(self, terms: Terms, counts: Counts) -> bool:
+        """Whether the radius is known well enough.
 
         It looks after every slice at first and after every 32nd part of the draws later on: two bounds have to be
         inverted for a look, and any looks whatever are valid.
         """
-        if counts.draws >= self.max_draws:
-            return self.conclude(counts)
         apart = SLICE << max(0, (counts.draws // SLICE).bit_length() - 6)
-        known = counts.draws % apart == 0 and self._uncertainty(counts) <= self.radius_tolerance
-        return self.conclude(counts) if known else None
+        return counts.draws % apart == 0 and self._uncertainty(terms, counts) <= self.tolerance
 
-    def conclude(self, counts: Counts) -> Certificate:
+    def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """The radius proven so far; the status speaks of the tolerance, and of a class that is certified."""
-        bound = anytime_bound(self.terms, counts)
-        known = bound is not None and self._uncertainty(counts) <= self.radius_tolerance
+        bound = anytime_bound(terms, counts)
+        known = bound is not None and self._uncertainty(terms, counts) <= self.tolerance
         status: Status = "certified" if known else "undecided"
-        return certificate_of(self.name, self.terms, counts, bound, status, radius_tolerance=self.radius_tolerance)
+        return certificate_of(self.name, terms, counts, bound, status, radius_tolerance=self.tolerance)
 
-    def _uncertainty(self, counts: Counts) -> float:
+    def _uncertainty(self, terms: Terms, counts: Counts) -> float:
         """How far apart the largest and the least radius are that the bounds allow, rounded up."""
-        bound = anytime_bound(self.terms, counts)
-        least = 0.0 if bound is None else bound.radius(self.terms.sigma)
-        most = max(0.0, binomial.quantile_above(most_probable_above(self.terms, counts)))
-        # `sigma` is rounded down, by less than the last place that is added twice here.
-        return math.nextafter(self.terms.sigma * math.nextafter(most * (1 + 2.0**-51), math.inf) - least, math.inf)
+        bound, threshold = anytime_bound(terms, counts), terms.decision.threshold
+        least = 0.0 if bound is None else terms.law.radius(bound.complement, threshold).size
+        most = terms.law.radius_above(most_probable_above(terms, counts), threshold).size
+        return math.nextafter(most - least, math.inf)
 
-    def expected_remaining(self, counts: Counts) -> int:
+    def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
         """Draws until the bounds are expected to be close enough, by the normal approximation at the leader's share."""
-        share = (max(counts.votes) + 0.5) / (counts.draws + 1)
-        spread = 2 * math.pi * share * (1 - share) * math.exp(binomial.quantile_below(share) ** 2)
-        wide = 2 * math.log(1 / self.terms.alpha) + math.log(counts.draws + 2)
-        wanted = spread * wide * (2 * self.terms.sigma / self.radius_tolerance) ** 2
-        return int(min(self.max_draws - counts.draws, max(SLICE, wanted - counts.draws)))
+        share = (counts.votes[terms.decision.label(counts)] + 0.5) / (counts.draws + 1)
+        wide = 2 * math.log(1 / terms.alpha) + math.log(counts.draws + 2)
+        wanted = wide * share * (1 - share) * (2 * _steepness(terms, share) / self.tolerance) ** 2
+        return int(min(left, max(SLICE, wanted - counts.draws)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,27 +182,93 @@ class Fixed:
     claims nothing: a bound for a number of draws that was not fixed beforehand is void.
     """
 
-    terms: Terms
-    max_draws: int
-    name: str = "fixed"
+    draws: int
 
-    def receive(self, counts: Counts) -> Certificate | None:
-        """The certificate at exactly the fixed number of draws."""
-        return self.conclude(counts) if counts.draws >= self.max_draws else None
+    name: ClassVar[str] = "fixed"
+    anytime: ClassVar[bool] = False
+    sees: ClassVar[bool] = False
 
-    def conclude(self, counts: Counts) -> Certificate:
+    def enough(self, terms: Terms, counts: Counts) -> bool:
+        """Never before the fixed number of draws."""
+        return False
+
+    def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """The Clopper-Pearson certificate if all draws were counted, else an abstention."""
         bound = None
-        if counts.draws == self.max_draws:
-            hits = counts.votes[counts.leader()]
-            level = self.terms.alpha * self.terms.split.of_class
-            complement = binomial.clopper_pearson_chosen_complement(counts.draws, hits, level)
-            bound = bound_of(self.terms, counts, complement)
-        return certificate_of(self.name, self.terms, counts, bound, "certified" if bound else "undecided")
+        if counts.draws == self.draws:
+            hits = counts.votes[terms.decision.label(counts)]
+            level = terms.alpha * terms.split.of_class
+            bound = bound_of(terms, counts, binomial.clopper_pearson_chosen_complement(counts.draws, hits, level))
+        return certificate_of(self.name, terms, counts, bound, "certified" if bound else "undecided")
+
+    def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
+        """All that is left."""
+        return left
+
+
+Asked = Off | Best | Target | Precision | Fixed
+"""What a request asks for."""
+PROCEDURES: dict[str, type[Asked]] = {each.name: each for each in (Off, Target, Best, Precision, Fixed)}
+"""Each by its name: the only place where a name means anything."""
+
+
+def made(kind: type[Asked], ball: Ball | None, tolerance: float | None, draws: int) -> Asked:
+    """The procedure of a kind; the ball is that of `target`, the tolerance of `precision`, the draws those of `fixed`."""
+    if issubclass(kind, Target) and ball is not None:
+        return Target(ball)
+    if issubclass(kind, Precision) and tolerance is not None:
+        return Precision(tolerance)
+    if issubclass(kind, Fixed):
+        return Fixed(draws)
+    if issubclass(kind, Off | Best):
+        return kind()
+    raise ValueError(f"{kind.name} needs a ball or a tolerance")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProcedure:
+    """A procedure under its terms, with at most `max_draws` draws: no draw at or beyond that index is ever counted."""
+
+    procedure: Procedure
+    terms: Terms
+    max_draws: int
+
+    def receive(self, counts: Counts) -> Certificate | None:
+        """None to draw more, else the certificate: these draws decide, or no more are allowed."""
+        if counts.draws >= self.max_draws or self.procedure.enough(self.terms, counts):
+            return self.conclude(counts)
+        return None
+
+    def conclude(self, counts: Counts) -> Certificate:
+        """What these counts prove, if no further draw can be had."""
+        return self.procedure.conclude(self.terms, counts)
 
     def expected_remaining(self, counts: Counts) -> int:
-        """All that is left."""
-        return self.max_draws - counts.draws
+        """A forecast of the draws still needed, for the scheduler; it has no part in any claim."""
+        return self.procedure.remaining(self.terms, counts, self.max_draws - counts.draws)
+
+    def shortened(self, max_draws: int) -> RunningProcedure:
+        """The same with fewer draws allowed."""
+        return replace(self, max_draws=max_draws)
+
+
+def run(asked: Asked, terms: Terms, max_draws: int) -> RunningProcedure | None:
+    """The procedure at work; None where nothing is asked. `fixed` knows its number of draws itself."""
+    if isinstance(asked, Off):
+        return None
+    return RunningProcedure(asked, terms, asked.draws if isinstance(asked, Fixed) else max_draws)
+
+
+def split_of(asked: Asked, declared: AlphaSplit, menu: int) -> AlphaSplit:
+    """The shares of alpha in force: what the bundle declares, or a part of the menu, on the class alone."""
+    return declared if asked.anytime else class_alone(menu)
+
+
+def _steepness(terms: Terms, share: float) -> float:
+    """About how fast the radius grows with the probability there, which is as fast on the other side of one half."""
+    rare = min(share, 1 - share)
+    less = 0.01 * rare
+    return (terms.law.radius(rare - less).size - terms.law.radius(rare).size) / less
 
 
 def _divergence(share: float, needed: float) -> float:

@@ -14,7 +14,7 @@ unbiased to the last bit. Hence a histogram of 257 bins a class suffices; worker
 not finite votes for nothing.
 
 **certified confidence**: with probability at least 1 - level over the noise key, `E v_c` is at least the returned number at
-every input within `radius`, at every number of draws at once (Salman et al. 2019, Kumar et al. 2020). It is the mean
+every input of a ball, at every number of draws at once (Salman et al. 2019, Kumar et al. 2020). It is the mean
 confidence of the network under noise, not the probability of being right.
 """
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from certify.bounds import anytime, binomial
 from certify.claims.certificate import Terms
+from certify.smoothing.ball import Ball
 
 UNIT = 2**40
 """A vote of one."""
@@ -91,11 +92,10 @@ def lower_complement(counts: NDArray[np.int64], level: float) -> float:
     return binomial.bisect_complement(max(0.0, 1 - float(counts @ _VALUES) / draws), proven)
 
 
-def confidence(terms: Terms, complement: float, radius: float) -> float:
-    """`Phi(Phi^-1(L) - radius/sigma)`, rounded down: below `E v` at every input within `radius` if `L` is below it here."""
-    ratio = math.nextafter(radius / terms.sigma, math.inf)
-    quantile = binomial.quantile_of_complement_below(terms.charged(complement))
-    return binomial.probability_below(math.nextafter(quantile - ratio, -math.inf))
+def confidence(terms: Terms, complement: float, ball: Ball) -> float:
+    """How low a mean of `1 - complement` gets in the ball: below `E v` at every input of it if it is below it here."""
+    charged = terms.charged(complement)
+    return terms.law.least(1 - charged, ball, complement=charged)
 
 
 def reached(units: NDArray[np.int64], thresholds: Sequence[float]) -> NDArray[np.int64]:
@@ -104,9 +104,9 @@ def reached(units: NDArray[np.int64], thresholds: Sequence[float]) -> NDArray[np
 
 
 def threshold_confidence(
-    terms: Terms, draws: int, hits: Sequence[int], thresholds: Sequence[float], level: float, radius: float
+    terms: Terms, draws: int, hits: Sequence[int], thresholds: Sequence[float], level: float, ball: Ball
 ) -> float:
-    """A lower bound of `E v` at every input within `radius`, from how often one class reached each threshold.
+    """A lower bound of `E v` at every input of the ball, from how often one class reached each threshold.
 
     `E v >= sum_j (t_j - t_(j-1)) P(v >= t_j)`, `t_0 = 0`, with a certified bound of each probability. As many as
     `floor(1/t_j)` classes may reach `t_j` in one draw, so for a class chosen by the same draws the candidate value m is
@@ -115,7 +115,7 @@ def threshold_confidence(
     total, below = 0.0, 0.0
     for threshold, least, count in zip(thresholds, _in_units(thresholds), hits, strict=True):
         share = level / (len(thresholds) * (UNIT // least))
-        proven = confidence(terms, anytime.chosen_lower_complement(draws, count, share), radius)
+        proven = confidence(terms, anytime.chosen_lower_complement(draws, count, share), ball)
         total = math.nextafter(total + math.nextafter((threshold - below) * proven, 0.0), 0.0)
         below = threshold
     return total

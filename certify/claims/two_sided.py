@@ -15,12 +15,14 @@ at every input within `radius`, though `p_A` may be below one half. Votes for "n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from certify.bounds import anytime, binomial
-from certify.claims.certificate import Counts, Terms
+from certify.claims.certificate import Terms
+from certify.claims.counts import Counts
+from certify.smoothing.ball import Ball
+from certify.smoothing.law import Guarantee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +34,9 @@ class TwoSidedBound:
     p_b: float
     draws: int
 
-    def radius(self, sigma: float) -> float:
-        """The radius in the units of `sigma`, rounded down."""
-        lead = binomial.quantile_of_complement_below(self.complement) - binomial.quantile_above(self.p_b)
-        return max(0.0, math.nextafter(0.5 * sigma * math.nextafter(lead, -math.inf), -math.inf))
+    def ball(self, law: Guarantee) -> Ball:
+        """The ball in which the class leads, rounded down."""
+        return law.lead(self.complement, self.p_b, 0.0)
 
 
 def at_any_time(terms: Terms, counts: Counts) -> TwoSidedBound | None:
@@ -66,7 +67,7 @@ def _bound(terms: Terms, counts: Counts, lower_complement: _OfHits, upper: _OfHi
         others = upper(draws, _rival(counts), terms.alpha * terms.split.of_upper / 2)
     p_b = terms.charged(min(others, complement))
     bound = TwoSidedBound(class_index=leader, complement=terms.charged(complement), p_b=p_b, draws=draws)
-    return bound if bound.radius(1.0) > 0 else None
+    return None if bound.ball(terms.law).empty else bound
 
 
 def _rival(counts: Counts) -> int:

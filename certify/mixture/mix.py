@@ -1,7 +1,8 @@
 """The adaptive-smoothing mixture of an accurate and a robust network, and the radius that survives the mixing.
 
 `f = (1 - w) g + w h`, g the accurate network's probabilities, h the robust network's vote shares, w the robust weight
-(Bai et al. 2023). How far its label reaches is `certify.smoothing.margins`'s to say.
+(Bai et al. 2023). It keeps a label y for every g where `h_y - h_i > (1 - w) / w` for
+all i other than y, or where `h_y > 1 / (2 w)`; in which ball that holds is the law's to say.
 
 **mixture**: the mixture with true vote shares and weight at least `robust_weight` keeps its label within `radius`,
 whatever the accurate network says.
@@ -9,14 +10,15 @@ whatever the accurate network says.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.claims.certificate import Certificate, Counts
-from certify.smoothing import margins
+from certify.claims.certificate import Certificate
+from certify.claims.counts import Counts
+from certify.smoothing.ball import larger
+from certify.smoothing.margins import needed_alone, needed_margin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +65,13 @@ def radius(certificate: Certificate, robust_weight: float) -> float:
     """The radius within which the mixture keeps the certificate's label, rounded down; 0 if nothing is proven."""
     if certificate.bound is None:
         return 0.0
-    units = margins.best(certificate.bound.complement, certificate.p_b_upper, robust_weight)
-    return max(0.0, math.nextafter(certificate.sigma * units, -math.inf))
+    if robust_weight <= 0.5:
+        return 0.0
+    law, complement, others = certificate.law, certificate.bound.complement, certificate.p_b_upper
+    alone = law.radius(complement, needed_alone(robust_weight))
+    if others >= complement:  # it says no more
+        return alone.size
+    return larger(alone, law.lead(complement, others, needed_margin(robust_weight))).size
 
 
 def mix(

@@ -5,8 +5,8 @@ test is given a number L' that, whatever the attack, is at most the median that 
 
     q_0 = the largest q with P(Binomial(n_s, q) >= ceil(n_s / 2)) <= of_median: the clean median is at least the q_0
           quantile of the score at the clean input, except with probability `of_median`;
-    p_- = Phi(Phi^-1(q_0) - radius / sigma): that quantile is at least the p_- quantile at the attacked input (percentile
-          smoothing, Chiang et al. 2020, theorem 1);
+    p_- = how low q_0 can get within `radius`, by the law: that quantile is at least the p_- quantile at the
+          attacked input (percentile smoothing, Chiang et al. 2020, theorem 1);
     L'  = a lower bound of the p_- quantile from the draws at the attacked input, false with probability `of_bound`.
 
 **robust alarm**: a clean input perturbed by at most `radius`, without knowledge of the coming noise, is flagged with
@@ -24,31 +24,28 @@ from numpy.typing import NDArray
 
 from certify.bounds import anytime, binomial, quantiles
 from certify.ood.conformal import alarm_rank
+from certify.smoothing.ball import parse
+from certify.smoothing.law import Guarantee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobustAlarm:
-    """What is fixed before the first draw. `sigma` and `radius` share their unit; `sigma` is rounded down.
-
-    `charge` is the total variation between the drawn noise and the normal law; it is paid on both sides of the attack.
-    """
+    """What is fixed before the first draw. The law's charge is paid on both sides of the attack."""
 
     far: float
     radius: float
-    sigma: float
+    law: Guarantee
     score_draws: int
     of_median: float
     of_bound: float
-    charge: float = 0.0
 
     def __post_init__(self) -> None:
         levels = (self.far, self.of_median, self.of_bound)
         if not all(0 < level < 1 for level in levels):
             raise ValueError(f"far, of_median and of_bound must lie strictly between 0 and 1; got {levels}")
-        if not (self.radius >= 0 and self.sigma > 0 and self.score_draws >= 1 and self.charge >= 0):
+        if not (self.radius >= 0 and self.score_draws >= 1):
             raise ValueError(
-                "radius and charge must not be negative, sigma be positive and score_draws at least 1;"
-                f" got {self.radius}, {self.charge}, {self.sigma} and {self.score_draws}"
+                f"radius must not be negative and score_draws be at least 1; got {self.radius} and {self.score_draws}"
             )
 
     @property
@@ -66,9 +63,9 @@ class RobustAlarm:
     @property
     def attacked_share(self) -> float:
         """`p_-`, rounded down, of the noise as it is drawn; 0 where nothing is left."""
-        ratio = math.nextafter(self.radius / self.sigma, math.inf)
-        clean = binomial.quantile_below(math.nextafter(self.clean_share - self.charge, -1.0))
-        return max(0.0, math.nextafter(binomial.probability_below(clean - ratio) - self.charge, -1.0))
+        clean = math.nextafter(self.clean_share - self.law.charge, -1.0)
+        attacked = self.law.least(clean, parse(self.law.parts, self.radius))
+        return max(0.0, math.nextafter(attacked - self.law.charge, -1.0))
 
     def fixed_rank(self, draws: int) -> int | None:
         """The 1-based rank of L' among `draws` sorted scores, their number fixed beforehand; None where L' is trivial."""

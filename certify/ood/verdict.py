@@ -2,10 +2,10 @@
 
 The score is larger the farther out. Served `score` and `p_value` are those of the first `score_draws` draws alone, as
 they were calibrated; with fewer, or one of them lost, they are absent. The certified object is the *median of the score
-under noise*: by percentile smoothing (Chiang et al. 2020) the median at any input within `radius` lies between the
-`Phi(-radius/sigma)` and `Phi(radius/sigma)` quantiles at the input. Both quantiles are bounded at every number of draws
-by `certify.bounds.quantiles`, and so is `P(score > threshold)` by `certify.bounds.anytime`, the threshold being fixed
-in the bundle.
+under noise*: by percentile smoothing (Chiang et al. 2020) the median at any input within `radius` lies between two
+quantiles at the input, for a side that has more than the law needs there has the majority in the whole ball. Both are
+bounded at every number of draws by `certify.bounds.quantiles`, and so is `P(score > threshold)` by
+`certify.bounds.anytime`, the threshold being fixed in the bundle.
 
 **score interval**: the median of the score under noise lies in [score_lower, score_upper] for every input within
 `radius`; not the noise-free score, not the score printed above. **verdict**: that median stays above (or not above) the
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from certify.bounds import anytime, binomial, quantiles
 from certify.claims.certificate import Terms
 from certify.ood.conformal import count_at_least, p_value_of_count
+from certify.smoothing.ball import parse
 
 Verdict = Literal["in_distribution", "out_of_distribution", "undetermined"]
 
@@ -66,7 +67,7 @@ class ScoreCounts:
 
     `score` is the lower median of the first `score_draws`, None unless they are all there; `calibration_at_least` counts
     the calibration scores not below it. `above` and `at_most` count on which side of the threshold the scores are.
-    `rank` is the least number of hits that proves more than `Phi(radius / sigma)`, None if no number does; `lowest` is
+    `rank` is the least number of hits that proves a majority in the whole ball, None if no number does; `lowest` is
     the score of rank `draws + 1 - rank` where lost draws are minus infinity, `highest` that of rank `rank` where they
     are infinity: so at least `rank` scores are not below `lowest`, and at least `rank` not above `highest`.
     """
@@ -172,14 +173,14 @@ def interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[
 
 def proving_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """The least number of scores on one side of a value that makes it a bound within `radius`; None if none does."""
-    return anytime.least_hits(draws, terms.needed(radius), terms.alpha * terms.split.of_interval / 2)
+    return anytime.least_hits(draws, _majority(terms, radius), terms.alpha * terms.split.of_interval / 2)
 
 
 def fixed_interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> tuple[float, float]:
     """`interval` for a number of draws fixed before the first of them, where it is narrower; void at any other stop.
 
     Its ranks are those of Chiang et al. (2020): `k_hi = min{k: P(Binomial(n, p) >= k) <= b}` and `k_lo = n + 1 - k_hi`,
-    1-based, at `p = Phi(radius / sigma)` and b half the interval's share of alpha.
+    1-based, at the probability p that the law needs and b half the interval's share of alpha.
     """
     rank = fixed_rank(scores.size, terms, radius)
     return quantiles.not_below(scores, rank), quantiles.not_above(scores, rank)
@@ -188,15 +189,20 @@ def fixed_interval(scores: NDArray[np.float64], terms: Terms, radius: float) -> 
 def fixed_rank(draws: int, terms: Terms, radius: float) -> int | None:
     """`k_hi` of `fixed_interval`; None where both bounds are trivial."""
     level = terms.alpha * terms.split.of_interval / 2
-    return binomial.least_hits(draws, 1 - terms.needed(radius), level)  # exact: it needs one half at least
+    return binomial.least_hits(draws, 1 - _majority(terms, radius), level)  # exact: it needs one half at least
 
 
 def _sides(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> tuple[bool, bool]:
     """Whether `score > threshold`, and whether `score <= threshold`, is the majority within the radius: exclusive."""
     level = terms.alpha * terms.split.of_threshold
-    needed = terms.needed(fixed.radius)
+    needed = _majority(terms, fixed.radius)
     if level <= 0 or needed >= 1:
         return False, False
     hits = counts.above, counts.at_most
     outside, inside = (anytime.chosen_exceeds(counts.draws, hit, needed, level) for hit in hits)
     return outside, inside
+
+
+def _majority(terms: Terms, radius: float) -> float:
+    """What the probability of a side has to exceed here to stay above one half in the whole ball: that bounds the median."""
+    return terms.law.needed(parse(terms.law.parts, radius))

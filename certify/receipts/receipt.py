@@ -21,23 +21,30 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
+from certify.claims.procedures import PROCEDURES, Fixed, Precision, Target
 from certify.receipts import canonical
 from certify.smoothing.keys import KEY_BYTES, NOISE_V1
+from certify.smoothing.law import Guarantee
+from certify.smoothing.laws import GAUSSIAN, rebuilt
 
 FIRST = "certserve-receipt/1"
 WITH_TOLERANCE = "certserve-receipt/2"
 """Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
-SCHEMA = "certserve-receipt/3"
-"""Version 3, in which every answer is recorded now, says of which draws the scores are, and how long the menu of `fixed`
-is: alpha is split over it. In versions 1 and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper
-bounds have the prior `anytime.KAPPA` in place of `anytime.KAPPA_UPPER`."""
-SCHEMAS = (FIRST, WITH_TOLERANCE, SCHEMA)
+THIRD = "certserve-receipt/3"
+"""Version 3 says of which draws the scores are, and how long the menu of `fixed` is: alpha is split over it. In versions 1
+and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper bounds have the prior `anytime.KAPPA` in
+place of `anytime.KAPPA_UPPER`."""
+SCHEMA = "certserve-receipt/4"
+"""Version 4, in which every answer is recorded now, names the law of the noise; before, it is the Gaussian one."""
+SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA)
+_OLDEST = (FIRST, WITH_TOLERANCE)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
-PROCEDURES = ("off", "target", "best", "precision", "fixed")
+_PUBLIC = ("sigma", "norm")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -70,20 +77,32 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One more number that the formulas of a law depend on."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseRecord:
     """Which draws: `[start, stop)` of `stream` under the derived `key` (hexadecimal); `key_id` names the secret.
 
-    `sigma` is in the caller's units, rounded down; `charge` the total variation that every bound bears.
+    `law` is the law's name and `sigma`, `norm` and `parameters`, as far as it has them, are its parameters: see
+    `certify.smoothing.law`. `sigma` is in the caller's units, rounded down; `charge` the total variation that every bound
+    bears.
     """
 
     stream: str
-    sigma: float
-    norm: str
     charge: float
     key: str
     key_id: str
     start: int
     stop: int
+    sigma: float | None = None
+    norm: str | None = None
+    law: str | None = None
+    parameters: tuple[Parameter, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +203,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Version 3, and 1 and 2 as they were. Votes for "none" are those that `votes` and `lost` leave of the draws.
+    """Version 4, and those before as they were. Votes for "none" are those that `votes` and `lost` leave of the draws.
 
     `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
     built: `ReceiptError`.
@@ -242,30 +261,62 @@ _Holds = tuple[str, bool, str]
 def _terms_hold(receipt: Receipt) -> list[_Holds]:
     noise, grid, procedure = receipt.noise, receipt.input, receipt.procedure
     aimed, close = procedure.target_radius, procedure.radius_tolerance
-    known = (close is not None) == (procedure.name == "precision") and (close is None or 0 < close < math.inf)
-    menu, old = procedure.menu_size, WITH_TOLERANCE if procedure.name == "precision" else FIRST
-    has_menu = receipt.schema == SCHEMA and procedure.name == "fixed"
+    kind, menu = PROCEDURES.get(procedure.name), procedure.menu_size
+    old = WITH_TOLERANCE if kind is Precision else FIRST
+    known = (close is not None) == (kind is Precision) and (close is None or 0 < close < math.inf)
+    has_menu = receipt.schema not in _OLDEST and kind is Fixed
+    described, names = _law(receipt), [each.name for each in noise.parameters or ()]
     return [
-        ("schema", receipt.schema in (SCHEMA, old), f"{SCHEMA!r} or {old!r}"),
+        ("schema", receipt.schema in (SCHEMA, THIRD, old), f"{SCHEMA!r}, {THIRD!r} or {old!r}"),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
         ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
         ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
         ("model.digest", bool(_DIGEST.fullmatch(receipt.model.digest)), "sha256: and 64 hexadecimal digits"),
-        ("noise.stream", noise.stream == NOISE_V1, repr(NOISE_V1)),
-        ("noise.norm", noise.norm == "l2", "'l2'"),
-        ("noise.sigma", 0 < noise.sigma < math.inf, "a positive number"),
+        ("noise.law", (noise.law is not None) == (receipt.schema == SCHEMA), "a name from version 4 on, else none"),
+        *([] if described is None else [described]),
+        ("noise.parameters", len({"sigma", "norm", *names}) == 2 + len(names), "each parameter once"),
+        ("noise.stream", noise.stream == NOISE_V1 or noise.law not in (None, GAUSSIAN), repr(NOISE_V1)),
         ("noise.charge", 0 <= noise.charge < 1, "0 to 1"),
         ("noise.key", _is_key(noise.key), _KEY),
         ("alpha", _SMALLEST_ALPHA <= receipt.alpha <= 0.5, f"{_SMALLEST_ALPHA} to 0.5"),
         ("procedure.menu_size", (menu is not None) == has_menu, "a number if fixed from version 3 on, else none"),
         ("procedure.menu_size", menu is None or 1 <= menu <= MAX_DRAWS, f"1 to {MAX_DRAWS}"),
         ("split", _is_split(receipt), "shares that sum to at most one; if fixed one part of the menu, on the class"),
-        ("procedure.name", procedure.name in PROCEDURES, f"one of {', '.join(PROCEDURES)}"),
-        ("procedure.target_radius", (aimed is None) == (procedure.name != "target"), "a radius if target, else none"),
+        ("procedure.name", kind is not None, f"one of {', '.join(PROCEDURES)}"),
+        ("procedure.target_radius", (aimed is None) == (kind is not Target), "a radius if target, else none"),
         ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
         ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
+
+
+def parameters_of(noise: NoiseRecord) -> dict[str, float | str]:
+    """The parameters of the law of a receipt, as the law has them."""
+    found: dict[str, float | str] = {each.name: each.value for each in noise.parameters or ()}
+    public = {"sigma": noise.sigma, "norm": noise.norm}
+    return found | {name: value for name, value in public.items() if value is not None}
+
+
+def recorded(parameters: Mapping[str, float | str]) -> tuple[float | None, str | None, tuple[Parameter, ...] | None]:
+    """The parameters of a law as a receipt has them: `sigma` and `norm`, if there are such, and the others."""
+    sigma, norm = parameters.get("sigma"), parameters.get("norm")
+    more = [Parameter(name=name, value=float(value)) for name, value in parameters.items() if name not in _PUBLIC]
+    return None if sigma is None else float(sigma), None if norm is None else str(norm), tuple(more) or None
+
+
+def law_of(receipt: Receipt) -> Guarantee:
+    """The law of a receipt, rebuilt from its name and parameters. Raises `ValueError`, which begins with the field."""
+    return rebuilt(receipt.noise.law or GAUSSIAN, parameters_of(receipt.noise), receipt.noise.charge)
+
+
+def _law(receipt: Receipt) -> _Holds | None:
+    """What does not hold of the law's parameters, if anything."""
+    try:
+        law_of(receipt)
+    except ValueError as error:
+        field, _, expected = str(error).partition(": expected ")
+        return (f"noise.{field}", False, expected)
+    return None
 
 
 _KEY = f"{2 * KEY_BYTES} hexadecimal digits"
@@ -282,11 +333,16 @@ def _in(value: float | None, low: float, high: float) -> bool:
 def _is_split(receipt: Receipt) -> bool:
     try:
         split = alpha_split(receipt)
-        declared = split_of_fixed(receipt) if receipt.procedure.name == "fixed" else split
+        declared = split_of_fixed(receipt) if is_fixed(receipt) else split
     except ValueError:
         return False
     shares = (split.of_class, split.of_upper, split.of_threshold, split.of_interval)
     return split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
+
+
+def is_fixed(receipt: Receipt) -> bool:
+    """Whether the draws of the votes are of a stream of their own, their number fixed beforehand."""
+    return PROCEDURES.get(receipt.procedure.name) is Fixed
 
 
 def split_of_fixed(receipt: Receipt) -> AlphaSplit:
@@ -348,12 +404,12 @@ def _score_draws_hold(receipt: Receipt, scores: ScoreRecord) -> list[_Holds]:
     said, drawn = scores.drawn, receipt.score_draws
     votes = ScoreDraws(key=receipt.noise.key, start=0, stop=receipt.draws, lost=receipt.lost)
     found = [
-        ("scores.drawn", (said is not None) == (receipt.schema == SCHEMA), "a range from version 3 on, else none"),
+        ("scores.drawn", (said is not None) == (receipt.schema not in _OLDEST), "a range from version 3 on, else none"),
         ("scores.drawn.key", _is_key(drawn.key), _KEY),
         ("scores.drawn.start", drawn.start == 0, "0: only a prefix of the stream may be counted"),
         ("scores.drawn.lost", 0 <= drawn.lost <= drawn.stop, "some of the draws"),
     ]
-    if said is None or receipt.procedure.name != "fixed":
+    if said is None or not is_fixed(receipt):
         return [*found, ("scores.drawn", drawn == votes, "the draws of the votes, but for fixed")]
     return [
         *found,

@@ -10,16 +10,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from certify.bounds.anytime import KAPPA, KAPPA_UPPER
-from certify.claims.certificate import Certificate, Counts, Terms
-from certify.claims.procedures import Best, Fixed, Precision, Procedure, Target
+from certify.claims.certificate import Certificate, Terms
+from certify.claims.counts import Counts
+from certify.claims.procedures import PROCEDURES, Asked, RunningProcedure, made, run
 from certify.mixture.mix import radius as mixture_radius
 from certify.ood.verdict import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
-from certify.receipts.receipt import SCHEMA, CertificateClaim, Claims, MixtureClaim, Receipt, ScoreClaim, alpha_split
+from certify.receipts.receipt import (
+    FIRST,
+    WITH_TOLERANCE,
+    CertificateClaim,
+    Claims,
+    MixtureClaim,
+    Receipt,
+    ScoreClaim,
+    alpha_split,
+    is_fixed,
+    law_of,
+)
+from certify.smoothing.ball import parse
 
 TOLERANCE = 1e-9
 """How far, relatively, a bound may be off on another platform: special functions differ in their last places there.
 
-A radius is compared in units of sigma. What is no result of a special function has to be equal."""
+A radius is compared in units of an eighth of the law's reach, which is sigma where the noise is Gaussian. What is no result
+of a special function has to be equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +46,7 @@ class Finding:
     agrees: bool
 
 
-def stop_reason(procedure: Procedure | None, counts: Counts, max_draws: int) -> str:
+def stop_reason(procedure: RunningProcedure | None, counts: Counts, max_draws: int) -> str:
     """What ended the draws, from the counts alone: "max_draws", "decided" by the procedure, or "cut" from outside."""
     if counts.draws >= max_draws:
         return "max_draws"
@@ -82,17 +96,18 @@ def recheck(receipt: Receipt) -> list[Finding]:
     The stop reason and the rank of the score interval are functions of the counts, and are compared as well.
     """
     terms, counts = terms_of(receipt), _counts(receipt)
-    procedure, made = _procedure(receipt, terms), receipt.procedure
+    said_of = receipt.procedure
+    procedure = run(asked(receipt), terms, said_of.max_draws)
     certificate = procedure.conclude(counts) if procedure else None
-    said, sigma = receipt.claims, receipt.noise.sigma
-    reason = stop_reason(procedure, counts, made.max_draws)
-    findings = [_compared("procedure.stop_reason", made.stop_reason, reason)]
+    said, scale = receipt.claims, terms.law.reach.size / 8
+    reason = stop_reason(procedure, counts, said_of.max_draws)
+    findings = [_compared("procedure.stop_reason", said_of.stop_reason, reason)]
     proven = certificate and _certificate_claim(certificate)
-    findings += _parts("claims.certificate", said.certificate, proven if said.certificate else None, sigma)
+    findings += _parts("claims.certificate", said.certificate, proven if said.certificate else None, scale)
     mixed = None
     if certificate and receipt.robust_weight is not None:
         mixed = mixture_claim(certificate, receipt.robust_weight)
-    findings += _parts("claims.mixture", said.mixture, mixed, sigma)
+    findings += _parts("claims.mixture", said.mixture, mixed, scale)
     return findings + _rechecked_score(receipt, terms)
 
 
@@ -109,7 +124,7 @@ def _rechecked_score(receipt: Receipt, terms: Terms) -> list[Finding]:
     drawn = receipt.score_draws
     counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES})
     rank = proving_rank(drawn.stop, terms, record.radius)
-    found = verdict(counts, terms, fixed, certify=receipt.procedure.name != "fixed")
+    found = verdict(counts, terms, fixed, certify=not is_fixed(receipt))
     claim = None if found is None else _score_claim(found)
     return [
         _compared("scores.rank", record.rank, rank),
@@ -123,12 +138,11 @@ _COUNTED_SCORES = ("score", "calibration_at_least", "above", "at_most", "rank", 
 def terms_of(receipt: Receipt) -> Terms:
     """What bundle and request had fixed before the first draw, and the prior of the receipt's version."""
     return Terms(
-        sigma=receipt.noise.sigma,
+        law=law_of(receipt),
         alpha=receipt.alpha,
         split=alpha_split(receipt),
-        charge=receipt.noise.charge,
         classes=len(receipt.votes),
-        kappa_upper=KAPPA_UPPER if receipt.schema == SCHEMA else KAPPA,
+        kappa_upper=KAPPA if receipt.schema in (FIRST, WITH_TOLERANCE) else KAPPA_UPPER,
     )
 
 
@@ -136,26 +150,22 @@ def _counts(receipt: Receipt) -> Counts:
     return Counts(draws=receipt.draws, votes=receipt.votes, lost=receipt.lost)
 
 
-def _procedure(receipt: Receipt, terms: Terms) -> Procedure | None:
-    made = receipt.procedure
-    if made.target_radius is not None:
-        return Target(terms, made.max_draws, made.target_radius)
-    if made.radius_tolerance is not None:
-        return Precision(terms, made.max_draws, made.radius_tolerance)
-    if made.name == "off":
-        return None
-    return Fixed(terms, made.max_draws) if made.name == "fixed" else Best(terms, made.max_draws)
+def asked(receipt: Receipt) -> Asked:
+    """What was asked for."""
+    said = receipt.procedure
+    ball = None if said.target_radius is None else parse(law_of(receipt).parts, said.target_radius)
+    return made(PROCEDURES[said.name], ball, said.radius_tolerance, said.max_draws)
 
 
-def _parts(place: str, said: object, found: object, sigma: float | None = None) -> Iterator[Finding]:
-    """The fields of a claim, one by one; `sigma` is given where they are results of special functions."""
+def _parts(place: str, said: object, found: object, reach: float | None = None) -> Iterator[Finding]:
+    """The fields of a claim, one by one; `reach` is given where they are results of special functions."""
     if said is None or found is None:
         yield _compared(place, said, found)
         return
     for field in fields(said):  # type: ignore[arg-type]
         pair = getattr(said, field.name), getattr(found, field.name)
-        scale = 0.0 if field.name != "radius" else sigma or 0.0
-        yield _compared(f"{place}.{field.name}", *pair, None if sigma is None else scale)
+        scale = 0.0 if field.name != "radius" else reach or 0.0
+        yield _compared(f"{place}.{field.name}", *pair, None if reach is None else scale)
 
 
 def _compared(field: str, said: object, found: object, scale: float | None = None) -> Finding:

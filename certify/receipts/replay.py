@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.verdict import Detector, ScoreCounts, tally
-from certify.receipts.receipt import Receipt, ScoreRecord
+from certify.receipts.receipt import Receipt, ScoreRecord, parameters_of
 from certify.receipts.recheck import Finding, terms_of
 from certify.smoothing.keys import lattice_digest
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law, LawAt
+from certify.smoothing.laws import GAUSSIAN
 
 _AT_ONCE = 256  # draws held in memory together
 
@@ -32,7 +33,7 @@ class _Drawn:
 
 def replay(
     receipt: Receipt,
-    law: RoundedGaussian,
+    law: Law,
     lattice: NDArray[np.int32],
     run: Run,
     calibration: NDArray[np.float64] | None = None,
@@ -43,36 +44,41 @@ def replay(
     and each bound of a score may only have become narrower. `calibration` are the bundle's sorted scores; without them
     the p-value's count is left out. `run` takes any number of rows, and has to run them in batches of the served shape.
     """
-    findings = _same_input(receipt, law, lattice)
+    at = law.at(lattice)
+    findings = _same_input(receipt, at, lattice)
     if not all(each.agrees for each in findings):
         return findings
     key, ours = bytes.fromhex(receipt.noise.key), receipt.score_draws
-    drawn = _draw(key, receipt.draws, law, lattice, run)
+    drawn = _draw(key, receipt.draws, at, run)
     findings.append(_votes(receipt, drawn.votes))
     if receipt.scores is not None:
         if (ours.key, ours.stop) != (receipt.noise.key, receipt.draws):
-            drawn = _draw(bytes.fromhex(ours.key), ours.stop, law, lattice, run)
+            drawn = _draw(bytes.fromhex(ours.key), ours.stop, at, run)
         findings += _scores(receipt, receipt.scores, drawn.scores, calibration)
     return findings
 
 
-def _same_input(receipt: Receipt, law: RoundedGaussian, lattice: NDArray[np.int32]) -> list[Finding]:
-    digest, charge = "sha256:" + lattice_digest(lattice).hex(), law.charge(lattice.size)
-    said = receipt.noise.charge
+def _same_input(receipt: Receipt, at: LawAt, lattice: NDArray[np.int32]) -> list[Finding]:
+    digest, charge = "sha256:" + lattice_digest(lattice).hex(), at.guarantee.charge
+    said, same_law = receipt.noise.charge, parameters_of(receipt.noise) == dict(at.guarantee.parameters)
     return [
         _finding("input.shape", receipt.input.shape, lattice.shape),
         _finding("input.digest", receipt.input.digest, digest),
+        _finding("noise.law", receipt.noise.law or GAUSSIAN, at.name),
+        _finding("noise.stream", receipt.noise.stream, at.stream),
+        Finding(
+            field="noise.parameters", said=parameters_of(receipt.noise), found=at.guarantee.parameters, agrees=same_law
+        ),
         # The law's own bound rests on a special function; the last places may differ on another platform.
         Finding(field="noise.charge", said=said, found=charge, agrees=said >= charge * (1 - 1e-9)),
     ]
 
 
-def _draw(key: bytes, draws: int, law: RoundedGaussian, lattice: NDArray[np.int32], run: Run) -> _Drawn:
+def _draw(key: bytes, draws: int, at: LawAt, run: Run) -> _Drawn:
     votes, scores = [], []
     for start in range(0, draws, _AT_ONCE):
         stop = min(start + _AT_ONCE, draws)
-        noise = law.sample(key, start, stop, lattice.size).astype(np.int32)
-        vote, score = run((noise + lattice.reshape(1, -1)).reshape(-1, *lattice.shape))
+        vote, score = run(at.sample(key, start, stop))
         votes.append(vote)
         scores.append(np.where(np.isnan(score), np.inf, score).astype(np.float64))
     return _Drawn(

@@ -34,6 +34,8 @@ class Gaussian:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma: expected a positive number, got {self.sigma}")
+        if not 0 <= self.charge < 1:
+            raise ValueError("charge: expected 0 to 1")
 
     @property
     def parameters(self) -> Mapping[str, float | str]:
@@ -91,7 +93,11 @@ class Gaussian:
 
     def lead(self, complement: float, rival: float, margin: float) -> Ball:
         """The largest l2 radius found; `sigma / 2 (Phi^-1(1 - complement) - Phi^-1(rival))` where the margin is 0."""
-        units = margins.leading(complement, rival, margin)
+        if margin == 0:
+            top, next_ = binomial.quantile_of_complement_below(complement), binomial.quantile_above(rival)
+            units = 0.5 * math.nextafter(top - next_, -math.inf)
+        else:
+            units = margins.leading(complement, rival, margin)
         return self._ball(max(0.0, math.nextafter(self.sigma * units, -math.inf)))
 
     def _ratio_above(self, ball: Ball) -> float:
@@ -99,3 +105,16 @@ class Gaussian:
 
     def _ball(self, size: float) -> Ball:
         return Ball(self.parts, (size,))
+
+
+def gaussian_of(parameters: Mapping[str, float | str], charge: float) -> Gaussian:
+    """The formulas that these parameters describe; `ValueError`, by the parameter's name, where they are none."""
+    sigma, norm = parameters.get("sigma"), parameters.get("norm")
+    if not isinstance(sigma, float) or not 0 < sigma < math.inf:
+        raise ValueError("sigma: expected a positive number")
+    found = Gaussian(sigma, charge)
+    if norm != found.norm.norm:
+        raise ValueError(f"norm: expected {found.norm.norm!r}")
+    if set(parameters) != set(found.parameters):
+        raise ValueError(f"parameters: expected {' and '.join(found.parameters)} alone")
+    return found

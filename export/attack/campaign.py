@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.smoothing.law import Guarantee
 from export.attack.ball import GridBall
 from export.attack.claims import Aim, Claim, issued
 from export.attack.judge import Judgement, judge, level_of
@@ -122,7 +123,7 @@ def attack(
     spec = bundle.manifest
     how = "projected gradients and gradient-free" if ascent else "gradient-free"
     model = f"{spec.name}/{spec.version}"
-    findings = Findings(model=model, digest=bundle.digest, sigma=bundle.sigma, plan=plan, searched_by=how)
+    findings = Findings(model=model, digest=bundle.digest, sigma=bundle.law.sigma, plan=plan, searched_by=how)
     started = time.monotonic()
     attacker = _Attacker(bundle, noisy, runtime, inputs, labels, plan, ascent, findings, started + plan.seconds)
     pictures = range(min(plan.pictures, len(inputs)))
@@ -163,12 +164,15 @@ class _Attacker:
         """What an answer claims, once it is counted; any server may have given it."""
         try:
             self._check_origin(answer["model"])
-            claims, chance = issued(answer, self.bundle.manifest.labels), float(answer["alpha"])
+            claims, chance = issued(answer, self.bundle.manifest.labels, self._law()), float(answer["alpha"])
         except (KeyError, TypeError, AttributeError) as error:
             raise AttackError(f"the answer is none of certserve's ({type(error).__name__}: {error})") from error
         self.findings.answers += 1
         self.findings.honest_chance = min(1.0, self.findings.honest_chance + chance)
         return claims
+
+    def _law(self) -> Guarantee:
+        return self.bundle.law.at(self.inputs[0]).guarantee
 
     def _check_origin(self, model: Mapping[str, Any]) -> None:
         if model["digest"] != self.bundle.digest:
@@ -226,7 +230,7 @@ class _Attacker:
                 statement=str(claim),
                 radius=claim.radius,
                 distance=distance,
-                verdict=judge(fresh, events, self.bundle.noise.charge(spec.size), level),
+                verdict=judge(fresh, events, self._law().charge, level),
                 point=point.ravel().tolist(),
             )
         )

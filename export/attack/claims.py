@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import logit
 
-from certify.bounds import binomial
+from certify.smoothing.ball import parse
+from certify.smoothing.law import HALF, Guarantee
 from export.attack.sample import Event, Kind, Sample
 
 _PAD = 1e-12  # above the rounding of the few floating-point operations behind a `most`
@@ -98,12 +99,12 @@ class Keeps:
 
 @dataclass(frozen=True, slots=True)
 class VoteShare:
-    """`P(label) >= Phi(Phi^-1(p_a_lower) - distance/sigma)` at every distance: what a true lower bound implies."""
+    """`P(label)` is not below what the law leaves of `p_a_lower` at every distance: what a true lower bound implies."""
 
     radius: float
     label: int
     p_a_lower: float
-    sigma: float
+    law: Guarantee
     name: str = "p_a_lower"
 
     @property
@@ -112,17 +113,16 @@ class VoteShare:
         return Aim("away", self.label)
 
     def danger(self, sample: Sample, distance: float) -> float:
-        """How far the label's share, as a normal quantile, lies below what was claimed."""
+        """How far the label's share, in log-odds, lies below what was claimed."""
         share = (sample.share(self.label) * sample.draws + 0.5) / (sample.draws + 1)
-        return float(ndtri(self._least(distance)) - ndtri(share))
+        return float(logit(self._least(distance)) - logit(share))
 
     def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
         """Too few votes for the label."""
         return (Event("vote is not", self.label, 1 - self._least(distance) + _PAD),)
 
     def _least(self, distance: float) -> float:
-        ratio = math.nextafter(distance / self.sigma, math.inf)
-        return binomial.probability_below(math.nextafter(binomial.quantile_below(self.p_a_lower) - ratio, -math.inf))
+        return self.law.least(self.p_a_lower, parse(self.law.parts, distance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +182,11 @@ MOST_CLAIMS = 8
 """No answer has more claims than this: the judge's level is shared among so many a picture."""
 
 
-def issued(answer: Mapping[str, Any], labels: Sequence[str]) -> list[Claim]:
-    """Every claim of one `predictions[i]` of the friendly route that noise can contradict."""
+def issued(answer: Mapping[str, Any], labels: Sequence[str], law: Guarantee) -> list[Claim]:
+    """Every claim of one `predictions[i]` of the friendly route that noise of this law can contradict."""
     found: list[Claim] = []
     if certificate := answer.get("certificate"):
-        found += _of_certificate(certificate, labels)
+        found += _of_certificate(certificate, labels, law)
     if (mixture := answer.get("mixture")) and mixture["radius"] > 0:
         weight = mixture["robust_weight"]
         margin = (1 - weight) / weight
@@ -197,21 +197,21 @@ def issued(answer: Mapping[str, Any], labels: Sequence[str]) -> list[Claim]:
     return found
 
 
-def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str]) -> list[Claim]:
+def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str], law: Guarantee) -> list[Claim]:
     found: list[Claim] = []
     label = None if certificate["label"] is None else labels.index(certificate["label"])
-    sigma, classes = certificate["sigma"], len(labels)
+    classes = len(labels)
     if label is not None:
         found.append(Keeps("certificate", certificate["radius"], label, 0.0, classes))
-        found.append(VoteShare(certificate["radius"], label, certificate["p_a_lower"], sigma))
+        found.append(VoteShare(certificate["radius"], label, certificate["p_a_lower"], law))
     if certificate["p_b_upper"] < 1:
         found.append(NoClassAbove("p_b_upper", certificate["p_b_upper"], classes, label))
     if certificate["status"] == "refuted":
-        needed = binomial.probability_above(math.nextafter(certificate["target_radius"] / sigma, math.inf))
+        needed = law.most(HALF, parse(law.parts, certificate["target_radius"]))
         found.append(NoClassAbove("refuted", needed, classes))
     if certificate["status"] == "certified" and (tolerance := certificate["radius_tolerance"]) is not None:
-        most = math.nextafter((certificate["radius"] + tolerance) / sigma, math.inf)
-        found.append(NoClassAbove("precision", binomial.probability_above(math.nextafter(most, math.inf)), classes))
+        farthest = math.nextafter(certificate["radius"] + tolerance, math.inf)
+        found.append(NoClassAbove("precision", law.most(HALF, parse(law.parts, farthest)), classes))
     return found
 
 

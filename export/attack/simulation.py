@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
 
-from certify.claims.certificate import AlphaSplit, Counts, Terms
+from certify.claims.certificate import AlphaSplit, Terms
+from certify.claims.counts import Counts
 from certify.claims.procedures import SLICE, Best, Target
 from certify.ood.verdict import Detector, assess
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.ball import Euclidean, parse
+from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
 from export.attack.sample import own_key
 from export.build.noise_table import rounded_gaussian_tails
 from export.progress import progress
@@ -69,11 +71,12 @@ class Tally:
 
 def simulate(runs: int, seed: int, max_draws: int = 1_024, alpha: float = ALPHA, *, quiet: bool = False) -> list[Tally]:
     """So many inputs with streams of their own, all claims watched at every look."""
-    noise = RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA))
-    terms = Terms(sigma=SIGMA, alpha=alpha, split=SPLIT, charge=noise.charge(1), classes=2)
+    law = LatticeGaussian(RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA)), SIGMA, Euclidean("steps"))
+    at = law.at(np.zeros(1, dtype=np.int32))
+    terms = Terms(law=at.guarantee, alpha=alpha, split=SPLIT, classes=2)
     false: Counter[str] = Counter()
     for run in progress(range(runs), what="simulation", unit="run", quiet=quiet):
-        drawn = noise.sample(own_key(seed, "simulation", run), 0, max_draws, 1)[:, 0].astype(np.float64)
+        drawn = at.sample(own_key(seed, "simulation", run), 0, max_draws)[:, 0].astype(np.float64)
         cut = CUTS[run % len(CUTS)]
         # The threshold lies where one side of it just fails to hold in the whole ball, the others' sides in turn.
         threshold = RADIUS - 1 if run // len(CUTS) % 2 else -RADIUS
@@ -103,8 +106,9 @@ def _false_votes(counts: Counts, cut: int, terms: Terms) -> frozenset[str]:
     """False claims about the votes; they depend on counts alone, so equal counts are composed once."""
     radius = -(cut + 0.5)  # of "above", the more probable class here
     truth = float(ndtr(radius / SIGMA))
-    best = Best(terms, counts.draws).conclude(counts)
-    claimed = Target(terms, counts.draws, radius * (1 + 1e-9)).conclude(counts)
+    best = Best().conclude(terms, counts)
+    beyond, within = (Target(parse(terms.law.parts, radius * (1 + little))) for little in (1e-9, -1e-9))
+    claimed = beyond.conclude(terms, counts)
     share = truth if best.class_index == 1 else 1 - truth
     found = set()
     if any(
@@ -116,7 +120,7 @@ def _false_votes(counts: Counts, cut: int, terms: Terms) -> frozenset[str]:
     # Without a certified class the bound speaks of both, so of the more probable one.
     if best.p_b_upper < (truth if best.class_index is None else 1 - share):
         found.add("p_b_upper")
-    if Target(terms, counts.draws, radius * (1 - 1e-9)).conclude(counts).status == "refuted":
+    if within.conclude(terms, counts).status == "refuted":
         found.add("refuted")
     return frozenset(found)
 

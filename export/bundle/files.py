@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
 from certify.ood.verdict import Detector
-from certify.smoothing.ball import Euclidean
 from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
 from export import regular_file
 from export.bundle import tensors
@@ -53,15 +51,8 @@ class Bundle:
     @cached_property
     def law(self) -> LatticeGaussian:
         """What perturbs an input, and what is proven then, in the caller's units."""
-        grid = self.manifest.input
-        return LatticeGaussian(self.noise, self.sigma, Euclidean(grid.units, (grid.step,)))
-
-    @cached_property
-    def sigma(self) -> float:
-        """The noise in the caller's units, never above the exact product of steps and step, which bounds every radius."""
-        exact = Fraction(self.manifest.noise.sigma_steps) * Fraction(self.manifest.input.step)
-        declared = self.manifest.noise.sigma
-        return declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
+        formulas = self.manifest.formulas
+        return LatticeGaussian(self.noise, formulas.sigma, formulas.norm)
 
 
 def load(folder: Path) -> Bundle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ from certify import strict_json
 from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import AlphaSplit
 from certify.claims.procedures import SLICE
+from certify.smoothing.ball import Euclidean
+from certify.smoothing.gaussian import Gaussian
 from certify.strict_json import kind, shown
 
 FORMAT = "certserve-bundle/1"
@@ -20,8 +23,6 @@ MANIFEST = "manifest.json"
 
 LARGEST_BATCH = 2**29
 """Coordinates in one batch of noisy inputs: 2 GiB of them."""
-LARGEST_REACH = 8
-"""Radii in sigmas beyond which no number of draws proves anything."""
 _SHOWN_ERRORS = 5
 
 
@@ -167,6 +168,16 @@ class Manifest(_Strict):
     training: dict[Text, Note] = {}
     files: dict[Name, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
 
+    @property
+    def formulas(self) -> Gaussian:
+        """What bounds of probabilities prove under the declared noise, but for the charge of the noise as it is drawn.
+
+        Its sigma is never above the exact product of steps and step, which bounds every radius.
+        """
+        exact, declared = Fraction(self.noise.sigma_steps) * Fraction(self.input.step), self.noise.sigma
+        sigma = declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
+        return Gaussian(sigma, norm=Euclidean(self.input.units, (self.input.step,)))
+
     @model_validator(mode="after")
     def _bound_together(self) -> Manifest:
         self.alpha_split.split()
@@ -188,7 +199,7 @@ class Manifest(_Strict):
             raise ValueError(
                 f"a batch of batch_rows * {self.input.size} coordinates does not fit into 2 GiB; declare fewer rows"
             )
-        reach = LARGEST_REACH * self.noise.sigma
+        reach = self.formulas.reach.size
         if self.defaults.target_radius > reach or (self.ood is not None and self.ood.radius > reach):
             raise ValueError(f"radii must be at most {reach:g}, eight sigma: no number of draws proves more")
         return self

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.bounds import binomial
-from certify.claims.certificate import Certificate, Counts, LowerBound, certifying
+from certify.claims.certificate import Certificate, LowerBound, certifying
+from certify.claims.counts import Counts
 from certify.mixture import mix
 from certify.ood import conformal
 from export.build.outside import auroc
@@ -146,12 +147,13 @@ def certify_rows(
 
 def _certificate(bundle: Bundle, chosen: int, counts: Counts) -> Certificate:
     complement = binomial.clopper_pearson_complement(counts.draws, counts.votes[chosen], ALPHA)
-    charged = min(1.0, complement + bundle.noise.charge(bundle.manifest.input.size))
+    law = bundle.law.at(np.zeros(bundle.manifest.input.shape, dtype=np.int32)).guarantee
+    charged = min(1.0, complement + law.charge)
     bound = certifying(LowerBound(class_index=chosen, complement=charged, draws=counts.draws, alpha=ALPHA))
     return Certificate(
         status="certified" if bound else "undecided",
         procedure="choose-then-bound",
-        sigma=bundle.sigma,
+        law=law,
         bound=bound,
         p_b_upper=charged,
         draws=counts.draws,

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from certify.claims.procedures import PROCEDURES, Off
 from serving.commands.console import write
 
 
@@ -29,7 +30,7 @@ def add(commands: Any) -> None:
     attack.add_argument("--seed", type=int, help="of the falsifier's own noise (drawn and printed if left out)")
     attack.add_argument("--test-alpha", type=float, default=1e-3, help="false alarms of the whole run (%(default)s)")
     attack.add_argument(
-        "--certify", choices=("target", "best", "precision", "fixed"), help="what is asked of the server"
+        "--certify", choices=tuple(name for name in PROCEDURES if name != Off.name), help="what is asked of the server"
     )
     attack.add_argument("--target-radius", type=float, help="what is asked of the server")
     attack.add_argument("--radius-tolerance", type=float, help="what is asked of the server")

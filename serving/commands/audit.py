@@ -66,7 +66,7 @@ def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runti
     yield from recheck(receipt)
     calibration = bundle.detector.calibration if bundle.detector else None
     run = in_batches(runtime.noisy, bundle.manifest.batch_rows)
-    yield from replay(receipt, bundle.noise, lattice, run, calibration)
+    yield from replay(receipt, bundle.law, lattice, run, calibration)
 
 
 def _verify(options: argparse.Namespace) -> None:

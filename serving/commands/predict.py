@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from certify.claims.procedures import PROCEDURES
 from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
@@ -18,7 +19,7 @@ def add(commands: Any) -> None:
     predict.add_argument("--model", default="fashion-mnist", help="(%(default)s)")
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
     predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1) instead")
-    predict.add_argument("--certify", choices=("off", "target", "best", "precision", "fixed"))
+    predict.add_argument("--certify", choices=tuple(PROCEDURES))
     predict.add_argument("--target-radius", type=float)
     predict.add_argument("--radius-tolerance", type=float)
     predict.add_argument("--max-draws", type=int)

@@ -6,22 +6,23 @@ counted. A slice without a result is counted against every claim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.claims.certificate import Certificate, Counts, Terms, class_alone
-from certify.claims.procedures import SLICE, Best, Fixed, Precision, Procedure, Target
+from certify.claims.certificate import Certificate, Terms
+from certify.claims.counts import Counts
+from certify.claims.procedures import SLICE, run, split_of
 from certify.mixture.mix import mix
 from certify.ood.verdict import ScoreCounts, tally, verdict
+from certify.smoothing.law import LawAt
 from export.bundle import Bundle
 from serving.engine.record import Counted, mixture_weight, receipt
 from serving.messages import Prediction, Task
 from serving.security.signing import Notary
 
-_Anytime = Target | Best | Precision
 ENOUGH = 256
 """Under overload nobody is given fewer draws than these, in which most inputs are decided."""
 
@@ -50,8 +51,9 @@ class Job:
         self.lattice = task.rows[row]
         self.first = first_place(bundle, task)
         self._parts = task.parts
-        self._terms = _terms(bundle, task)
-        self._procedure = _procedure(task, self._terms)
+        self.law = bundle.law.at(self.lattice)
+        self._terms = _terms(bundle, task, self.law)
+        self._procedure = run(task.procedure, self._terms, task.max_draws)
         self._base: NDArray[np.float32] | None = None
         self._waiting: dict[int, SliceResult] = {}
         self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
@@ -72,14 +74,15 @@ class Job:
     @property
     def least_draws(self) -> int:
         """What overload has to leave of `max_draws`: all of a number fixed beforehand, and of the score's."""
-        return min(self.max_draws, ENOUGH) if isinstance(self._procedure, _Anytime) else self.max_draws - self.first
+        cut = self._procedure and self._task.procedure.anytime
+        return min(self.max_draws, ENOUGH) if cut else self.max_draws - self.first
 
     def shorten(self, draws: int) -> None:
         """Allow no more than `draws` draws, in whole slices, but `least_draws`; an answer that this ends says so."""
         allowed = max(self.least_draws, draws // SLICE * SLICE)
-        if isinstance(self._procedure, _Anytime) and allowed < self._procedure.max_draws:
+        if self._procedure and self._task.procedure.anytime and allowed < self._procedure.max_draws:
             self._granted = allowed
-            self._procedure = replace(self._procedure, max_draws=allowed)
+            self._procedure = self._procedure.shortened(allowed)
 
     @property
     def has_base(self) -> bool:
@@ -133,8 +136,11 @@ class Job:
                 self._certificate = self._procedure.receive(self._counts())
 
     def _count(self, result: SliceResult) -> None:
-        assert result.votes is None or len(result.votes) == result.rows
-        if self._task.mode != "fixed" or self._next < 0:
+        if result.votes is not None and len(result.votes) != result.rows * self.law.ballots:
+            raise ValueError(
+                f"expected {self.law.ballots} votes a draw, got {len(result.votes)} of {result.rows} draws"
+            )
+        if self._task.procedure.anytime or self._next < 0:
             missing = np.full(result.rows, np.nan, dtype=np.float32)
             self._scores.append(missing if result.scores is None else result.scores)
         if self._next >= 0:
@@ -178,7 +184,7 @@ class Job:
             certificate = self._procedure.conclude(counts)
         ood = None
         if scores is not None and self.bundle.detector:
-            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.mode != "fixed")
+            ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.procedure.anytime)
         return Counted(
             counts=counts,
             scores=scores,
@@ -190,7 +196,7 @@ class Job:
 
     def _score_counts(self) -> ScoreCounts | None:
         own = bool(self._task.score_keys)
-        if self.bundle.detector is None or "ood" not in self._parts or own != (self._task.mode == "fixed"):
+        if self.bundle.detector is None or "ood" not in self._parts or own == self._task.procedure.anytime:
             return None
         scores = np.concatenate([np.zeros(0), *self._scores])
         return tally(scores, self._terms, self.bundle.detector)
@@ -212,26 +218,11 @@ def source(task: Task, row: int, first: int, place: int) -> tuple[bytes, int]:
     return (task.keys[row], place) if place >= 0 else (task.score_keys[row], place - first)
 
 
-def _terms(bundle: Bundle, task: Task) -> Terms:
+def _terms(bundle: Bundle, task: Task, law: LawAt) -> Terms:
     spec = bundle.manifest
     return Terms(
-        sigma=bundle.sigma,
+        law=law.guarantee,
         alpha=task.alpha,
-        split=class_alone(len(spec.fixed_draws)) if task.mode == "fixed" else spec.alpha_split.split(),
-        charge=bundle.noise.charge(spec.input.size),
+        split=split_of(task.procedure, spec.alpha_split.split(), len(spec.fixed_draws)),
         classes=len(spec.labels),
     )
-
-
-def _procedure(task: Task, terms: Terms) -> Procedure | None:
-    match task.mode:
-        case "target":
-            return Target(terms, task.max_draws, task.target_radius)
-        case "best":
-            return Best(terms, task.max_draws)
-        case "precision":
-            return Precision(terms, task.max_draws, task.radius_tolerance)
-        case "fixed":
-            return Fixed(terms, task.max_draws)
-        case "off":
-            return None

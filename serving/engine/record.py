@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from certify.claims.certificate import AlphaSplit, Certificate, Counts, Terms
-from certify.claims.procedures import Procedure
+import numpy as np
+
+from certify.claims.certificate import AlphaSplit, Certificate, Terms
+from certify.claims.counts import Counts
+from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
 from certify.ood.verdict import Ood, ScoreCounts
 from certify.receipts.receipt import (
     SCHEMA,
@@ -17,10 +20,15 @@ from certify.receipts.receipt import (
     ScoreDraws,
     ScoreRecord,
     SplitRecord,
+    is_fixed,
+    parameters_of,
+    recorded,
     split_of_fixed,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
 from certify.smoothing.keys import lattice_digest
+from certify.smoothing.law import LawAt
+from certify.smoothing.laws import GAUSSIAN
 from export.bundle import Bundle
 from serving.messages import Task
 
@@ -31,7 +39,7 @@ class Counted:
 
     counts: Counts
     scores: ScoreCounts | None
-    procedure: Procedure | None
+    procedure: RunningProcedure | None
     max_draws: int
     certificate: Certificate | None
     ood: Ood | None
@@ -46,7 +54,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
         schema=SCHEMA,
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
-        noise=_noise(task, row, terms, counted.counts.draws),
+        noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
         alpha=terms.alpha,
         split=_split(terms.split),
         procedure=_procedure(bundle, task, counted),
@@ -81,12 +89,15 @@ def _model(bundle: Bundle, runtime: str) -> ModelRecord:
     return ModelRecord(name=manifest.name, version=manifest.version, digest=bundle.digest, runtime=runtime)
 
 
-def _noise(task: Task, row: int, terms: Terms, draws: int) -> NoiseRecord:
+def _noise(law: LawAt, task: Task, row: int, draws: int) -> NoiseRecord:
+    sigma, norm, more = recorded(law.guarantee.parameters)
     return NoiseRecord(
-        stream="noise-v1",
-        sigma=terms.sigma,
-        norm="l2",
-        charge=terms.charge,
+        stream=law.stream,
+        law=law.name,
+        sigma=sigma,
+        norm=norm,
+        parameters=more,
+        charge=law.guarantee.charge,
         key=task.keys[row].hex(),
         key_id=task.key_id,
         start=0,
@@ -104,13 +115,14 @@ def _split(split: AlphaSplit) -> SplitRecord:
 
 
 def _procedure(bundle: Bundle, task: Task, counted: Counted) -> ProcedureRecord:
+    asked = task.procedure
     return ProcedureRecord(
-        name=task.mode,
-        target_radius=task.target_radius if task.mode == "target" else None,
+        name=asked.name,
+        target_radius=asked.ball.size if isinstance(asked, Target) else None,
         max_draws=counted.max_draws,
         stop_reason=stop_reason(counted.procedure, counted.counts, counted.max_draws),
-        radius_tolerance=task.radius_tolerance if task.mode == "precision" else None,
-        menu_size=len(bundle.manifest.fixed_draws) if task.mode == "fixed" else None,
+        radius_tolerance=asked.tolerance if isinstance(asked, Precision) else None,
+        menu_size=len(bundle.manifest.fixed_draws) if isinstance(asked, Fixed) else None,
     )
 
 
@@ -136,15 +148,15 @@ def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreReco
 
 def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
     """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
-    spec, fixed = bundle.manifest, found.procedure.name == "fixed"
+    spec, fixed = bundle.manifest, is_fixed(found)
     menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split.split()
     scores, detector = found.scores, bundle.detector
-    said = {
+    said: dict[str, tuple[object, object]] = {
         "model.digest": (found.model.digest, bundle.digest),
         "model": ((found.model.name, found.model.version), (spec.name, spec.version)),
         "input.shape": (found.input.shape, spec.input.shape),
         "input": (_grid(found.input), (spec.input.low, spec.input.step, spec.input.high, spec.input.units)),
-        "noise.sigma": (found.noise.sigma, bundle.sigma),
+        "noise.law": (found.noise.law or GAUSSIAN, bundle.law.name),
         "split": (found.split, _split(split)),
         "votes": (len(found.votes), len(spec.labels)),
         "procedure.menu_size": (menu, None if menu is None else len(spec.fixed_draws)),
@@ -152,7 +164,15 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
     }
+    said |= _law(bundle, found)
     return [name for name, (recorded, declared) in said.items() if recorded != declared]
+
+
+def _law(bundle: Bundle, found: Receipt) -> dict[str, tuple[object, object]]:
+    """The law's parameters, which depend on an input by its shape at most."""
+    declared = bundle.law.at(np.zeros(bundle.manifest.input.shape, dtype=np.int32)).guarantee.parameters
+    recorded = parameters_of(found.noise)
+    return {f"noise.{name}": (recorded.get(name), declared.get(name)) for name in {**recorded, **declared}}
 
 
 def _grid(record: InputRecord) -> tuple[float, float, float, str]:

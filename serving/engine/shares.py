@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.claims.procedures import SLICE
+from certify.claims.procedures import SLICE, Off
 from export.bundle import Bundle
 from serving.engine.job import ENOUGH, Job, SliceResult, first_place, source
 from serving.messages import Prediction, Reply, Share, Task
@@ -29,7 +29,7 @@ def split(task: Task, engines: int) -> tuple[range, ...]:
     asks for a receipt, which is signed where the counts are.
     """
     parts = min(engines, task.max_draws // WORTH)
-    if parts < 2 or task.receipt or task.mode not in ("best", "fixed"):
+    if parts < 2 or task.receipt or task.procedure.sees or isinstance(task.procedure, Off):
         return (range(task.max_draws),)
     slices = -(-task.max_draws // SLICE)
     cuts = [part * slices // parts * SLICE for part in range(parts)] + [task.max_draws]
@@ -48,7 +48,7 @@ class ShareJob:
         self._task, self._row = task, row
         self.first, self.max_draws = draws.start or first_place(bundle, task), draws.stop
         self.has_base = draws.start > 0
-        self._all_or_nothing = task.mode == "fixed"
+        self._all_or_nothing = not task.procedure.anytime
         self._next = self.first
         self._base: NDArray[np.float32] | None = None
         self._waiting: dict[int, SliceResult] = {}

@@ -37,6 +37,11 @@ def _own(name: str, *fields: Field, message: str = "", extra: bool = False, of: 
     return Field(name, lambda part, _: getattr(part, attribute), fields, message, extra)
 
 
+def _parameter(name: str) -> Field:
+    """A parameter of the law of a certificate."""
+    return Field(name, lambda part, _: part.law.parameters.get(name))
+
+
 def _finite(name: str) -> Field:
     """A number of the part that may be infinite, or absent: JSON has no such number."""
 
@@ -69,7 +74,8 @@ CERTIFICATE = (
     _LABEL,
     _own("radius"),
     _REACHES,
-    *map(_own, ("norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance")),
+    *map(_parameter, ("norm", "sigma")),
+    *map(_own, ("p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance")),
 )
 CERTIFIED_SCORE = (_own("verdict"), _finite("score_lower"), _finite("score_upper"), _own("radius"), _REACHES)
 OOD = (

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from certify.claims.certificate import AlphaSplit, Counts, Terms, class_alone
-from certify.claims.procedures import Best, Fixed, Precision, Target
+from certify.claims.certificate import AlphaSplit, Terms, class_alone
+from certify.claims.counts import Counts
+from certify.claims.procedures import run
 from certify.ood.verdict import Detector, tally, verdict
 from certify.receipts.receipt import (
     SCHEMA,
@@ -21,6 +22,8 @@ from certify.receipts.receipt import (
     SplitRecord,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import asked
 
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 DETECTOR = Detector(threshold=160.0, radius=8.0, score_draws=32, calibration=np.linspace(0.0, 180.0, 999))
@@ -40,15 +43,9 @@ def made(
 ):
     """A receipt of `hits` votes for class 1; `scores` are those of the draws, of `fixed` of 32 others, a lost one NaN."""
     split = class_alone(menu) if mode == "fixed" else SPLIT
-    terms = Terms(sigma=16.0, alpha=alpha, split=split, charge=2.0**-40, classes=2)
+    terms = Terms(law=Gaussian(16.0, 2.0**-40), alpha=alpha, split=split, classes=2)
     counts = Counts(draws=draws, votes=(draws - hits - lost, hits), lost=lost)
-    procedure = {
-        "target": Target(terms, max_draws, target_radius),
-        "best": Best(terms, max_draws),
-        "precision": Precision(terms, max_draws, tolerance),
-        "fixed": Fixed(terms, max_draws),
-        "off": None,
-    }[mode]
+    procedure = run(asked(mode, target_radius, tolerance, max_draws), terms, max_draws)
     certificate = procedure and procedure.conclude(counts)
     scored = np.arange(32 if mode == "fixed" else draws)
     values = np.where((scored < lost) & (mode != "fixed"), np.nan, 120.0 + scored % 32) if scores is None else scores
@@ -62,6 +59,7 @@ def made(
         model=ModelRecord(name="half-space", version="1", digest="sha256:" + "2" * 64, runtime="none"),
         noise=NoiseRecord(
             stream="noise-v1",
+            law="gaussian",
             sigma=16.0,
             norm="l2",
             charge=2.0**-40,

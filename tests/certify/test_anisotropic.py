@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from certify.claims.anisotropic import Ellipsoid, ellipsoid
 from certify.claims.certificate import LowerBound
+from certify.smoothing.anisotropic import Ellipsoid, ellipsoid
+from tests.certify.gaussian import radius as radius_of
 
 sigma = st.floats(0.01, 100)
 sigmas = st.lists(sigma, min_size=1, max_size=4).map(tuple)
@@ -32,7 +33,7 @@ def worst_share(p_a, scales, lengths):
 @given(st.floats(0.501, 0.9999), sigmas, st.data())
 def test_half_spaces_keep_the_class_inside_and_lose_it_just_outside(p_a, scales, data):
     """Exact, and attained in every direction of the parts."""
-    found = ellipsoid(bound(1 - p_a), scales)
+    found = ellipsoid(1 - p_a, scales)
     direction = data.draw(st.lists(st.floats(0, 1), min_size=len(scales), max_size=len(scales)))
     length = math.sqrt(sum(each**2 for each in direction))
     assume(length > 1e-3)
@@ -48,7 +49,7 @@ def test_half_spaces_keep_the_class_inside_and_lose_it_just_outside(p_a, scales,
 
 @given(st.floats(1e-9, 0.499), sigma, st.integers(1, 5))
 def test_equal_sigmas_are_the_ordinary_radius(complement, scale, parts):
-    found, ordinary = ellipsoid(bound(complement), (scale,) * parts), bound(complement).radius(scale)
+    found, ordinary = ellipsoid(complement, (scale,) * parts), radius_of(bound(complement), scale)
     assert found.inner_l2() == found.alone(0) == ordinary
     assert found.contains([ordinary / math.sqrt(parts) * (1 - 1e-12)] * parts)
     assert not found.contains([ordinary / math.sqrt(parts) * (1 + 1e-12)] * parts)
@@ -88,7 +89,7 @@ def test_one_sigma_for_all_would_be_unsound():
     p_a, scales = 0.95, (0.1, 1.0)
     for mutant in (max(scales) * ndtri(p_a), np.mean(scales) * ndtri(p_a)):
         assert worst_share(p_a, scales, (mutant, 0.0)) < 0.5
-    assert worst_share(p_a, scales, (ellipsoid(bound(1 - p_a), scales).inner_l2(), 0.0)) >= 0.5
+    assert worst_share(p_a, scales, (ellipsoid(1 - p_a, scales).inner_l2(), 0.0)) >= 0.5
 
 
 def test_simulated_noise_of_two_scales_agrees_with_the_ellipsoid():
@@ -99,12 +100,12 @@ def test_simulated_noise_of_two_scales_agrees_with_the_ellipsoid():
         normal = np.array([math.cos(angle), math.sin(angle)])
         moved = normal * scales * cut * factor  # the worst perturbation for this normal
         share = np.mean((noise + moved / scales) @ normal <= cut)
-        assert (share > 0.5) is np.bool_(ellipsoid(bound(0.1), scales.tolist()).contains(moved.tolist()))
+        assert (share > 0.5) is np.bool_(ellipsoid(0.1, scales.tolist()).contains(moved.tolist()))
 
 
 @pytest.mark.parametrize("complement", [0.5, 0.7, 1.0])
 def test_below_one_half_the_ellipsoid_is_empty(complement):
-    found = ellipsoid(bound(complement), (1.0, 2.0))
+    found = ellipsoid(complement, (1.0, 2.0))
     assert (found.reach, found.inner_l2(), found.alone(1), found.inner_l_infinity((3, 4))) == (0.0, 0.0, 0.0, 0.0)
     assert not found.contains([0.0, 0.0])
 

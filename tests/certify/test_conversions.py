@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.claims.conversions import float_radius, float_radius_off_grid, l_infinity_radius
+from certify.smoothing.conversions import float_radius, float_radius_off_grid, l_infinity_radius
 
 radii, steps, sizes = st.floats(1e-3, 100), st.floats(1e-3, 10), st.integers(1, 200_000)
 

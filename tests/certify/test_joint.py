@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from certify.bounds import anytime
-from certify.claims.certificate import AlphaSplit, Counts, LowerBound
+from certify.claims.certificate import AlphaSplit, LowerBound
+from certify.claims.counts import Counts
 from certify.claims.joint import certify_joint, implied, joint_counts
-from certify.claims.procedures import Best
+from tests.certify.gaussian import best_run
+from tests.certify.gaussian import radius as radius_of
 from tests.certify.test_procedures import terms
 
 SPLIT = AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)
@@ -43,7 +45,7 @@ def test_the_joint_bound_is_that_of_its_share(first, second, out, lost):
 def test_out_is_certified_like_a_class():
     bound = certify_joint(Counts(draws=1_000, votes=(3, 0, 0, 997)), TERMS)
     assert (bound.class_index, bound.draws) == (3, 1_000)
-    assert bound.radius(0.25) > 0.25
+    assert radius_of(bound, 0.25) > 0.25
 
 
 def test_the_noise_charge_weakens_the_bound():
@@ -62,7 +64,7 @@ def test_without_share_or_draws_nothing_is_claimed_and_wrong_counts_are_refused(
 
 
 def class_bound(votes, t=TERMS) -> LowerBound | None:
-    return Best(t, 10**6).conclude(Counts(draws=sum(votes), votes=votes)).bound
+    return best_run(t, 10**6).conclude(Counts(draws=sum(votes), votes=votes)).bound
 
 
 def test_the_free_joint_bound_is_the_sum_less_one_rounded_up():
@@ -71,7 +73,7 @@ def test_the_free_joint_bound_is_the_sum_less_one_rounded_up():
     bound = implied(of_class, 980, TERMS)
     inside = anytime.chosen_lower_complement(1_000, 980, 1e-4)
     assert of_class.complement + inside <= bound.complement <= of_class.complement + inside + 1e-15
-    assert bound.radius(0.25) < min(of_class.radius(0.25), 0.25 * 3)
+    assert radius_of(bound, 0.25) < min(radius_of(of_class, 0.25), 0.25 * 3)
     assert bound.alpha == pytest.approx(0.0005)
     assert (bound.class_index, bound.draws) == (0, 1_000)
     assert implied(of_class, 500, TERMS) is None

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.claims.certificate import Certificate, Counts, LowerBound
-from certify.claims.procedures import Best
+from certify.claims.certificate import Certificate, LowerBound
+from certify.claims.counts import Counts
 from certify.mixture.mix import WeightRange, log_mixture, mix, radius
 from certify.smoothing import margins
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import best_run
 from tests.certify.test_procedures import counts, terms
 
 
 @cache
 def surely():
-    return Best(terms(sigma=1.0), 10_000).conclude(counts(990, 10, 0))
+    return best_run(terms(sigma=1.0), 10_000).conclude(counts(990, 10, 0))
 
 
 def test_weight_one_is_the_ordinary_certificate_and_one_half_never_certifies():
@@ -46,13 +48,13 @@ def test_the_label_is_the_certificate_s_where_the_radius_is_positive():
     mixture = mix(surely(), counts(990, 10, 0), against, 0.9)
     assert (mixture.class_index, mixture.radius > 0) == (0, True)
     assert mixture.probabilities == pytest.approx((0.891, 0.109, 0.0))
-    thin = Best(terms(sigma=1.0), 10_000).conclude(counts(600, 400, 0))
+    thin = best_run(terms(sigma=1.0), 10_000).conclude(counts(600, 400, 0))
     loose = mix(thin, counts(600, 400, 0), against, 0.6)
     assert (loose.class_index, loose.radius) == (1, 0.0)
 
 
 def test_no_certificate_no_radius():
-    none = Best(terms(), 10_000).conclude(counts(10, 10, 10))
+    none = best_run(terms(), 10_000).conclude(counts(10, 10, 10))
     assert mix(none, Counts(draws=30, votes=(10, 10, 10)), np.full(3, 1 / 3), 0.9).radius == 0.0
 
 
@@ -66,7 +68,7 @@ def certificate(complement, p_b_upper, sigma=1.0):
     """Of a bound from anywhere: counts, soft votes, another procedure."""
     bound = LowerBound(class_index=0, complement=complement, draws=100, alpha=0.001)
     return Certificate(
-        status="certified", procedure="best", sigma=sigma, bound=bound, p_b_upper=p_b_upper, draws=100, lost=0
+        status="certified", procedure="best", law=Gaussian(sigma), bound=bound, p_b_upper=p_b_upper, draws=100, lost=0
     )
 
 
@@ -85,7 +87,7 @@ def test_the_radius_uses_the_bound_of_the_other_classes_and_scales_with_sigma():
     st.floats(0.5, 1.0),
 )
 def test_the_served_label_is_the_certified_one_wherever_the_radius_is_positive(votes, accurate, weight):
-    found = Best(terms(sigma=1.0), 10_000).conclude(counts(*votes))
+    found = best_run(terms(sigma=1.0), 10_000).conclude(counts(*votes))
     mixture = mix(found, counts(*votes), np.array(accurate) / sum(accurate), weight)
     assert mixture.class_index == (found.class_index if mixture.radius > 0 else int(np.argmax(mixture.probabilities)))
 
@@ -98,7 +100,7 @@ def test_the_certified_label_is_served_even_where_the_printed_shares_have_anothe
 
 
 def test_shares_are_those_of_the_draws_and_rounding_above_one_is_cut():
-    nothing = Best(terms(), 100).conclude(counts(0, 0, 0))
+    nothing = best_run(terms(), 100).conclude(counts(0, 0, 0))
     assert mix(nothing, counts(0, 0, 0), np.array([1.0 + 5e-7, 0.0, 0.0]), 0.75).probabilities == (0.25, 0.0, 0.0)
     assert mix(nothing, counts(1, 0, 0), np.array([0.0, 1.0, 0.0]), 0.75).probabilities == (0.75, 0.25, 0.0)
     assert WeightRange(minimum=0.75, maximum=0.75).minimum == 0.75

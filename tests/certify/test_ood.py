@@ -26,6 +26,7 @@ from certify.ood.verdict import (
     verdict,
 )
 from tests.certify import exact
+from tests.certify.gaussian import ball
 from tests.certify.test_procedures import terms
 
 DETECTOR = Detector(threshold=10.0, radius=0.25, score_draws=32, calibration=np.arange(99.0))
@@ -247,7 +248,7 @@ def test_interval_and_threshold_each_prove_the_verdict(fixed, score, expected):
 
 @pytest.mark.parametrize("draws", [1, 60, 80, 200, 1_000, 3_000])
 def test_the_proving_rank_is_the_least_that_the_test_rejects_at_half_of_its_share(draws):
-    needed = TERMS.needed(0.1)
+    needed = TERMS.needed(ball(0.1))
     proven = [k for k in range(draws + 1) if anytime.exceeds(draws, k, needed, 0.001 * 0.2 / 2)]
     assert proving_rank(draws, TERMS, 0.1) == (proven[0] if proven else None)
 

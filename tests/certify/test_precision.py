@@ -15,13 +15,21 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from certify.bounds import anytime, binomial
-from certify.claims.certificate import AlphaSplit, Counts
+from certify.claims.certificate import AlphaSplit
 from certify.claims.conclusions import most_probable_above
-from certify.claims.procedures import SLICE, Precision
+from certify.claims.counts import Counts
+from certify.claims.procedures import SLICE
+from tests.certify.gaussian import precision_run
 from tests.certify.test_procedures import counts, terms
 
 EACH = AlphaSplit(of_class=0.5, of_upper=0.5)
-PRECISION = Precision(terms(sigma=1.0), 10_240, 0.5)
+
+
+def uncertainty(run, seen):
+    return run.procedure._uncertainty(run.terms, seen)
+
+
+PRECISION = precision_run(terms(sigma=1.0), 10_240, 0.5)
 
 TABLE = [
     # counts, does it conclude, status, class, radius at least, radius at most
@@ -66,7 +74,7 @@ def test_the_draws_are_those_worked_out_beforehand(p, tolerance, draws):
     t = terms(alpha=0.002, sigma=1.0, split=EACH)
 
     def known(n, kappa):
-        procedure, hits = Precision(replace(t, kappa_upper=kappa), 10**7, tolerance), round(p * n)
+        procedure, hits = precision_run(replace(t, kappa_upper=kappa), 10**7, tolerance), round(p * n)
         return procedure.conclude(Counts(draws=n, votes=(hits, n - hits, 0))).status == "certified"
 
     assert known(round(1.05 * draws), anytime.KAPPA)
@@ -75,14 +83,14 @@ def test_the_draws_are_those_worked_out_beforehand(p, tolerance, draws):
 
 
 def test_without_a_share_for_the_upper_bound_it_never_stops_early():
-    procedure = Precision(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 1_000, 10.0)
+    procedure = precision_run(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 1_000, 10.0)
     assert procedure.receive(counts(900, 60, 0)) is None
     assert procedure.receive(counts(940, 60, 0)).status == "undecided"
 
 
 def test_looks_grow_apart_with_the_draws_and_the_last_one_is_never_missed():
     """Every slice at first, then every 32nd part of the draws: at most 3 % more draws than a look after each slice."""
-    procedure = Precision(terms(sigma=1.0), 10**6 + 5, 1e9)
+    procedure = precision_run(terms(sigma=1.0), 10**6 + 5, 1e9)
     looks = [n for n in range(SLICE, 10**5, SLICE) if procedure.receive(Counts(draws=n, votes=(9 * n // 10, 0)))]
     assert looks[:63] == [SLICE * i for i in range(1, 64)]
     assert all(later - now <= max(SLICE, now / 32) for now, later in itertools.pairwise(looks))
@@ -93,14 +101,14 @@ def test_looks_grow_apart_with_the_draws_and_the_last_one_is_never_missed():
 @given(st.integers(1, 20_000), st.floats(0, 1), st.floats(0.01, 2), st.integers(0, 400))
 def test_a_certified_radius_is_enclosed_and_lost_draws_only_widen(draws, share, tolerance, lost):
     """Lost draws only lower L and raise U, so they never bring the stop nearer."""
-    procedure = Precision(terms(sigma=0.25), 10**6, tolerance)
+    procedure = precision_run(terms(sigma=0.25), 10**6, tolerance)
     hits = round(share * draws)
     seen = Counts(draws=draws, votes=(hits, draws - hits, 0))
     gaps = Counts(draws=draws + lost, votes=seen.votes, lost=lost)
     certificate = procedure.conclude(seen)
     if certificate.status == "certified":
         assert certificate.radius <= 0.25 * ndtri(max(hits, draws - hits) / draws) <= certificate.radius + tolerance
-    assert procedure._uncertainty(gaps) >= procedure._uncertainty(seen) - 1e-12
+    assert uncertainty(procedure, gaps) >= uncertainty(procedure, seen) - 1e-12
     assert certificate.status == "certified" or procedure.conclude(gaps).status == "undecided"
 
 
@@ -118,7 +126,7 @@ def test_the_enclosure_is_false_in_at_most_the_shares_of_alpha(p):
 
     False-alarm rate 1e-6 by the binomial limit.
     """
-    procedure = Precision(terms(alpha=0.1, sigma=1.0, split=EACH), 2_048, 0.6)
+    procedure = precision_run(terms(alpha=0.1, sigma=1.0, split=EACH), 2_048, 0.6)
     truth, rng, runs, false = max(0.0, float(ndtri(p))), np.random.default_rng(17), 400, 0
     for _ in range(runs):
         hits = 0
@@ -136,8 +144,8 @@ def test_the_uncertainty_is_rounded_up():
     """In exact fractions, of a sigma that may be larger by its last place, which was rounded away."""
     rng = np.random.default_rng(9)
     for sigma in (*rng.uniform(0.5, 1.0, 50), *rng.uniform(1.0, 1.1, 50)):
-        procedure = Precision(terms(sigma=float(sigma), split=EACH), 10**6, 0.5)
+        procedure = precision_run(terms(sigma=float(sigma), split=EACH), 10**6, 0.5)
         seen = counts(60, 40, 0)  # no class is certified, so the largest radius alone is what is uncertain
         most = binomial.quantile_above(most_probable_above(procedure.terms, seen))
         largest = Fraction(most) * Fraction(math.nextafter(float(sigma), math.inf))
-        assert largest <= Fraction(procedure._uncertainty(seen)) < largest * (1 + Fraction(1, 2**49))
+        assert largest <= Fraction(uncertainty(procedure, seen)) < largest * (1 + Fraction(1, 2**49))

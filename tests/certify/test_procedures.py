@@ -13,21 +13,25 @@ from scipy.stats import entropy
 
 from certify.bounds import anytime, binomial
 from certify.claims import conclusions
-from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, Counts, LowerBound, Terms, certifying
-from certify.claims.procedures import SLICE, Best, Fixed, Precision, Target
+from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Certificate, LowerBound, Terms, certifying
+from certify.claims.counts import Counts
+from certify.claims.procedures import SLICE
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import ball, best_run, fixed_run, precision_run, target_run
+from tests.certify.gaussian import radius as radius_of
 
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
 
 
 def terms(alpha=0.001, sigma=0.25, split=SPLIT, charge=0.0, classes=3):
-    return Terms(sigma=sigma, alpha=alpha, split=split, charge=charge, classes=classes)
+    return Terms(law=Gaussian(sigma, charge), alpha=alpha, split=split, classes=classes)
 
 
 def counts(*votes, none=0, lost=0):
     return Counts(draws=sum(votes) + none + lost, votes=votes, lost=lost)
 
 
-TARGET = Target(terms(), 10_000, 0.25)
+TARGET = target_run(terms(), 10_000, 0.25)
 
 TARGET_TABLE = [
     # counts, does it conclude, status, class, radius at least, radius at most
@@ -62,14 +66,14 @@ def test_a_radius_at_the_stop_may_exceed_the_target_and_never_falls_short_of_it(
 
 
 def test_a_target_of_zero_certifies_the_label_with_thirteen_draws_at_alpha_whole():
-    procedure = Target(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 10_000, 0.0)
+    procedure = target_run(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 10_000, 0.0)
     first = next(n for n in itertools.count(1) if procedure.receive(counts(n, 0, 0)))
     assert first == 13
 
 
-@pytest.mark.parametrize("procedure", [Best, Fixed])
+@pytest.mark.parametrize("procedure", [best_run, fixed_run])
 def test_best_and_fixed_stop_at_their_draws(procedure):
-    p = procedure(terms(split=WHOLE_ON_CLASS if procedure is Fixed else SPLIT), 1_000)
+    p = procedure(terms(split=WHOLE_ON_CLASS if procedure is fixed_run else SPLIT), 1_000)
     assert p.receive(counts(992, 0, 0)) is None
     certificate = p.receive(counts(1_000, 0, 0))
     assert certificate.status == "certified"
@@ -77,20 +81,20 @@ def test_best_and_fixed_stop_at_their_draws(procedure):
 
 
 def test_fixed_equals_the_literature_up_to_the_price_of_the_label():
-    certificate = Fixed(terms(split=WHOLE_ON_CLASS), 1_000).receive(counts(1_000, 0, 0))
+    certificate = fixed_run(terms(split=WHOLE_ON_CLASS), 1_000).receive(counts(1_000, 0, 0))
     ceiling = 0.25 * ndtri(0.001 ** (1 / 1_000))
     assert 0.99 * ceiling < certificate.radius <= ceiling
     assert certificate.p_b_upper == pytest.approx(1 - certificate.p_a_lower)
 
 
-@pytest.mark.parametrize("procedure", [Best(terms(), 100), TARGET, Fixed(terms(split=WHOLE_ON_CLASS), 100)])
+@pytest.mark.parametrize("procedure", [best_run(terms(), 100), TARGET, fixed_run(terms(split=WHOLE_ON_CLASS), 100)])
 def test_before_the_first_draw_nothing_is_claimed(procedure):
     certificate = procedure.conclude(counts(0, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.p_b_upper) == ("undecided", None, 1.0)
 
 
 def test_a_fixed_run_that_was_cut_claims_nothing():
-    certificate = Fixed(terms(split=WHOLE_ON_CLASS), 1_000).conclude(counts(992, 0, 0))
+    certificate = fixed_run(terms(split=WHOLE_ON_CLASS), 1_000).conclude(counts(992, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.radius) == ("undecided", None, 0.0)
 
 
@@ -99,7 +103,7 @@ def test_lost_draws_only_weaken(votes, lost):
     """Lost draws only lower L and raise U."""
     if not sum(votes):
         return
-    procedure = Best(terms(), 10_000)
+    procedure = best_run(terms(), 10_000)
     whole = procedure.conclude(Counts(draws=sum(votes), votes=tuple(votes)))
     gaps = procedure.conclude(Counts(draws=sum(votes) + lost, votes=tuple(votes), lost=lost))
     assert gaps.radius <= whole.radius
@@ -110,19 +114,20 @@ def test_lost_draws_only_weaken(votes, lost):
 @given(st.floats(0, 1e-3))
 def test_the_charge_is_taken_off(charge):
     """d eps, for the table of the noise, is subtracted."""
-    free, charged = (Best(terms(charge=c), 10_000).conclude(counts(990, 10, 0)) for c in (0.0, charge))
+    free, charged = (best_run(terms(charge=c), 10_000).conclude(counts(990, 10, 0)) for c in (0.0, charge))
     assert charged.p_a_lower <= free.p_a_lower - charge * 0.999
     assert charged.p_b_upper >= free.p_b_upper
 
 
-ALL_KINDS = [Best(terms(), 900), Target(terms(), 900, 0.1), Fixed(terms(), 900)]
+ALL_KINDS = [best_run(terms(), 900), target_run(terms(), 900, 0.1), fixed_run(terms(), 900)]
 
 
-@pytest.mark.parametrize("procedure", ALL_KINDS, ids=lambda each: each.name)
+@pytest.mark.parametrize("procedure", ALL_KINDS, ids=lambda each: each.procedure.name)
 def test_a_certificate_records_what_it_rests_on(procedure):
     certificate = procedure.conclude(counts(880, 5, 5, lost=10))
-    assert certificate.procedure == type(procedure).__name__.lower()
-    assert (certificate.draws, certificate.lost, certificate.sigma, certificate.norm) == (900, 10, 0.25, "l2")
+    assert certificate.procedure == procedure.procedure.name
+    assert (certificate.draws, certificate.lost) == (900, 10)
+    assert certificate.law.parameters == {"sigma": 0.25, "norm": "l2"}
     assert (certificate.bound.draws, certificate.bound.alpha) == (900, 0.001 * SPLIT.of_class)
 
 
@@ -130,24 +135,24 @@ def test_a_certificate_records_what_it_rests_on(procedure):
 def test_bounds_are_those_of_their_shares_and_bear_the_charge(charge):
     """Level: share times alpha. The charge weakens both sides, in both kinds of bound."""
     t, seen = terms(charge=charge), counts(850, 30, 20)
-    fixed, best = Fixed(t, 900).conclude(seen), Best(t, 900).conclude(seen)
+    fixed, best = fixed_run(t, 900).conclude(seen), best_run(t, 900).conclude(seen)
     level = 0.001 * SPLIT.of_class
     for found, complement in (
         (fixed, binomial.clopper_pearson_chosen_complement(900, 850, level)),
         (best, anytime.chosen_lower_complement(900, 850, level)),
     ):
         assert complement + charge < found.bound.complement < complement + charge + 1e-15
-    even = Best(t, 1_200).conclude(counts(400, 400, 400))
+    even = best_run(t, 1_200).conclude(counts(400, 400, 400))
     highest = anytime.upper(1_200, 400, 0.001 * SPLIT.of_upper)
     assert highest < 0.5
     assert highest + charge < even.p_b_upper < highest + charge + 1e-15
-    assert Best(terms(charge=0.1), 900).conclude(counts(1, 1, 1)).p_b_upper == 1.0
+    assert best_run(terms(charge=0.1), 900).conclude(counts(1, 1, 1)).p_b_upper == 1.0
 
 
 @pytest.mark.parametrize("charge", [0.0, 0.04])
 def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
     """Every number of hits of 600: reached at Phi(1) + charge, refuted at Phi(1) - charge."""
-    procedure = Target(terms(charge=charge), 10_000, 0.25)
+    procedure = target_run(terms(charge=charge), 10_000, 0.25)
     reached, refuted = float(ndtr(1.0)) + charge, float(ndtr(1.0)) - charge
     for hits in range(301, 601):
         status = procedure.conclude(counts(hits, 600 - hits, 0)).status
@@ -159,7 +164,7 @@ def test_a_target_is_reached_and_refuted_at_the_levels_of_its_shares(charge):
 @pytest.mark.parametrize("seen", [(31, 1, 0), (28, 4, 0), (500, 100, 0), (1_000, 150, 50)])
 def test_the_forecast_is_the_missing_evidence_over_the_divergence(seen):
     total = sum(seen)
-    share, needed = (seen[0] + 0.5) / (total + 1), TARGET.terms.needed(0.25)
+    share, needed = (seen[0] + 0.5) / (total + 1), TARGET.terms.needed(ball(0.25))
     wanted = (math.log(total + 2) - math.log(0.001)) / entropy([share, 1 - share], [needed, 1 - needed])
     assert TARGET.expected_remaining(counts(*seen)) == int(min(10_000 - total, max(SLICE, wanted - total)))
 
@@ -170,9 +175,9 @@ def test_before_the_first_draw_a_divergence_of_a_twentieth_is_expected():
 
 @pytest.mark.parametrize("hits", [16, 32, 64])
 def test_without_a_miss_as_few_draws_are_expected_as_can_decide(hits):
-    wanted = (math.log(hits + 2) - math.log(0.001)) / -math.log(TARGET.terms.needed(0.25))
+    wanted = (math.log(hits + 2) - math.log(0.001)) / -math.log(TARGET.terms.needed(ball(0.25)))
     assert TARGET.expected_remaining(counts(hits, 0, 0)) == int(max(SLICE, wanted - hits))
-    assert Target(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
+    assert target_run(terms(), 10_000, 1e9).expected_remaining(counts(32, 0, 0)) > 0  # a target that no share reaches
 
 
 @pytest.mark.parametrize(("votes", "lost"), [((6, 5), 0), ((5, 5), 1), ((-1, 5), 0), ((5, 5), -1)])
@@ -186,9 +191,9 @@ def test_votes_for_labels_that_do_not_exclude_each_other_are_refused(votes, lost
 def test_all_stop_rules_together_do_not_contradict_each_other(votes, lost):
     """On one set of counts, whatever radius is asked for, and by whichever rule."""
     seen = Counts(draws=sum(votes) + lost + 1, votes=tuple(votes), lost=lost)
-    best = Best(terms(), 10_000).conclude(seen)
-    enclosed = Precision(terms(), 10_000, 1e9).conclude(seen)
-    targets = {r: Target(terms(), 10_000, r).conclude(seen) for r in np.linspace(0, 1, 11)}
+    best = best_run(terms(), 10_000).conclude(seen)
+    enclosed = precision_run(terms(), 10_000, 1e9).conclude(seen)
+    targets = {r: target_run(terms(), 10_000, r).conclude(seen) for r in np.linspace(0, 1, 11)}
     proven = [r for r, each in targets.items() if each.status == "certified"]
     refuted = [r for r, each in targets.items() if each.status == "refuted"]
     assert max(proven, default=-1) < min(refuted, default=2)
@@ -205,7 +210,12 @@ def test_no_radius_is_above_the_ceiling_of_its_draws(draws, share, alpha):
     seen = Counts(draws=draws, votes=(hits, draws - hits))
     ceiling = max(0.0, float(-ndtri(-math.expm1(math.log(alpha) / draws)))) * (1 + 1e-12)
     whole = terms(alpha=alpha, sigma=1.0, split=WHOLE_ON_CLASS)
-    procedures = Best(whole, draws), Fixed(whole, draws), Target(whole, draws, 1.0), Precision(whole, draws, 1.0)
+    procedures = (
+        best_run(whole, draws),
+        fixed_run(whole, draws),
+        target_run(whole, draws, 1.0),
+        precision_run(whole, draws, 1.0),
+    )
     assert max(each.conclude(seen).radius for each in procedures) <= ceiling
 
 
@@ -213,7 +223,7 @@ def test_no_certificate_at_one_half():
     """Where L <= 1/2 it abstains."""
     bound = LowerBound(class_index=0, complement=0.5, draws=10, alpha=0.001)
     assert certifying(bound) is None
-    assert bound.radius(1.0) == 0.0
+    assert radius_of(bound, 1.0) == 0.0
     assert certifying(LowerBound(class_index=0, complement=0.499, draws=10, alpha=0.001)) is not None
 
 
@@ -225,13 +235,13 @@ def test_a_printed_radius_is_below_the_true_one(complement, sigma):
 
     bound = LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001)
     truth = -mpmath.mpf(sigma) * exact.normal_quantile(mpmath.mpf(complement))
-    assert float(repr(bound.radius(sigma))) <= truth
-    assert bound.radius(sigma) >= float(truth) * (1 - 1e-12) - 1e-15 * sigma
+    assert float(repr(radius_of(bound, sigma))) <= truth
+    assert radius_of(bound, sigma) >= float(truth) * (1 - 1e-12) - 1e-15 * sigma
 
 
 @given(st.floats(1e-12, 0.4999), st.floats(0.01, 100))
 def test_the_product_with_sigma_is_rounded_down(complement, sigma):
-    radius = LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001).radius(sigma)
+    radius = radius_of(LowerBound(class_index=0, complement=complement, draws=10, alpha=0.001), sigma)
     assert Fraction(radius) <= Fraction(sigma) * Fraction(binomial.quantile_of_complement_below(complement))
 
 
@@ -242,13 +252,13 @@ def test_the_ratio_that_a_radius_needs_is_rounded_to_its_side(radius, sigma):
         patch.setattr(binomial, "probability_below", lambda z: z)
         fixed = terms(sigma=sigma)
         exact = Fraction(radius) / Fraction(sigma)
-        assert Fraction(fixed.needed(radius, sign=-1)) < exact < Fraction(fixed.needed(radius))
+        assert Fraction(fixed.needed(ball(radius), side=-1)) < exact < Fraction(fixed.needed(ball(radius)))
 
 
 def test_contradicting_bounds_abstain(monkeypatch):
     """Counts that lie below every bound cannot arise; the bounds are made to contradict each other here."""
     monkeypatch.setattr(conclusions, "most_probable_above", lambda terms, counts: 0.3)
-    certificate = Best(terms(), 10_000).conclude(counts(1_000, 0, 0))
+    certificate = best_run(terms(), 10_000).conclude(counts(1_000, 0, 0))
     assert (certificate.status, certificate.class_index, certificate.p_b_upper) == ("undecided", None, 1.0)
 
 
@@ -273,7 +283,7 @@ def test_mean_draws_are_those_worked_out_beforehand():
     The standard error of the mean is about 20 draws and looks come every 32 draws, half of which is lost: +16.
     """
     p = float(ndtr(1.25))
-    procedure = Target(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 10**6, 0.25)
+    procedure = target_run(terms(split=AlphaSplit(of_class=1.0, of_upper=0.0)), 10**6, 0.25)
     rng, used = np.random.default_rng(11), []
     for _ in range(400):
         draws = hits = 0
@@ -288,21 +298,27 @@ def test_mean_draws_are_those_worked_out_beforehand():
 
 def test_needed_probabilities_lie_on_their_sides():
     t = terms(charge=1e-6)
-    assert t.needed(0.25) > ndtr(1.0) + 1e-6 > ndtr(1.0) - 1e-6 > t.needed(0.25, sign=-1)
-    assert binomial.quantile_below(t.needed(0.0)) > 0
+    assert t.needed(ball(0.25)) > ndtr(1.0) + 1e-6 > ndtr(1.0) - 1e-6 > t.needed(ball(0.25), side=-1)
+    assert binomial.quantile_below(t.needed(ball(0.0))) > 0
 
 
 def test_a_certificate_without_a_bound_has_no_radius():
     certificate = Certificate(
-        status="undecided", procedure="best", sigma=0.25, bound=None, p_b_upper=1.0, draws=0, lost=0, target_radius=0.5
+        status="undecided",
+        procedure="best",
+        law=Gaussian(0.25),
+        bound=None,
+        p_b_upper=1.0,
+        draws=0,
+        lost=0,
+        target=ball(0.5),
     )
     assert (certificate.radius, certificate.class_index, certificate.p_a_lower) == (0.0, None, None)
-    assert math.isfinite(certificate.sigma)
 
 
 def test_what_the_target_s_test_has_proven_counts_where_the_inverted_bound_falls_short(monkeypatch):
     right, seen = anytime.chosen_lower_complement, counts(2_000, 0, 0)
-    needed = TARGET.terms.needed(0.25)
+    needed = TARGET.terms.needed(ball(0.25))
     monkeypatch.setattr(anytime, "chosen_lower_complement", lambda *args: right(*args) + 0.2)
     assert TARGET.conclude(seen).bound.complement == pytest.approx(1 - needed, abs=1e-12)
     assert conclusions.anytime_bound(TARGET.terms, seen, 0.9).complement == pytest.approx(0.1, abs=1e-12)

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certify.receipts import canonical
-from certify.receipts.receipt import FIRST, SCHEMA, WITH_TOLERANCE, Receipt, ReceiptError, read
+from certify.receipts.receipt import (
+    FIRST,
+    SCHEMA,
+    THIRD,
+    WITH_TOLERANCE,
+    Parameter,
+    Receipt,
+    ReceiptError,
+    law_of,
+    read,
+)
 from certify.receipts.recheck import recheck
 from tests.certify.receipts import altered, made
 
@@ -35,6 +45,7 @@ GOLDEN = (
 GOLDEN_3 = GOLDEN.replace("receipt/1", "receipt/3").replace(
     '"calibration_size":999,', '"calibration_size":999,"drawn":{"key":"' + "3" * 32 + '","lost":0,"start":0,"stop":16},'
 )
+GOLDEN_4 = GOLDEN_3.replace("receipt/3", "receipt/4").replace('"norm":', '"law":"gaussian","norm":')
 
 CASES = {
     "target": {},
@@ -62,8 +73,9 @@ CASES = {
 
 def test_the_bytes_are_those_of_their_version():
     receipt = made("off", draws=16, hits=10, max_draws=32)
-    assert receipt.to_bytes().decode() == GOLDEN_3
-    assert read(json.loads(GOLDEN_3)) == receipt
+    assert receipt.to_bytes().decode() == GOLDEN_4
+    assert read(json.loads(GOLDEN_4)) == receipt
+    assert read(json.loads(GOLDEN_3)).to_bytes().decode() == GOLDEN_3
     assert read(json.loads(GOLDEN)).to_bytes().decode() == GOLDEN
 
 
@@ -83,8 +95,13 @@ def leaves(document, path=()):
 
 
 def as_of(receipt, schema):
-    """The document of a receipt as an earlier version had it, which knew neither a menu nor other draws for the score."""
+    """The document of a receipt as an earlier version had it: it knew neither the name of a law, nor, before the third, a
+    menu or other draws for the score.
+    """
     document = json.loads(receipt.to_bytes()) | {"schema": schema}
+    document["noise"].pop("law")
+    if schema == THIRD:
+        return document
     document["scores"].pop("drawn")
     document["procedure"].pop("menu_size", None)
     return document
@@ -110,13 +127,30 @@ def test_what_version_3_added_is_in_no_earlier_one_and_in_it_always(mode):
     earlier = as_of(receipt, WITH_TOLERANCE if mode == "precision" else FIRST)
     assert all(each.agrees for each in recheck(read(earlier)))
     drawn = canonical.to_document(receipt)["scores"]["drawn"]
-    for document in ({**earlier, "schema": SCHEMA}, earlier | {"scores": {**earlier["scores"], "drawn": drawn}}):
+    for document in ({**earlier, "schema": THIRD}, earlier | {"scores": {**earlier["scores"], "drawn": drawn}}):
         with pytest.raises(ReceiptError, match=r"scores\.drawn: expected a range from version 3 on, else none"):
             read(document)
     with pytest.raises(ReceiptError, match=r"menu_size: expected a number if fixed from version 3 on, else none"):
         read(earlier | {"procedure": {**earlier["procedure"], "menu_size": 3}})
     with pytest.raises(ReceiptError, match="menu_size: expected a number if fixed"):
         altered(receipt, "procedure.menu_size", 3)
+
+
+@pytest.mark.parametrize("mode", ["target", "best", "off", "precision", "fixed"])
+def test_the_law_is_named_from_version_4_on_and_in_no_earlier_one(mode):
+    receipt = made(mode)
+    earlier = as_of(receipt, THIRD)
+    assert all(each.agrees for each in recheck(read(earlier)))
+    assert law_of(read(earlier)) == law_of(receipt)
+    named = {**earlier["noise"], "law": "gaussian"}
+    for document in ({**earlier, "schema": SCHEMA}, {**earlier, "noise": named}):
+        with pytest.raises(ReceiptError, match=r"noise\.law: expected a name from version 4 on, else none"):
+            read(document)
+    with pytest.raises(ReceiptError, match=r"noise\.law: expected one of gaussian, got 'laplace'"):
+        altered(receipt, "noise.law", "laplace")
+    for parameters in ((Parameter(name="lambda", value=1.0),), (Parameter(name="sigma", value=1.0),)):
+        with pytest.raises(ReceiptError, match="noise"):
+            altered(receipt, "noise.parameters", parameters)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +275,7 @@ def test_a_receipt_without_scores_cannot_claim_any():
 
 @pytest.mark.parametrize(
     ("schema", "message"),
-    [("certserve-receipt/4", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
+    [("certserve-receipt/5", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
 )
 def test_other_versions_are_refused(schema, message):
     with pytest.raises(ReceiptError, match=message):
@@ -263,7 +297,7 @@ def test_unknown_and_missing_fields_are_refused_and_named(data):
     else:
         gone = data.draw(st.sampled_from([name for name in inner if name != "schema"]))
         del inner[gone]
-        expected = f"{gone}: (missing field|expected a range from version 3 on)"
+        expected = f"{gone}: (missing field|expected )"
     with pytest.raises(ReceiptError, match=expected) as refused:
         read(document)
     assert str(refused.value).startswith(".".join(place))

@@ -16,8 +16,13 @@ SHARES = "shares that sum to at most one; if fixed one part of the menu, on the 
 SUM = "counts that sum with the lost draws to at most 320"
 SCORES = "counts that sum with the lost draws to 320"
 
+LATER = "schema: expected 'certserve-receipt/4', 'certserve-receipt/3'"
 MESSAGES = [
-    ("schema", "certserve-receipt/0", "schema: expected 'certserve-receipt/3' or 'certserve-receipt/1'"),
+    (
+        "schema",
+        "certserve-receipt/0",
+        f"{LATER} or 'certserve-receipt/1'",
+    ),
     ("input.digest", "sha256:1", f"input.digest: expected {DIGEST}"),
     ("input.shape", (), "input.shape: expected one or more positive integers"),
     ("input.shape", (0, 4), "input.shape: expected one or more positive integers"),
@@ -128,14 +133,18 @@ def test_an_unknown_version_is_named_up_to_a_length(schema):
     with pytest.raises(ReceiptError) as refused:
         read({"schema": schema})
     text = repr(str(schema)[:80])
-    known = "'certserve-receipt/1', 'certserve-receipt/2', 'certserve-receipt/3'"
+    known = "'certserve-receipt/1', 'certserve-receipt/2', 'certserve-receipt/3', 'certserve-receipt/4'"
     assert str(refused.value) == f"schema: {text} is not a version that is known here, which is {known}"
 
 
 def test_the_message_about_a_tolerance_and_its_version():
     receipt = made("precision")
     for path, value, message in (
-        ("schema", "certserve-receipt/1", "schema: expected 'certserve-receipt/3' or 'certserve-receipt/2'"),
+        (
+            "schema",
+            "certserve-receipt/1",
+            f"{LATER} or 'certserve-receipt/2'",
+        ),
         (
             "procedure.radius_tolerance",
             0.0,

@@ -10,11 +10,10 @@ from certify.receipts.receipt import Receipt
 from certify.receipts.recheck import recheck, terms_of
 from certify.receipts.replay import replay
 from certify.smoothing.keys import lattice_digest
-from certify.smoothing.lattice_gaussian import RoundedGaussian
-from export.build.noise_table import rounded_gaussian_tails
+from tests.certify.gaussian import law_of_steps
 from tests.certify.receipts import DETECTOR, altered, made
 
-LAW = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))
+LAW = law_of_steps(16.0)
 ROW = np.array([150, 1, 2, 3], dtype=np.int32)
 CUT = 127
 
@@ -27,14 +26,14 @@ def run(noisy):
 def counted(draws=300, lost=(), **options) -> Receipt:
     """A receipt of what the half-space really gives on ROW under the key of `made`; `lost` are indices."""
     key = bytes.fromhex("3" * 32)
-    votes, scores = run(ROW + LAW.sample(key, 0, draws, ROW.size).astype(np.int32))
+    votes, scores = run(LAW.at(ROW).sample(key, 0, draws))
     kept = ~np.isin(np.arange(draws), lost)
     hits, misses = int(votes[kept].sum()), int((1 - votes[kept]).sum())
     values = np.where(kept, scores, np.nan).astype(float)
     receipt = made("best", draws=draws, hits=hits, lost=len(lost), max_draws=draws, scores=values, **options)
     assert receipt.votes == (misses, hits)
     digest = "sha256:" + lattice_digest(ROW).hex()
-    receipt = altered(receipt, "noise.charge", LAW.charge(ROW.size))
+    receipt = altered(receipt, "noise.charge", LAW.at(ROW).guarantee.charge)
     return replace(receipt, input=replace(receipt.input, digest=digest))
 
 
@@ -48,7 +47,7 @@ def test_the_same_draws_give_the_same_counts(draws):
 
 
 def test_no_draws_give_no_counts():
-    receipt = altered(made("best", draws=0, hits=0), "noise.charge", LAW.charge(ROW.size))
+    receipt = altered(made("best", draws=0, hits=0), "noise.charge", LAW.at(ROW).guarantee.charge)
     assert differing(altered(receipt, "input.digest", "sha256:" + lattice_digest(ROW).hex())) == []
 
 
@@ -84,12 +83,12 @@ def test_draws_of_another_key_are_found():
 
 def fixed(lost=()) -> Receipt:
     """A receipt of 300 fixed draws of one key, and of the 32 draws of another that give the score; `lost` are of these."""
-    voted = ROW + LAW.sample(bytes.fromhex("3" * 32), 0, 300, ROW.size).astype(np.int32)
-    scored = ROW + LAW.sample(bytes.fromhex("5" * 32), 0, 32, ROW.size).astype(np.int32)
+    voted = LAW.at(ROW).sample(bytes.fromhex("3" * 32), 0, 300)
+    scored = LAW.at(ROW).sample(bytes.fromhex("5" * 32), 0, 32)
     values = np.where(np.isin(np.arange(32), lost), np.nan, run(scored)[1]).astype(float)
     hits = int(run(voted)[0].sum())
     receipt = made("fixed", draws=300, hits=hits, max_draws=300, scores=values)
-    receipt = altered(receipt, "noise.charge", LAW.charge(ROW.size))
+    receipt = altered(receipt, "noise.charge", LAW.at(ROW).guarantee.charge)
     return altered(receipt, "input.digest", "sha256:" + lattice_digest(ROW).hex())
 
 
@@ -141,9 +140,11 @@ def test_every_count_is_found_by_its_name_with_both_values():
     receipt = counted(lost=(40, 200))
     findings = replay(receipt, LAW, ROW, run, DETECTOR.calibration)
     whole = counted()
-    said = [receipt.input.shape, receipt.input.digest, receipt.noise.charge, receipt.votes]
-    found = [ROW.shape, receipt.input.digest, LAW.charge(ROW.size), whole.votes]
-    names = ["input.shape", "input.digest", "noise.charge", "votes"]
+    law = LAW.at(ROW)
+    drawn = ["gaussian", "noise-v1", {"sigma": 16.0, "norm": "l2"}, law.guarantee.charge]
+    said = [receipt.input.shape, receipt.input.digest, *drawn[:-1], receipt.noise.charge, receipt.votes]
+    found = [ROW.shape, receipt.input.digest, law.name, law.stream, law.guarantee.parameters, drawn[-1], whole.votes]
+    names = ["input.shape", "input.digest", "noise.law", "noise.stream", "noise.parameters", "noise.charge", "votes"]
     for name in ("score", "calibration_at_least", "above", "at_most", "lowest", "highest"):
         names.append(f"scores.{name}")
         said.append(getattr(receipt.scores, name))
@@ -172,6 +173,6 @@ def test_a_score_that_is_not_a_number_is_infinite():
 
 
 def test_a_charge_may_be_off_by_the_last_places_of_a_platform_alone():
-    charge = LAW.charge(ROW.size)
+    charge = LAW.at(ROW).guarantee.charge
     assert differing(altered(counted(), "noise.charge", charge * (1 - 1e-10))) == []
     assert differing(altered(counted(), "noise.charge", charge * (1 - 1e-8))) == ["noise.charge"]

@@ -12,6 +12,7 @@ from scipy.stats import binom
 
 from certify.ood.conformal import alarm_rank, p_value
 from certify.ood.robust_alarm import RobustAlarm
+from certify.smoothing.gaussian import Gaussian
 from tests.certify.exact import tail_at_least
 
 SEED, FALSE_ALARM = 31, 1e-6
@@ -19,7 +20,8 @@ SIGMA = RADIUS = 0.5
 
 
 def alarm(**change) -> RobustAlarm:
-    settings = {"far": 0.05, "radius": RADIUS, "sigma": SIGMA, "score_draws": 1000}
+    law = Gaussian(change.pop("sigma", SIGMA), change.pop("charge", 0.0))
+    settings = {"far": 0.05, "radius": RADIUS, "law": law, "score_draws": 1000}
     return RobustAlarm(**settings | {"of_median": 0.0005, "of_bound": 0.0005} | change)
 
 
@@ -86,8 +88,9 @@ def test_levels_outside_the_open_interval_are_refused(change):
 
 @pytest.mark.parametrize("change", [{"radius": -0.1}, {"sigma": 0.0}, {"score_draws": 0}, {"charge": -1.0}])
 def test_meaningless_settings_are_refused(change):
+    words = {"sigma": "^sigma: expected a positive number", "charge": "^charge: expected 0 to 1"}
     with pytest.raises(
-        ValueError, match="^radius and charge must not be negative, sigma be positive and score_draws at least 1; got"
+        ValueError, match=words.get(*change, "^radius must not be negative and score_draws be at least 1")
     ):
         alarm(**change)
 

@@ -14,6 +14,7 @@ from scipy.stats import binom
 from certify.bounds import anytime
 from certify.claims import soft
 from tests.certify import exact
+from tests.certify.gaussian import ball
 from tests.certify.test_soft import FALSE_ALARM, TERMS, bits
 
 THRESHOLDS = tuple(k / 8 for k in range(1, 9))
@@ -23,8 +24,8 @@ def test_thresholds_give_more_than_the_mean_where_the_network_is_sure():
     rng, draws = np.random.default_rng(8), 10_000
     units = soft.exclusive(np.stack([p := rng.beta(80, 2, draws), 1 - p], axis=1))
     hits = soft.reached(units, THRESHOLDS)[0]
-    by_mean = soft.confidence(TERMS, soft.lower_complement(soft.histogram(units, bits(draws))[0], 0.001), 0.25)
-    by_threshold = soft.threshold_confidence(TERMS, draws, hits.tolist(), THRESHOLDS, 0.001, 0.25)
+    by_mean = soft.confidence(TERMS, soft.lower_complement(soft.histogram(units, bits(draws))[0], 0.001), ball(0.25))
+    by_threshold = soft.threshold_confidence(TERMS, draws, hits.tolist(), THRESHOLDS, 0.001, ball(0.25))
     assert by_mean < by_threshold < p.mean()
 
 
@@ -68,8 +69,8 @@ def test_the_mutant_that_pairs_a_step_with_the_threshold_below_it_fails():
     """(t_(j+1) - t_j) P(v >= t_j) is an upper sum; here it claims almost 1 for votes of 1/2."""
     draws, thresholds = 10**6, (0.5, 1.0)
     hits = soft.reached(soft.exclusive(np.full((1, 2), 0.5)), thresholds)[0] * draws
-    honest = soft.threshold_confidence(TERMS, draws, hits.tolist(), thresholds, 0.001, 0.0)
-    paired = soft.threshold_confidence(TERMS, draws, [draws, int(hits[0])], thresholds, 0.001, 0.0)
+    honest = soft.threshold_confidence(TERMS, draws, hits.tolist(), thresholds, 0.001, ball(0.0))
+    paired = soft.threshold_confidence(TERMS, draws, [draws, int(hits[0])], thresholds, 0.001, ball(0.0))
     assert 0.499 < honest <= 0.5
     assert paired > 0.99
 
@@ -77,7 +78,7 @@ def test_the_mutant_that_pairs_a_step_with_the_threshold_below_it_fails():
 def test_the_sum_over_thresholds_is_rounded_down():
     draws, hits = 1_000, [990, 950, 700]
     thresholds = (0.1, 0.3, 0.7)
-    found = soft.threshold_confidence(TERMS, draws, hits, thresholds, 0.001, 0.1)
+    found = soft.threshold_confidence(TERMS, draws, hits, thresholds, 0.001, ball(0.1))
     total = 0
     for step, below, hit, at_once in zip(thresholds, (0, *thresholds), hits, (9, 3, 1), strict=False):
         complement = anytime.chosen_lower_complement(draws, hit, 0.001 / (3 * at_once))
@@ -88,7 +89,7 @@ def test_the_sum_over_thresholds_is_rounded_down():
 def test_every_threshold_needs_its_count():
     for hits in ([5], [5, 4, 3]):
         with pytest.raises(ValueError, match="zip"):
-            soft.threshold_confidence(TERMS, 10, hits, (0.5, 1.0), 0.001, 0.0)
+            soft.threshold_confidence(TERMS, 10, hits, (0.5, 1.0), 0.001, ball(0.0))
 
 
 def test_the_sum_of_the_products_is_rounded_down_at_each_step():
@@ -97,10 +98,10 @@ def test_the_sum_of_the_products_is_rounded_down_at_each_step():
     for count in (*[1] * 20, 2, 3, 200, 1_000):
         thresholds = np.sort(rng.uniform(0.01, 1.0, count)).tolist()
         hits = np.sort(rng.integers(900, draws, count))[::-1].tolist()
-        found = soft.threshold_confidence(TERMS, draws, hits, thresholds, 0.05, 0.1)
+        found = soft.threshold_confidence(TERMS, draws, hits, thresholds, 0.05, ball(0.1))
         total = Fraction(0)
         for threshold, below, hit in zip(thresholds, [0.0, *thresholds], hits, strict=False):
             share = 0.05 / (count * (soft.UNIT // math.ceil(threshold * soft.UNIT)))
-            proven = soft.confidence(TERMS, anytime.chosen_lower_complement(draws, hit, share), 0.1)
+            proven = soft.confidence(TERMS, anytime.chosen_lower_complement(draws, hit, share), ball(0.1))
             total += (Fraction(threshold) - Fraction(below)) * Fraction(proven)
         assert total * (1 - Fraction(1, 10**10)) < Fraction(found) <= total

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from certify.bounds import anytime, binomial
-from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Counts, Terms, certifying
+from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Terms, certifying
 from certify.claims.conclusions import anytime_bound
+from certify.claims.counts import Counts
 from certify.claims.two_sided import at_any_time, at_fixed_draws
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import radius as radius_of
 
 SPLIT = AlphaSplit(of_class=0.9, of_upper=0.1)
 FALSE_ALARM = 1e-6
 
 
 def terms(alpha=0.001, split=SPLIT, charge=0.0):
-    return Terms(sigma=1.0, alpha=alpha, split=split, charge=charge, classes=3)
+    return Terms(law=Gaussian(1.0, charge), alpha=alpha, split=split, classes=3)
 
 
 def spread(p_a, p_b, draws):
@@ -51,11 +54,11 @@ def test_the_table_worked_out_beforehand(p_a, p_b, draws, one_sided, two_sided):
     These figures bound the class at plain alpha_A; to choose it from the same draws, at alpha_A m, costs up to .0025.
     """
     counts = spread(p_a, p_b, draws)
-    found = at_fixed_draws(terms(), counts).radius(1.0)
+    found = radius_of(at_fixed_draws(terms(), counts), 1.0)
     assert two_sided - 0.0025 < found < two_sided + 0.0006
     one = binomial.quantile_of_complement_below(binomial.clopper_pearson_complement(draws, counts.votes[0], 0.001))
     assert one < 0 if one_sided is None else one == pytest.approx(one_sided, abs=6e-4)
-    assert at_any_time(terms(), counts).radius(1.0) < found
+    assert radius_of(at_any_time(terms(), counts), 1.0) < found
 
 
 @given(st.integers(1, 5_000), st.floats(0.5, 1), st.sampled_from([0.05, 1e-3, 1e-9]))
@@ -66,14 +69,14 @@ def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
     one, two = anytime_bound(t, counts), at_any_time(t, counts)
     assert (one is None) == (two is None)
     if one and two:
-        assert two.radius(0.25) == pytest.approx(one.radius(0.25), rel=1e-9, abs=1e-12)
+        assert radius_of(two, 0.25) == pytest.approx(radius_of(one, 0.25), rel=1e-9, abs=1e-12)
 
 
 def test_without_a_share_for_the_upper_bounds_the_rest_is_the_rival():
     t = terms(split=WHOLE_ON_CLASS)
     for counts in (spread(0.9, 0.03, 1_000), spread(0.4, 0.1, 1_000)):
         one, two = anytime_bound(t, counts), at_any_time(t, counts)
-        assert (two.radius(1.0) if two else 0.0) == pytest.approx(one.radius(1.0) if one else 0.0)
+        assert (radius_of(two, 1.0) if two else 0.0) == pytest.approx(radius_of(one, 1.0) if one else 0.0)
 
 
 @pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])
@@ -99,7 +102,7 @@ def test_lost_draws_and_the_charge_only_weaken(bound, votes, lost, charge):
     gaps = bound(terms(charge=charge), Counts(draws=sum(votes) + lost, votes=tuple(votes), lost=lost))
     if gaps:
         assert gaps.class_index == whole.class_index
-        assert gaps.radius(1.0) <= whole.radius(1.0)
+        assert radius_of(gaps, 1.0) <= radius_of(whole, 1.0)
         assert gaps.p_b >= whole.p_b
         assert 0 < gaps.p_b < 1 - gaps.complement
 
@@ -112,7 +115,7 @@ def test_the_radius_is_below_the_exact_one():
     bound = at_fixed_draws(terms(), spread(0.6, 0.1, 10_000))
     lead = -exact.normal_quantile(mpmath.mpf(bound.complement)) - exact.normal_quantile(mpmath.mpf(bound.p_b))
     truth = mpmath.mpf(0.25) * lead / 2
-    assert truth * (1 - mpmath.mpf(10) ** -12) < bound.radius(0.25) <= truth
+    assert truth * (1 - mpmath.mpf(10) ** -12) < radius_of(bound, 0.25) <= truth
 
 
 VECTORS = {
@@ -201,8 +204,8 @@ def test_coverage_with_ties_at_the_top_in_many_runs(p):
 def test_a_class_below_one_half_can_be_certified():
     bound = at_any_time(terms(), spread(0.4, 0.1, 10_000))
     assert bound.complement > 0.5
-    assert bound.radius(1.0) > 0.4
-    assert certifying(anytime_bound(terms(), spread(0.6, 0.1, 10_000))).radius(1.0) < 0.25
+    assert radius_of(bound, 1.0) > 0.4
+    assert radius_of(certifying(anytime_bound(terms(), spread(0.6, 0.1, 10_000))), 1.0) < 0.25
 
 
 @pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])

@@ -159,8 +159,7 @@ def _counted(job: Job | ShareJob, case: Case) -> object:
 
 def _passes(job: Job | ShareJob, place: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     key, start = job.source(place)
-    noise = job.bundle.noise.sample(key, start, start + rows, job.lattice.size)
-    first = job.lattice[0] + noise[:, 0].astype(np.int64)
+    first = job.bundle.law.at(job.lattice).sample(key, start, start + rows)[:, 0]
     if len(job.bundle.manifest.labels) == 2:
         return (first > CUT).astype(np.int64), first.astype(np.float32)
     return np.searchsorted(CUTS, first).astype(np.int64), np.zeros(rows, dtype=np.float32)
@@ -169,10 +168,11 @@ def _passes(job: Job | ShareJob, place: int, rows: int) -> tuple[np.ndarray, np.
 def document(prediction: Prediction) -> dict[str, object]:
     """All that is claimed, every float as its hexadecimal text, with the receipt but for its signature."""
     certificate, receipt = prediction.certificate, prediction.receipt
-    names = ("status", "class_index", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "draws", "lost")
+    names = ("status", "class_index", "radius", "p_a_lower", "p_b_upper", "procedure", "draws", "lost")
     names += ("target_radius", "radius_tolerance")
+    claimed = certificate and {name: _exact(getattr(certificate, name)) for name in names}
     return {
-        "certificate": certificate and {name: _exact(getattr(certificate, name)) for name in names},
+        "certificate": claimed and claimed | _exact(dict(certificate.law.parameters)),
         "ood": prediction.ood and _exact(asdict(prediction.ood)),
         "mixture": prediction.mixture and _exact(asdict(prediction.mixture)),
         "alpha": _exact(prediction.alpha),

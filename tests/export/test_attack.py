@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from certify.bounds import anytime
+from certify.smoothing.gaussian import Gaussian
 from export.attack import report, simulation
 from export.attack.ball import GridBall
 from export.attack.campaign import AttackError, Plan, attack, shaped
@@ -178,8 +179,8 @@ def test_an_abstention_claims_nothing_but_its_bounds():
         "p_b_upper": 0.7,
     }
     answer = {"certificate": certificate, "mixture": {"radius": 0.0}, "ood": None}
-    assert issued(answer, LABELS) == [NoClassAbove("p_b_upper", 0.7, 2)]
-    assert issued({"certificate": None, "mixture": None, "ood": None}, LABELS) == []
+    assert issued(answer, LABELS, Gaussian(1.0)) == [NoClassAbove("p_b_upper", 0.7, 2)]
+    assert issued({"certificate": None, "mixture": None, "ood": None}, LABELS, Gaussian(1.0)) == []
 
 
 @given(
@@ -219,7 +220,7 @@ def true_claims():
     near = sampled([0.55, 0.35, 0.1], 2_000, 1)
     return {
         "keeps": (Keeps("mixture", 1.0, 0, 0.2, 3).events(near, 0.0), [0.55, 0.35, 0.1]),
-        "share": (VoteShare(1.0, 0, float(ndtr(1.0)), 1.0).events(near, 0.5), [ndtr(0.5), ndtr(-0.5)]),
+        "share": (VoteShare(1.0, 0, float(ndtr(1.0)), Gaussian(1.0)).events(near, 0.5), [ndtr(0.5), ndtr(-0.5)]),
         "above": (NoClassAbove("refuted", 0.6, 2).events(near, 0.0), [0.6, 0.4]),
     }
 

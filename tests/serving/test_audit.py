@@ -254,7 +254,7 @@ def test_verify_prints_a_numbered_list(files, capsys):
     for key in (SIGNER.public.hex(), str(files / "key")):
         assert main(["verify", str(files / "receipt.json"), "--key", key]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].startswith(" 1. holds: schema certserve-receipt/3")
+        assert lines[0].startswith(" 1. holds: schema certserve-receipt/4")
         assert lines[1].startswith(" 2. holds: signature")
         assert any("claims.certificate.radius" in line for line in lines)
 

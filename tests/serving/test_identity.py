@@ -25,6 +25,7 @@ from serving.models.catalogue import Catalogue
 from serving.models.identity import OtherRuntime, differing, join, other_runtime
 from serving.security.signing import Signer, parse
 from tests import half_space
+from tests.certify.gaussian import asked
 from tests.serving.wrapped import Wrapped
 
 ROW = [150, 1, 2, 3]
@@ -63,8 +64,7 @@ def task(bundle, **changes):
         digest=bundle.digest,
         rows=np.array([ROW], np.int32),
         keys=(b"k" * 16,),
-        mode="best",
-        target_radius=8.0,
+        procedure=asked("best"),
         max_draws=64,
         alpha=0.01,
         timeout_s=20.0,
@@ -117,9 +117,9 @@ async def test_an_engine_refuses_what_was_asked_of_another_bundle(start, bundles
     """Whatever is asked: the answer without a certificate is another network's, too."""
     engine = start(1)
     for count in (False, True):
-        asked = task(bundles[0], mode=mode, radius_tolerance=1.0)
+        wanted = task(bundles[0], procedure=asked(mode, tolerance=1.0))
         with pytest.raises(Unavailable) as refused:
-            await (engine.count(asked, range(0, 64)) if count else engine.predict(asked))
+            await (engine.count(wanted, range(0, 64)) if count else engine.predict(wanted))
         assert refused.value.http_status == 503
         assert all(each.digest in refused.value.message for each in bundles)
 

@@ -14,18 +14,17 @@ import pytest
 
 from certify.receipts.receipt import FIRST, WITH_TOLERANCE
 from certify.receipts.replay import replay
-from certify.smoothing.lattice_gaussian import RoundedGaussian
-from export.build.noise_table import rounded_gaussian_tails
 from serving.commands.audit import verified
 from serving.commands.cli import main
 from serving.engine.record import undeclared
 from serving.security.signing import parse
+from tests.certify.gaussian import law_of_steps
 from tests.half_space import CUT, SIGMA, calibration, write_half_space
 
 DATA = Path(__file__).parents[1] / "data"
 OLD = json.loads((DATA / "receipts_of_versions_1_and_2.json").read_text())
 THIRD = json.loads((DATA / "receipts_of_version_3.json").read_text())
-LAW = RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA))
+LAW = law_of_steps(SIGMA)
 CALIBRATION = np.linspace(0.0, 180.0, 999)
 
 

@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 
+from certify.claims.procedures import Off, Precision
 from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.gateway.resolve import resolve
@@ -33,19 +34,20 @@ def task(model, inputs=ROW, plain=False, limits=Limits(), secret=SECRET, **optio
 
 def test_defaults_are_the_bundle_s(model):
     found, notes = task(model)
-    assert (found.mode, found.target_radius, found.max_draws, found.alpha) == ("target", 8.0, 10_000, 0.001)
+    assert (found.procedure.name, found.procedure.ball.size) == ("target", 8.0)
+    assert (found.max_draws, found.alpha) == (10_000, 0.001)
     assert (found.timeout_s, found.parts, notes) == (10.0, frozenset(PARTS), [None])
     assert [row.dtype for row in found.rows] == [np.int32]
 
 
 def test_the_open_protocol_is_off_unless_it_says_otherwise(model):
-    assert task(model, plain=True)[0].mode == "off"
-    assert task(model, plain=True, certify="best")[0].mode == "best"
+    assert task(model, plain=True)[0].procedure.name == "off"
+    assert task(model, plain=True, certify="best")[0].procedure.name == "best"
 
 
 def test_without_certificate_and_mixture_there_is_nothing_to_certify(model):
-    assert task(model, outputs=("ood", "probabilities"))[0].mode == "off"
-    assert task(model, outputs=("mixture",))[0].mode == "target"
+    assert task(model, outputs=("ood", "probabilities"))[0].procedure.name == "off"
+    assert task(model, outputs=("mixture",))[0].procedure.name == "target"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_the_score_of_a_fixed_number_is_of_the_stream_of_every_other_mode(model)
 def test_without_a_score_there_is_no_stream_for_it(tmp_path):
     alone = write_half_space(tmp_path, "class-alone", class_alone=True)
     found = task(Model(manifest=alone.manifest, digest=alone.digest), certify="fixed")[0]
-    assert (found.mode, found.score_keys) == ("fixed", ())
+    assert (found.procedure.name, found.score_keys) == ("fixed", ())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64])
@@ -131,10 +133,9 @@ def test_a_distance_is_in_the_callers_units(model):
 
 def test_a_tolerance_reaches_the_task_where_something_is_certified(model):
     found = task(model, certify="precision", radius_tolerance=2.0, max_draws=640)[0]
-    assert (found.mode, found.radius_tolerance, found.max_draws) == ("precision", 2.0, 640)
+    assert (found.procedure, found.max_draws) == (Precision(2.0), 640)
     unasked = task(model, certify="precision", radius_tolerance=2.0, outputs=("ood",))[0]
-    assert (unasked.mode, unasked.radius_tolerance) == ("off", 0.0)
-    assert task(model)[0].radius_tolerance == 0.0
+    assert unasked.procedure == Off()
 
 
 def test_precision_needs_a_share_for_the_upper_bound(tmp_path):

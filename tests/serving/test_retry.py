@@ -10,6 +10,7 @@ import pytest
 from serving.errors import CertserveError, Internal, NotFound, Overloaded, Unavailable
 from serving.gateway.retry import GRACE_S, PAUSE_S, Lost, Resending
 from serving.messages import PARTS, Reply, Task
+from tests.certify.gaussian import asked
 from tests.virtual_loop import Stuck, run_virtually
 
 DEADLINE_S = 3.0
@@ -23,8 +24,7 @@ def task():
         digest="sha256:d",
         rows=np.zeros((1, 4), np.int32),
         keys=(b"k" * 16,),
-        mode="target",
-        target_radius=1.0,
+        procedure=asked("target", 1.0),
         max_draws=64,
         alpha=0.01,
         timeout_s=DEADLINE_S,

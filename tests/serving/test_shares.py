@@ -16,6 +16,7 @@ from certify.claims.procedures import SLICE
 from serving.engine.job import Job, SliceResult
 from serving.engine.shares import WORTH, MixedRuntimes, ShareJob, merge, split
 from serving.messages import PARTS, Reply, Task
+from tests.certify.gaussian import asked
 from tests.half_space import write_half_space
 
 BASE = np.array([0.25, 0.75], dtype=np.float32)
@@ -26,16 +27,14 @@ def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"))
 
 
-def task_of(mode="best", max_draws=10_000, **changes):
+def task_of(mode="best", max_draws=10_000, target_radius=8.0, **changes):
     task = Task(
         model="half-space",
         version="1",
         digest="sha256:d",
         rows=np.array([[150, 1, 2, 3]], dtype=np.int32),
         keys=(b"k" * 16,),
-        mode=mode,
-        target_radius=8.0,
-        radius_tolerance=4.0 if mode == "precision" else 0.0,
+        procedure=asked(mode, target_radius, draws=max_draws),
         max_draws=max_draws,
         alpha=0.01,
         timeout_s=1.0,

@@ -18,6 +18,7 @@ from serving.engine.totals import CappedTotal
 from serving.engine.workload import BaseBatch, Workload
 from serving.errors import CertserveError
 from serving.messages import PARTS, Task
+from tests.certify.gaussian import asked
 from tests.half_space import write_half_space
 from tests.simulation.device import Device, base
 
@@ -96,8 +97,7 @@ class Walk:
             digest=bundle.digest,
             rows=np.array([[self.chance.randrange(256), number % 256, row, 1] for row in range(rows)], np.int32),
             keys=tuple((number + row).to_bytes(16, "big") for row in range(rows)),
-            mode=self.chance.choice(("target", "best", "off")),
-            target_radius=8.0,
+            procedure=asked(self.chance.choice(("target", "best", "off"))),
             max_draws=self.chance.choice((40, 200, 1_000)),
             alpha=0.01,
             timeout_s=self.chance.choice((0.1, 1.0, 10.0)),

@@ -43,7 +43,11 @@ def _rows(world, asked, answer: Answer) -> None:
     for row, prediction in enumerate(answer.predictions):
         _counted_once(world, asked.task, row, prediction)
         _pure(world, asked.task, row, prediction)
-        if asked.task.mode == "fixed" and prediction.draws < asked.task.max_draws and prediction.certificate.bound:
+        if (
+            not asked.task.procedure.anytime
+            and prediction.draws < asked.task.max_draws
+            and prediction.certificate.bound
+        ):
             world.breaks("fixed_cut_abstains", f"certified after {prediction.draws} draws")
         moved = math.dist(asked.request.inputs[row], asked.task.rows[row])
         noted = prediction.input.snap_distance if prediction.input else 0.0

@@ -15,10 +15,12 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from certify.bounds import anytime, binomial
-from certify.claims.certificate import AlphaSplit, Counts, Terms
-from certify.claims.procedures import Best
+from certify.claims.certificate import AlphaSplit, Terms
+from certify.claims.counts import Counts
 from certify.ood.verdict import Detector, assess
 from certify.smoothing import margins
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import best_run
 
 ALPHA, FALSE_ALARM, CHUNK = 0.10, 1e-6, 5_000
 SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
@@ -239,7 +241,7 @@ def test_all_claims_of_an_answer_share_one_alpha(shares, runs):
 @pytest.mark.parametrize("shares", [VECTORS["two of .5"], VECTORS[".9 and ten of .01"]])
 def test_what_the_procedures_claim_falsely_is_among_what_is_counted_here(shares):
     """Certificate, bounds, verdict and interval of the procedures themselves, at a level where many are false."""
-    terms = Terms(sigma=1.0, alpha=0.9, split=SPLIT, charge=0.0, classes=len(shares))
+    terms = Terms(law=Gaussian(1.0, 0.0), alpha=0.9, split=SPLIT, classes=len(shares))
     levels = tuple(level * 9 for level in SHARED)
     detector = Detector(threshold=RATIO, radius=RATIO, score_draws=16, calibration=np.zeros(1))
     votes, scores = draw(shares, 150, 128, np.random.default_rng(26))
@@ -256,7 +258,7 @@ def test_what_the_procedures_claim_falsely_is_among_what_is_counted_here(shares)
 
 def _false(shares, votes, scores, terms, detector):
     counts = Counts(draws=len(votes), votes=tuple(np.bincount(votes, minlength=len(shares)).tolist()))
-    certificate, ood = Best(terms, 10_000).conclude(counts), assess(scores, terms, detector).certified
+    certificate, ood = best_run(terms, 10_000).conclude(counts), assess(scores, terms, detector).certified
     label = certificate.class_index
     claims = [certificate.p_b_upper >= np.delete(shares, counts.leader()).max()]
     if label is not None:

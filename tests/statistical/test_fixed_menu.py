@@ -9,8 +9,10 @@ import pytest
 from scipy.stats import binom
 
 from certify.bounds.binomial import first_true
-from certify.claims.certificate import WHOLE_ON_CLASS, Counts, Terms, class_alone
-from certify.claims.procedures import Fixed
+from certify.claims.certificate import WHOLE_ON_CLASS, Terms, class_alone
+from certify.claims.counts import Counts
+from certify.smoothing.gaussian import Gaussian
+from tests.certify.gaussian import fixed_run
 
 ALPHA = 0.1
 MENU = (1_000, 10_000, 100_000)
@@ -18,12 +20,12 @@ SEED = 11
 
 
 def terms(split):
-    return Terms(sigma=1.0, alpha=ALPHA, split=split, charge=0.0, classes=2)
+    return Terms(law=Gaussian(1.0, 0.0), alpha=ALPHA, split=split, classes=2)
 
 
 def least_false(draws, p, split):
     """The least hits of a class of probability p that give a bound above p; one more than the draws if none do."""
-    procedure = Fixed(terms(split), draws)
+    procedure = fixed_run(terms(split), draws)
 
     def false(hits):
         counts = Counts(draws=draws, votes=(hits, draws - hits))

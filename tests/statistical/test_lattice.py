@@ -9,11 +9,14 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from certify.claims.certificate import WHOLE_ON_CLASS, Counts, LowerBound, Terms
-from certify.claims.procedures import Fixed
+from certify.claims.certificate import WHOLE_ON_CLASS, LowerBound, Terms
+from certify.claims.counts import Counts
+from certify.smoothing.gaussian import Gaussian
 from certify.smoothing.keys import derive_key
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
+from tests.certify.gaussian import fixed_run
+from tests.certify.gaussian import radius as radius_of
 from tests.half_space import CUT, probability_above, true_radius
 
 SIGMA, REACH = 0.3, 4
@@ -102,7 +105,7 @@ def test_unequal_steps(steps):
 def test_units():
     """Sigma = .25 in [0, 1] at steps of 1/255 is 63.75 steps, and radii scale alike."""
     bound = LowerBound(class_index=0, complement=0.01, draws=1_000, alpha=0.001)
-    assert bound.radius(0.25) * 255 == pytest.approx(bound.radius(63.75), rel=1e-14)
+    assert radius_of(bound, 0.25) * 255 == pytest.approx(radius_of(bound, 63.75), rel=1e-14)
 
 
 def test_a_half_space_end_to_end():
@@ -112,12 +115,12 @@ def test_a_half_space_end_to_end():
     flip by the grid's shifts inside R.
     """
     law, found = RoundedGaussian(16.0, rounded_gaussian_tails(16.0)), []
-    terms = Terms(sigma=16.0, alpha=0.05, split=WHOLE_ON_CLASS, charge=law.charge(4), classes=2)
+    terms = Terms(law=Gaussian(16.0, law.charge(4)), alpha=0.05, split=WHOLE_ON_CLASS, classes=2)
     for other in range(40):
         row = np.array([CUT + 24, other, 200, 0], dtype=np.int32)
         key = derive_key(b"k" * 32, b"digest", row, 100_000)
         above = int(np.sum(row[0] + law.sample(key, 0, 100_000, 4)[:, 0] > CUT))
-        certificate = Fixed(terms, 100_000).conclude(Counts(draws=100_000, votes=(100_000 - above, above)))
+        certificate = fixed_run(terms, 100_000).conclude(Counts(draws=100_000, votes=(100_000 - above, above)))
         assert certificate.class_index == true_radius(row)[0]
         found.append(certificate.radius)
     truth = true_radius(row)[1]

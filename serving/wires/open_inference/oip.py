@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.claims.procedures import Off, Target
 from certify.strict_json import shown
 from export.bundle import InputSpec
 from serving.config import Limits
@@ -127,13 +128,13 @@ def _resolved(
     options: Options, outputs: Sequence[WantedOutput], model: Model
 ) -> tuple[Options, Sequence[WantedOutput]]:
     if not outputs:
-        on = options.certify not in (None, "off")
+        on = options.certify is not None and not options.off
         names = tensors.offered(model.manifest) if on else [tensors.default(model.manifest)]
         outputs = [WantedOutput(name=name) for name in names if name != tensors.RECEIPT]
     elif tensors.needs_certificate(outputs):
-        if options.certify == "off":
+        if options.off:
             raise InvalidInput("certify is off, and an output that needs a certificate is asked for; leave one out")
-        options = replace(options, certify=options.certify or "target")
+        options = replace(options, certify=options.certify or Target.name)
     if options.receipt and all(each.name != tensors.RECEIPT for each in outputs):
         outputs = [*outputs, WantedOutput(name=tensors.RECEIPT)]
     return replace(options, outputs=tensors.parts(outputs)), outputs
@@ -190,13 +191,14 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     """
     manifest = model.manifest
     certificates = [row.certificate for row in answer.predictions if row.certificate]
+    law = manifest.formulas if not certificates else certificates[0].law
     found: dict[str, str | int] = {
         "certserve.model_digest": answer.model.digest,
         "certserve.model_runtime": answer.model.runtime,
-        "certserve.sigma": repr(certificates[0].sigma if certificates else manifest.noise.sigma),
+        "certserve.sigma": repr(law.parameters["sigma"] if certificates else manifest.noise.sigma),
         "certserve.alpha": repr(answer.predictions[0].alpha),
-        "certserve.norm": certificates[0].norm if certificates else "l2",
-        "certserve.procedure": certificates[0].procedure if certificates else "off",
+        "certserve.norm": str(law.parameters["norm"]),
+        "certserve.procedure": certificates[0].procedure if certificates else Off.name,
         "certserve.step": repr(manifest.input.step),
         "certserve.queue_us": round(answer.queue_s * 1e6),
         "certserve.compute_us": round(answer.compute_s * 1e6),

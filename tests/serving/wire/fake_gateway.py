@@ -10,12 +10,14 @@ import numpy as np
 from certify.claims.certificate import AlphaSplit, Certificate, LowerBound
 from certify.mixture.mix import Mixture
 from certify.ood.verdict import CertifiedScore, Ood
+from certify.smoothing.gaussian import Gaussian
 from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
 from serving.gateway.statistics import Statistics
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
+from tests.certify.gaussian import ball
 
 DIGEST = "sha256:" + "0" * 64
 RUNTIME = "onnxruntime 1.2.3 CPUExecutionProvider, x86_64 avx2"
@@ -48,15 +50,15 @@ def model(**settings):
 CERTIFIED = Certificate(
     status="certified",
     procedure="target",
-    sigma=15.999999999999998,
+    law=Gaussian(15.999999999999998),
     bound=LowerBound(class_index=2, complement=0.023, draws=384, alpha=0.0005),
     p_b_upper=0.021,
     draws=384,
     lost=0,
-    target_radius=8.0,
+    target=ball(8.0),
 )
 ABSTAINED = Certificate(
-    status="undecided", procedure="best", sigma=15.999999999999998, bound=None, p_b_upper=0.7, draws=64, lost=32
+    status="undecided", procedure="best", law=Gaussian(15.999999999999998), bound=None, p_b_upper=0.7, draws=64, lost=32
 )
 INSIDE = Ood(
     score=5.1,

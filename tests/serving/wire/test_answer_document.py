@@ -13,11 +13,12 @@ from serving.wires.answer_document import MODEL, PREDICTION
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.typed import certserve_document, certserve_proto
 from serving.wires.typed.certserve_document import names
+from tests.certify.gaussian import ball
 from tests.serving.wire.fake_gateway import CERTIFIED, answer, prediction
 
 WHOLE = replace(
     prediction(
-        certificate=replace(CERTIFIED, procedure="precision", target_radius=1.25, radius_tolerance=0.5),
+        certificate=replace(CERTIFIED, procedure="precision", target=ball(1.25), radius_tolerance=0.5),
         input=InputNote(snapped=True, snap_distance=0.25),
         granted_draws=512,
     ),

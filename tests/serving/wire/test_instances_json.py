@@ -105,7 +105,7 @@ def test_the_document_is_the_one_of_the_design():
         "radius": CERTIFIED.radius,
         "reaches_others": True,
         "norm": "l2",
-        "sigma": CERTIFIED.sigma,
+        "sigma": CERTIFIED.law.parameters["sigma"],
         "p_a_lower": CERTIFIED.p_a_lower,
         "p_b_upper": 0.021,
         "procedure": "target",
@@ -181,7 +181,7 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(
-    st.sampled_from([None, ABSTAINED, CERTIFIED, replace(CERTIFIED, status="refuted", target_radius=None)]),
+    st.sampled_from([None, ABSTAINED, CERTIFIED, replace(CERTIFIED, status="refuted", target=None)]),
     st.none()
     | st.builds(
         replace,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from certify.bounds import binomial
-from certify.claims.certificate import LowerBound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +61,9 @@ class Ellipsoid:
         return sum((each**2 for each in stretched), Fraction(0))
 
 
-def ellipsoid(bound: LowerBound, sigmas: Sequence[float]) -> Ellipsoid:
-    """What a lower bound certifies under noise of these scales; empty unless the bound lies above one half."""
-    return Ellipsoid(reach=max(0.0, binomial.quantile_of_complement_below(bound.complement)), sigmas=tuple(sigmas))
+def ellipsoid(complement: float, sigmas: Sequence[float]) -> Ellipsoid:
+    """What a lower bound `1 - complement` certifies under noise of these scales; empty unless it lies above one half."""
+    return Ellipsoid(reach=max(0.0, binomial.quantile_of_complement_below(complement)), sigmas=tuple(sigmas))
 
 
 def _lowered(value: float, certified: Callable[[float], bool]) -> float:
