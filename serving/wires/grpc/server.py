@@ -7,9 +7,7 @@ cancels its work. Several processes may listen on one port.
 from __future__ import annotations
 
 import functools
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,9 +17,10 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from protos.certserve.v1 import certserve_pb2, certserve_pb2_grpc
 from protos.inference import open_inference_pb2 as oip_pb2
 from protos.inference import open_inference_pb2_grpc as oip_grpc
-from serving import ports, scratch
+from serving import ports
 from serving.errors import NotFound
 from serving.messages import Model
+from serving.scratch import PrivateFolder
 from serving.security.callers import CALLER, Callers
 from serving.wires import off_loop
 from serving.wires.grpc.calls import Calls
@@ -52,7 +51,7 @@ _TO_EVERYBODY = (*_TO_THE_LAST, "/grpc.health.v1.Health/Watch")
 class GrpcServer:
     """gRPC's own server, the routes of its calls, and the door before it."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: Path) -> None:
+    def __init__(self, server: grpc.aio.Server, calls: Calls, door: Door, inner: PrivateFolder) -> None:
         self._server = server
         self._calls = calls
         self._door = door
@@ -69,7 +68,7 @@ class GrpcServer:
         await self._door.close(_LAST_S)
         # Last, and with nobody left: it cancels, without a word, calls that begin while it stops.
         await self._server.stop(None)
-        shutil.rmtree(self._inner, ignore_errors=True)
+        self._inner.remove()
 
 
 def build_server(
@@ -89,7 +88,7 @@ def build_server(
     `callers` tells who asks; without it everybody may. Raises `PortError`.
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
-    inner = scratch.make()  # nobody else may enter it, so nobody passes the door by
+    inner = PrivateFolder()  # nobody else may enter it, so nobody passes the door by
     calls = Calls(message_s, _TO_THE_LAST, callers, _TO_EVERYBODY)
     server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
@@ -97,8 +96,8 @@ def build_server(
     health_pb2_grpc.add_HealthServicer_to_server(Readiness(gateway, _SERVICES), calls)
     reflecting = reflection.aio.ReflectionServicer((*_SERVICES, reflection.SERVICE_NAME))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, calls)
-    server.add_insecure_port(f"unix:{inner}/socket")
-    door = Door(listening, f"{inner}/socket", gateway.buffered, head_s)
+    server.add_insecure_port(f"unix:{inner.path}/socket")
+    door = Door(listening, f"{inner.path}/socket", gateway.buffered, head_s)
     return GrpcServer(server, calls, door, inner), listening.getsockname()[1]
 
 
