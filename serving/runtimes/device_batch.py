@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,7 +20,7 @@ from serving.runtimes.noise_kernel import Draws
 SOURCE = Path(__file__).with_name("device_kernels.cu")
 THREADS = 128
 TILE_WIDTH = 16 * THREADS
-NOBODY = np.uint64(2**64 - 1)
+NOBODY = AS_IT_IS = np.uint64(2**64 - 1)
 LARGEST_INPUT = 2**24  # coordinates; with fewer than 2^40 draws no counter leaves its first word
 LARGEST_BATCH = 65_535  # rows, the hardware's limit of a grid's second axis
 _OPEN = -32768
@@ -30,6 +31,21 @@ _ELEMENTS: dict[np.dtype[np.generic], tuple[int, int]] = {
     np.dtype(np.int16): (1, 2**15 - 1),
     np.dtype(np.float16): (2, 2**11),  # beyond it FP16 knows even numbers alone
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AsTheyAre:
+    """Rows (n, d), int32, that go to the network unperturbed: what the host has drawn, or a proof has chosen."""
+
+    lattices: NDArray[np.int32]
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.lattices)
+
+
+Part = Draws | AsTheyAre
 
 
 class DeviceBatchError(ValueError):
@@ -54,6 +70,15 @@ class NoiseTables:
         last = np.searchsorted(edges, first | np.uint64(2**48 - 1), side="right")
         values = np.where(above[:-1] == last, last - law.largest, _OPEN)
         return cls(values.astype(np.int16), above.astype(np.uint32), edges, law.largest)
+
+
+def fits(law: RoundedGaussian, parts: Sequence[Part], kind: np.dtype[Any]) -> bool:
+    """Whether `kind` holds exactly what may become of these parts."""
+    limit = _ELEMENTS[kind][1]
+    return all(
+        int(np.abs(_around(part).astype(np.int64)).max(initial=0)) + law.largest * isinstance(part, Draws) <= limit
+        for part in parts
+    )
 
 
 def element_kind(law: RoundedGaussian, low: int, high: int, declared: DTypeLike) -> int:
@@ -85,23 +110,40 @@ def results_grid(rows: int) -> tuple[int, int]:
     return -(-rows // THREADS), 1
 
 
-def describe(parts: Sequence[Draws], rows: NDArray[np.uint64]) -> int:
-    """Fill `rows` (batch, 4) with the draws of all parts, one after another, and nobody's after them; how many there are.
-
-    Part number i reads lattice number i.
-    """
+def check(parts: Sequence[Part], rows: int, coordinates: int) -> None:
+    """Raises `DeviceBatchError` unless these are 1 to `rows` rows around lattices of so many coordinates."""
     filled = sum(part.rows for part in parts)
-    if not 0 < filled <= len(rows):
-        raise DeviceBatchError(f"expected 1 to {len(rows)} draws in a batch; got {filled}")
-    done = 0
-    for number, part in enumerate(parts):
+    if not 0 < filled <= rows:
+        raise DeviceBatchError(f"expected 1 to {rows} draws in a batch; got {filled}")
+    if any(_around(part).shape[1] != coordinates for part in parts):
+        raise DeviceBatchError(f"expected lattices of {coordinates} coordinates")
+
+
+def _around(part: Part) -> NDArray[np.int32]:
+    """The lattices of a part: one for all its draws, or one a row."""
+    return np.atleast_2d(part.lattice if isinstance(part, Draws) else part.lattices)
+
+
+def describe(parts: Sequence[Part], rows: NDArray[np.uint64], lattices: NDArray[np.int32]) -> tuple[int, int]:
+    """Fill `rows` (batch, 4) with all parts, one after another, and nobody's after them, and `lattices` (batch, d) with what
+    they are drawn around. How many rows and how many lattices there are.
+
+    The parts have been checked.
+    """
+    done = used = 0
+    for part in parts:
+        own = _around(part)
+        lattices[used : used + len(own)] = own
         mine = rows[done : done + part.rows]
-        mine[:, :2] = np.frombuffer(part.key, dtype="<u8")
-        mine[:, 2] = np.arange(part.start, part.start + part.rows, dtype=np.uint64)
-        mine[:, 3] = number
-        done += part.rows
+        if isinstance(part, Draws):
+            mine[:, :2] = np.frombuffer(part.key, dtype="<u8")
+            mine[:, 2] = np.arange(part.start, part.start + part.rows, dtype=np.uint64)
+            mine[:, 3] = used
+        else:
+            mine[:, :3], mine[:, 3] = AS_IT_IS, np.arange(used, used + part.rows)
+        done, used = done + part.rows, used + len(own)
     rows[done:] = NOBODY
-    return filled
+    return done, used
 
 
 def read_results(results: NDArray[np.void], filled: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

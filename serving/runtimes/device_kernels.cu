@@ -37,11 +37,13 @@ unsigned block_of_the_grid[2]; /* on the host the caller's loop over the grid se
 
 typedef unsigned long long word; /* 64 bits, here and there */
 
-/* A row of the batch: the draw `draw` of the stream of `key` around `lattices[lattice]`; zeros where it is NOBODY. */
+/* A row of the batch: the draw `draw` of the stream of `key` around `lattices[lattice]`, or that lattice AS_IT_IS; zeros
+ * where the lattice is NOBODY. */
 typedef struct {
     word key[2], draw, lattice;
 } row_of_batch;
 #define NOBODY (~0ull)
+#define AS_IT_IS (~0ull)
 
 /* The two halves of a 64x64-bit product, by 32-bit halves: what the hardware multiplies, and what every C can say. */
 INSIDE void multiply(word a, word b, word *high, word *low) {
@@ -114,9 +116,9 @@ KERNEL add_noise(const row_of_batch *rows, const int *lattices, const short *val
     element *out = batch + (word)ROW * coordinates + start;
     const int *lattice = lattices + (row.lattice == NOBODY ? 0 : row.lattice) * coordinates + start;
 
-    if (row.lattice == NOBODY) { /* the same for all threads of the block */
+    if (row.lattice == NOBODY || row.draw == AS_IT_IS) { /* the same for all threads of the block */
         EACH(j, 0, width)
-            out[j] = 0;
+            out[j] = row.lattice == NOBODY ? (element)0 : as_element(lattice[j]);
         return;
     }
     if (FIRST_THREAD)

@@ -2,12 +2,13 @@
 
 A *lane* is a batch's place: a stream, buffers and the work on them, captured once. The host hands over 32 bytes a row and
 the lattices of the parts, and takes 8 bytes a row; it waits once a batch, for the results. A lane belongs to one batch from
-its submission until its results are taken, so that nothing of it is written while the device may still read.
+its start until its results are taken, so that nothing of it is written while the device may still read.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,11 +17,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.graphs.reading import one_line
-from serving.runtimes.device_batch import RESULT, THREADS, read_results, results_grid
+from serving.runtimes.device_batch import RESULT, THREADS, Part, read_results, results_grid
 from serving.runtimes.device_driver import Driver, Stream
 from serving.runtimes.device_noise import DeviceNoise, NoiseSource
 from serving.runtimes.device_program import DeviceError
-from serving.runtimes.noise_kernel import Draws
 
 LANES = 2
 _KERNELS = ("add_noise", "gather_results")
@@ -52,19 +52,25 @@ class Network(Protocol):
 
 
 class Pending:
-    """A batch under way."""
+    """A batch that was submitted."""
 
-    def __init__(self, line: DeviceLine, lane: _Lane, filled: int) -> None:
-        self._line, self._lane, self._filled = line, lane, filled
-        self._results: Results | None = None
-        self._once = threading.Lock()
+    def __init__(self, line: DeviceLine, parts: Sequence[Part]) -> None:
+        self._line, self.parts, self.filled, self.claimed = line, parts, 0, False
+        self.lane: _Lane | None = None
+        self.results: Results | None = None
+        self.error: DeviceError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there are results, or never will be."""
+        return self.results is not None or self.error is not None
 
     def result(self) -> Results:
         """Votes and scores of all its draws, in their order; waits for them. Raises `DeviceError` if the device fails."""
-        with self._once:
-            if self._results is None:
-                self._results = self._line._finish(self._lane, self._filled)
-            return self._results
+        self._line._until(self)
+        if self.results is None:
+            raise self.error or DeviceError("there are no results")
+        return self.results
 
 
 class DeviceLine:
@@ -72,6 +78,9 @@ class DeviceLine:
 
     Compiles, runs and captures everything when it is made, and compares a million values of its noise with the law: raises
     `DeviceError` where they differ.
+
+    Any number of batches may be submitted; two are on the device, the others wait in order. Whoever asks for a result
+    takes those before it off the device, so that nobody waits for results that nobody asks for.
     """
 
     def __init__(
@@ -91,46 +100,79 @@ class DeviceLine:
         source = NoiseSource(driver, kernels["add_noise"], law, coordinates, np.dtype(network.input_type))
         source.prove()
         self._free = [_Lane(driver, source.batch(rows), kernels["gather_results"], network) for _ in range(LANES)]
+        self._shown = source.batch(rows)
+        self._shown_once, self._shown_stream = threading.Lock(), driver.stream()
         self._changed = threading.Condition()
+        self._flying: list[Pending] = []
+        self._waiting: deque[Pending] = deque()
 
-    def submit(self, draws: Sequence[Draws]) -> Pending:
-        """Begin a batch. Waits while both lanes are taken, so that a thread takes results before it submits a third."""
+    def submit(self, parts: Sequence[Part]) -> Pending:
+        """Begin a batch, or have it wait for its turn. Raises `ValueError` for what is no batch."""
+        self._shown.check(parts)
+        pending = Pending(self, parts)
         with self._changed:
-            self._changed.wait_for(lambda: self._free or self._failure)
-            self._refuse_if_lost()
-            lane = self._free.pop(0)
-        try:
-            return Pending(self, lane, lane.start(draws))
-        except ValueError:  # of the caller's making, and nothing was queued
-            self._give_back(lane)
-            raise
-        except Exception as error:
-            raise self._lost(error) from error
+            if self._failure is not None:
+                raise DeviceError(f"the device failed before: {self._failure}; start this replica again")
+            self._waiting.append(pending)
+            self._start_waiting()
+        if pending.error:
+            raise pending.error
+        return pending
 
-    def _finish(self, lane: _Lane, filled: int) -> Results:
-        try:
-            results = read_results(lane.finish(), filled, self._classes)
-        except Exception as error:
-            raise self._lost(error) from error
-        self._give_back(lane)
-        return results
+    def inputs(self, parts: Sequence[Part]) -> NDArray[np.int32]:
+        """What the network would be given for these parts: (draws, coordinates)."""
+        with self._shown_once:
+            rows = self._shown.read(parts, self._shown_stream)
+        return rows[: sum(part.rows for part in parts)].astype(np.int32)
 
-    def _give_back(self, lane: _Lane) -> None:
+    def _until(self, pending: Pending) -> None:
+        while True:
+            with self._changed:
+                if pending.done:
+                    return
+                wanted = pending if pending in self._flying else self._flying[0]
+                if wanted.claimed:
+                    self._changed.wait()
+                    continue
+                wanted.claimed = True
+            self._take(wanted)
+
+    def _take(self, pending: Pending) -> None:
+        """Wait for a batch on the device, and give its lane to the next."""
+        lane = pending.lane
+        assert lane is not None
+        try:
+            results = read_results(lane.finish(), pending.filled, self._classes)
+        except Exception as error:
+            self._lose(error)
+            return
         with self._changed:
+            pending.results, pending.lane, pending.parts = results, None, ()
+            self._flying.remove(pending)
             self._free.append(lane)
-            self._changed.notify()
-
-    def _refuse_if_lost(self) -> None:
-        if self._failure is not None:
-            raise DeviceError(f"the device failed before: {self._failure}; start this replica again")
-
-    def _lost(self, error: Exception) -> DeviceError:
-        """Nothing is asked of a device that failed once: a context does not recover."""
-        reason = one_line(error)
-        with self._changed:
-            self._failure = self._failure or reason
+            self._start_waiting()
             self._changed.notify_all()
-        return DeviceError(f"the device failed: {reason}")
+
+    def _start_waiting(self) -> None:
+        """Under the lock."""
+        while self._waiting and self._free and self._failure is None:
+            pending, lane = self._waiting.popleft(), self._free.pop(0)
+            pending.lane = lane
+            self._flying.append(pending)
+            try:
+                pending.filled = lane.start(pending.parts)
+            except Exception as error:
+                self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """Nothing is asked of a device that failed once: a context does not recover."""
+        with self._changed:
+            self._failure = self._failure or one_line(error)
+            for pending in [*self._flying, *self._waiting]:
+                pending.error = DeviceError(f"the device failed: {self._failure}")
+            self._flying.clear()
+            self._waiting.clear()
+            self._changed.notify_all()
 
 
 class _Lane:
@@ -143,12 +185,20 @@ class _Lane:
         self._taken, self._results = driver.on_host(rows * RESULT.itemsize), driver.on_device(rows * RESULT.itemsize)
         self._votes, self._scores = driver.on_device(rows * 8), driver.on_device(rows * 4)
         addresses = {"lattice": noise.batch.address, "vote": self._votes.address, "score": self._scores.address}
+        self._clear_scores(rows * 4)
         self._run = network.execution(addresses, self._stream)
         self._queue(self._stream)  # once by hand, so that whatever the network sets up is there before it is captured
         driver.wait(self._stream)
         self._captured = driver.capture(self._queue) if network.capturable else None
 
-    def start(self, parts: Sequence[Draws]) -> int:
+    def _clear_scores(self, size: int) -> None:
+        """A graph without a score leaves zeros."""
+        zeros = self._driver.on_host(size)
+        zeros.bytes.fill(0)
+        self._driver.copy(self._scores.address, zeros.address, size, self._stream)
+        self._driver.wait(self._stream)
+
+    def start(self, parts: Sequence[Part]) -> int:
         """Queue a batch; how many of its rows are draws. Raises `ValueError`, and queues nothing, for what does not fit."""
         filled = self._noise.hand_over(parts, self._stream)
         if self._captured is None:

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from certify.smoothing.keys import KEY_BYTES
 from certify.smoothing.lattice_gaussian import RoundedGaussian
-from serving.runtimes.device_batch import LARGEST_BATCH, THREADS, NoiseTables, describe, grid
+from serving.runtimes.device_batch import (
+    LARGEST_BATCH,
+    THREADS,
+    DeviceBatchError,
+    NoiseTables,
+    Part,
+    check,
+    describe,
+    fits,
+    grid,
+)
 from serving.runtimes.device_driver import Driver, HostMemory, Memory, Stream
 from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
@@ -33,7 +43,7 @@ class NoiseSource:
     def batch(self, rows: int) -> DeviceNoise:
         """Buffers for batches of so many rows."""
         shape = (rows, self._coordinates)
-        return DeviceNoise(self._driver, self._kernel, self._tables, self._law.largest, shape, self._element)
+        return DeviceNoise(self._driver, self._kernel, self._tables, self._law, shape, self._element)
 
     def prove(self) -> None:
         """Compare a million values and more with the law, around a lattice that is not constant.
@@ -62,11 +72,11 @@ class DeviceNoise:
         driver: Driver,
         kernel: Any,
         tables: Sequence[Memory],
-        largest: int,
+        law: RoundedGaussian,
         shape: tuple[int, int],
         element: np.dtype[Any],
     ) -> None:
-        self._driver, self._kernel, self._tables, self._largest = driver, kernel, tables, np.uint32(largest)
+        self._driver, self._kernel, self._tables, self._law = driver, kernel, tables, law
         self._shape, self._element = shape, element
         rows, coordinates = shape
         self.rows = rows
@@ -75,20 +85,18 @@ class DeviceNoise:
         self.batch = driver.on_device(rows * coordinates * element.itemsize)
         self._given.bytes.fill(255)  # rows of nobody
 
-    def hand_over(self, parts: Sequence[Draws], stream: Stream) -> int:
-        """Describe the rows to draw and queue their lattices; how many rows there are.
+    def check(self, parts: Sequence[Part]) -> None:
+        """Raises `DeviceBatchError`, which is a `ValueError`, where these parts are no batch."""
+        check(parts, *self._shape)
+        if self._element != np.int32 and not fits(self._law, parts, self._element):
+            raise DeviceBatchError(f"noisy inputs would leave what {self._element} holds exactly: export with int32")
 
-        Raises `ValueError`, and queues nothing, for what does not fit.
-        """
-        coordinates = self._shape[1]
-        if any(part.lattice.size != coordinates for part in parts):
-            raise ValueError(f"expected lattices of {coordinates} coordinates")
-        filled = describe(parts, self._given.bytes.view(np.uint64).reshape(-1, 4))
-        lattices = self._wanted.bytes.view(np.int32).reshape(self._shape)
-        for place, part in enumerate(parts):
-            lattices[place] = part.lattice.reshape(-1)
+    def hand_over(self, parts: Sequence[Part], stream: Stream) -> int:
+        """Describe the rows of these parts and queue their lattices; how many rows there are."""
+        rows = self._given.bytes.view(np.uint64).reshape(-1, 4)
+        filled, used = describe(parts, rows, self._wanted.bytes.view(np.int32).reshape(self._shape))
         self._driver.enter()
-        self._driver.copy(self._lattices.address, self._wanted.address, len(parts) * coordinates * 4, stream)
+        self._driver.copy(self._lattices.address, self._wanted.address, used * self._shape[1] * 4, stream)
         return filled
 
     def queue(self, stream: Stream) -> None:
@@ -99,14 +107,15 @@ class DeviceNoise:
             self._rows.address,
             self._lattices.address,
             *(each.address for each in self._tables),
-            self._largest,
+            np.uint32(self._law.largest),
             np.uint32(coordinates),
             self.batch.address,
         ]
         self._driver.launch(self._kernel, grid(rows, coordinates), THREADS, arguments, stream)
 
-    def read(self, parts: Sequence[Draws], stream: Stream) -> NDArray[Any]:
-        """The batch itself, on the host; waits for it."""
+    def read(self, parts: Sequence[Part], stream: Stream) -> NDArray[Any]:
+        """The batch itself, on the host; waits for it. Raises as `check` does."""
+        self.check(parts)
         self.hand_over(parts, stream)
         self.queue(stream)
         rows, coordinates = self._shape

@@ -61,13 +61,13 @@ def launch(element: int, kernel: str, grid: tuple[int, int], *arguments: int | c
 
 def add_noise(law, parts: list[Draws], rows: int, kind=np.int32):
     """A batch of `rows` rows as the kernels fill it, those of nobody included."""
-    tables, coordinates = device_batch.NoiseTables.of(law), parts[0].lattice.size
-    described = np.empty((rows, 4), np.uint64)
-    device_batch.describe(parts, described)
-    lattices = np.stack([part.lattice for part in parts])
+    tables, coordinates = device_batch.NoiseTables.of(law), device_batch._around(parts[0]).shape[1]
+    described, lattices = np.empty((rows, 4), np.uint64), np.zeros((rows, coordinates), np.int32)
+    device_batch.check(parts, rows, coordinates)
+    device_batch.describe(parts, described, lattices)
     out = np.full((rows, coordinates), 77, kind)
     launch(
-        device_batch.element_kind(law, int(lattices.min()), int(lattices.max()), kind),
+        device_batch._ELEMENTS[np.dtype(kind)][0],
         "add_noise",
         device_batch.grid(rows, coordinates),
         *(each.ctypes.data for each in (described, lattices, tables.values, tables.above, tables.edges)),

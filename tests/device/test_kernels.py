@@ -147,7 +147,7 @@ def test_a_batch_beyond_the_grid_is_refused(rows, coordinates):
 def test_a_batch_is_neither_empty_nor_overfull(draws):
     parts = [Draws(KEY, 0, rows, np.zeros(3, np.int32)) for rows in draws]
     with pytest.raises(device_batch.DeviceBatchError, match="1 to 4 draws"):
-        device_batch.describe(parts, np.zeros((4, 4), np.uint64))
+        device_batch.check(parts, 4, 3)
 
 
 def gathered(votes, scores):
@@ -181,3 +181,26 @@ def test_what_is_no_vote_is_an_error_and_never_another_vote(vote):
     with pytest.raises(device_batch.DeviceBatchError, match="outside 0 to 10"):
         device_batch.read_results(results, 3, 10)
     device_batch.read_results(results, 1, 10)
+
+
+@pytest.mark.parametrize(("kind", "reach"), [(np.int32, 2**31 - 1), (np.int16, 32_767), (np.float16, 2_048)])
+def test_rows_as_they_are_stand_among_draws_and_are_not_touched(kind, reach):
+    law, rng = LAWS[3.0], np.random.default_rng(1)
+    lattice = rng.integers(0, 256, 2_050).astype(np.int32)
+    rows = rng.integers(-reach, reach, (5, 2_050), endpoint=True).astype(np.int32)
+    rows[0, :2] = reach, -reach
+    draws = [Draws(KEY, 2**35, 3, lattice), Draws(KEY, 1, 2, lattice[::-1])]
+    parts = [device_batch.AsTheyAre(rows[:2]), draws[0], device_batch.AsTheyAre(rows[2:]), draws[1]]
+    out = host_kernels.add_noise(law, parts, 11, kind).astype(np.int64)
+    noisy = drawn(law, draws)
+    assert np.array_equal(out, np.concatenate([rows[:2], noisy[:3], rows[2:], noisy[3:], np.zeros((1, 2_050))]))
+    assert device_batch.fits(law, parts, np.dtype(kind))
+
+
+@pytest.mark.parametrize(("kind", "limit"), [(np.int16, 32_767), (np.float16, 2_048)])
+def test_rows_and_draws_beyond_what_a_type_holds_are_told(kind, limit):
+    law, around = LAWS[63.75], np.full(20, limit - LAWS[63.75].largest, np.int32)
+    for sign in (1, -1):
+        assert device_batch.fits(law, [Draws(KEY, 0, 1, sign * around)], np.dtype(kind))
+        assert not device_batch.fits(law, [Draws(KEY, 0, 1, sign * (around + 1))], np.dtype(kind))
+        assert not device_batch.fits(law, [device_batch.AsTheyAre(np.full((2, 3), sign * (limit + 1)))], np.dtype(kind))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from serving.runtimes.device_batch import SOURCE
+from serving.runtimes.device_batch import SOURCE, AsTheyAre
 from serving.runtimes.device_line import DeviceLine
 from serving.runtimes.device_noise import NoiseSource
 from serving.runtimes.device_program import DeviceError
@@ -126,25 +126,49 @@ def test_results_leave_by_one_copy_of_eight_bytes_a_row():
     assert sizes[1:] == [ROWS * 32, ROWS * 8]
 
 
-def test_a_lane_is_not_reused_before_its_results_are_taken():
+def test_a_third_batch_waits_until_a_lane_is_free_and_then_starts_by_itself():
     bench, rng = Bench(), np.random.default_rng(5)
-    held = [bench.line.submit(parts_of(rng)) for _ in range(2)]
-    begun = threading.Event()
-
-    def third():
-        parts = parts_of(rng)
-        pending = bench.line.submit(parts)
-        begun.set()
+    given = [parts_of(rng) for _ in range(3)]
+    held = [bench.line.submit(parts) for parts in given]
+    assert bench.names() == ["copy", "replay"] * 2
+    bench.right(given[1], held[1].result())
+    assert bench.names() == ["copy", "replay"] * 2 + ["wait"] + ["copy", "replay"]
+    for parts, pending in zip(given, held, strict=True):
         bench.right(parts, pending.result())
 
-    thread = threading.Thread(target=third)
-    thread.start()
-    assert not begun.wait(0.1)
-    assert bench.names() == ["copy", "replay"] * 2
-    held[1].result()
-    thread.join(10)
-    assert begun.is_set()
-    held[0].result()
+
+@pytest.mark.parametrize("seed", range(5))
+def test_results_may_be_asked_for_in_any_order_of_any_number(seed):
+    """The last is asked for first: those before it are taken off the device, and kept for whoever asks."""
+    bench, rng = Bench(seed), np.random.default_rng(seed)
+    given = [parts_of(rng) for _ in range(9)]
+    held = [bench.line.submit(parts) for parts in given]
+    for place in [8, *rng.permutation(8)]:
+        bench.right(given[place], held[place].result())
+    assert bench.names().count("wait") == 9
+
+
+def test_threads_that_each_keep_several_in_flight_never_wait_for_each_other_for_ever():
+    bench, wrong = Bench(), []
+
+    def ask(seed):
+        rng = np.random.default_rng(seed)
+        try:
+            for _ in range(5):
+                given = [parts_of(rng) for _ in range(3)]
+                held = [bench.line.submit(parts) for parts in given]
+                for place in rng.permutation(3):
+                    bench.right(given[place], held[place].result())
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=ask, args=(seed,), daemon=True) for seed in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not wrong
 
 
 def test_results_may_be_asked_for_twice():
@@ -207,24 +231,35 @@ def test_a_device_that_failed_is_asked_nothing_more(moment):
     assert bench.names() == []
 
 
-def test_whoever_waits_for_a_lane_hears_of_the_failure():
+def test_all_that_were_submitted_hear_of_the_failure():
     bench, rng = Bench(), np.random.default_rng(1)
-    held = [bench.line.submit(parts_of(rng)) for _ in range(2)]
-    heard = []
+    held = [bench.line.submit(parts_of(rng)) for _ in range(4)]
+    bench.driver.failing = "wait"
+    for pending in held:
+        with pytest.raises(DeviceError, match="the device failed: .*ILLEGAL_ADDRESS"):
+            pending.result()
+    assert bench.names().count("wait") == 1
 
-    def third():
-        try:
-            bench.line.submit(parts_of(rng))
-        except DeviceError as error:
-            heard.append(str(error))
 
-    thread = threading.Thread(target=third)
-    thread.start()
+def test_a_result_that_was_taken_outlives_a_failure():
+    bench, rng = Bench(), np.random.default_rng(1)
+    given = [parts_of(rng) for _ in range(2)]
+    held = [bench.line.submit(parts) for parts in given]
+    bench.right(given[0], held[0].result())
     bench.driver.failing = "wait"
     with pytest.raises(DeviceError):
-        held[0].result()
-    thread.join(10)
-    assert len(heard) == 1
+        held[1].result()
+    bench.right(given[0], held[0].result())
+
+
+def test_what_the_network_would_be_given_can_be_seen():
+    bench, rng = Bench(), np.random.default_rng(1)
+    parts = parts_of(rng)
+    rows = rng.integers(-9, 9, (3, COORDINATES)).astype(np.int32)
+    held = bench.line.submit(parts)
+    found = bench.line.inputs([*parts, AsTheyAre(rows)])
+    assert np.array_equal(found, np.concatenate([drawn(LAW, parts), rows]))
+    bench.right(parts, held.result())
 
 
 def test_what_is_no_vote_is_a_failure_of_the_device():
