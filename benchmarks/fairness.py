@@ -54,7 +54,7 @@ def _row(values: dict[str, list[float]], name: str, what: str) -> Row:
 
 
 async def _beside(engine: Engine, tasks: list[Task], others: list[Task]) -> float:
-    asked = [asyncio.create_task(engine.predict(task)) for task in others]
+    asked = [asyncio.ensure_future(engine.predict(task)) for task in others]
     await asyncio.sleep(1.0)
     ends: Counter[str] = Counter()
     found = await at_ease(engine, tasks, ends)

@@ -10,12 +10,13 @@ deadline.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from serving.config import Settings
 from serving.deployments.assembly import build_engine
 from serving.deployments.both_wires import Wires
 from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.events import Event, Events
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Lost, Resending
@@ -72,6 +74,15 @@ class EngineReplica:
         """The answer, or the refusal as a value."""
         return await _as_value(self._engine.predict(task))
 
+    async def events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]] | CertserveError, None]:
+        """What is said of a task until its answer, or the refusal as a value. Ray closes it for whoever has gone."""
+        try:
+            async with contextlib.aclosing(aiter(self._engine.predict(task))) as events:
+                async for event in events:
+                    yield event
+        except CertserveError as error:
+            yield error
+
     async def count(self, task: Task, draws: range) -> Reply[Share] | CertserveError:
         """The shares of these draws, or the refusal as a value."""
         return await _as_value(self._engine.count(task, draws))
@@ -106,7 +117,7 @@ class GatewayReplica:
         secret = read_secret(secret_file(settings.noise_secret_file))
         dealer = Dealer(self._engines, catalogue, settings.engines)
         gateway = Gateway(catalogue, dealer, secret, settings.limits, lambda: self._engines.unready, settings.runtime)
-        self._probing = asyncio.create_task(self._engines.probe(catalogue, settings.engines))
+        self._probing = asyncio.create_task(self._engines.probe(catalogue.digests, settings.engines))
         self._wires = Wires(gateway, settings, shared=True)
         await self._wires.open()
 
@@ -155,17 +166,26 @@ class _Engines:
         self._choosing = asyncio.Lock()
         self.unready = _PROVING
 
-    async def predict(self, task: Task) -> Reply[Prediction]:
+    def predict(self, task: Task) -> Events[Reply[Prediction]]:
         """See `Predictor.predict`."""
-        return await Resending(self._send).predict(task)
+        return Resending(self._send, self._stream).predict(task)
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """See `Engine.count`. Calls at once go to different replicas, as long as there are enough."""
-        return await Resending(partial(self._send_share, draws)).predict(task)
+        return await Resending(partial(self._send_share, draws)).answer(task)
 
     async def _send(self, task: Task) -> Reply[Any] | CertserveError:
         outcome: Reply[Any] | CertserveError = await _outcome(_response(self._handle.predict.remote(task)))
         return outcome
+
+    async def _stream(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]] | CertserveError, None]:
+        """The events of one replica, which end with it; closing it ends the work there."""
+        response: Any = self._handle.options(stream=True).events.remote(task)
+        try:
+            while (said := await _outcome(anext(response, None))) is not None:
+                yield said
+        finally:
+            response.cancel()
 
     async def _send_share(self, draws: range, task: Task) -> Reply[Any] | CertserveError:
         async with AsyncExitStack() as held:
@@ -176,12 +196,12 @@ class _Engines:
             outcome = await _outcome(_response(self._handle.dispatch(replica, task, draws)))
             return outcome
 
-    async def probe(self, catalogue: Catalogue[Any], number: int) -> None:
+    async def probe(self, digests: Mapping[str, str], number: int) -> None:
         """Keep `unready` true to the facts: empty while one of the `number` engines has the gateway's bundles."""
         told = ""
         while True:
             try:
-                self.unready = await asyncio.wait_for(self._asked(catalogue.now.digests(), number), 5 * _PROBE_S)
+                self.unready = await asyncio.wait_for(self._asked(dict(digests), number), 5 * _PROBE_S)
             except Exception:
                 self.unready = _PROVING
             if self.unready not in ("", told, _PROVING):

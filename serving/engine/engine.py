@@ -17,8 +17,8 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
 from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Workload
 from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task
 from serving.runtimes.noise_kernel import Draws, add_draws
 from serving.runtimes.runtime import Runtime
@@ -45,6 +46,7 @@ _MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one
 _KNOWN_S = 0.25  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
+_PACE_S = 0.25  # between two events of progress
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 
@@ -58,14 +60,23 @@ class Served:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
+    number: RequestId
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Reply[Any]]
+    news: asyncio.Event
+    """Set when there is more to say of a request that is followed, the last time with its outcome."""
 
     def settle(self, outcome: Outcome) -> None:
+        self._call(self._set, outcome)
+
+    def stir(self) -> None:
+        self._call(self.news.set)
+
+    def _call(self, call: Callable[..., None], *arguments: object) -> None:
         try:
-            self.loop.call_soon_threadsafe(self._set, outcome)
+            self.loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
-            _log.debug("the loop of a request is closed; its answer is dropped")
+            _log.debug("the loop of a request is closed; what is said of it is dropped")
 
     def _set(self, outcome: Outcome) -> None:
         if self.future.done():
@@ -74,6 +85,7 @@ class _Waiting:
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
+        self.news.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -143,28 +155,61 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    async def predict(self, task: Task) -> Reply[Prediction]:
-        """The answer to every row of a task. Raises `CertserveError`; when cancelled, its work leaves the engine."""
+    def predict(self, task: Task) -> Events[Reply[Prediction]]:
+        """The answer to every row of a task, or the events that lead to it: see `serving.events`. Raises `CertserveError`;
+        when cancelled, or closed, its work leaves the engine.
+        """
+        return Events(partial(self._answer, task), partial(self._events, task))
+
+    async def _answer(self, task: Task) -> Reply[Prediction]:
         return await self._done(self._work.prepare(task), task.timeout_s)
+
+    async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]], None]:
+        """Each event is composed when it is asked for, from what is counted by then; whoever does not ask costs nothing."""
+        with self._admitted(self._work.prepare(task), task.timeout_s, followed=True) as waiting:
+            seen = None
+            while not await _over(waiting):
+                reply = await asyncio.to_thread(self._so_far, waiting.number)
+                draws = sum(row.draws for row in reply.rows) if reply else 0
+                if reply is None or (seen is not None and draws <= seen):
+                    continue
+                yield Base(_bare(reply)) if seen is None else Progress(reply)
+                if seen is not None:
+                    await asyncio.wait([waiting.future], timeout=_PACE_S)
+                seen = draws if seen is not None else 0
+            reply = await waiting.future
+            if seen is None:
+                yield Base(_bare(reply))
+            yield Final(reply)
+
+    def _so_far(self, number: RequestId) -> Reply[Prediction] | None:
+        with self._lock:
+            return self._work.so_far(number, self._clock.now())
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
         return await self._done(self._work.prepare(task, draws), task.timeout_s)
 
     async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
-        waiting = _Waiting(asyncio.get_running_loop(), asyncio.get_running_loop().create_future())
+        with self._admitted(jobs, timeout_s) as waiting:
+            return await waiting.future
+
+    @contextlib.contextmanager
+    def _admitted(self, jobs: Sequence[Job | ShareJob], timeout_s: float, followed: bool = False) -> Iterator[_Waiting]:
+        """One request in flight, until its outcome or the end of the context, which takes its work away."""
+        loop = asyncio.get_running_loop()
         with self._lock:
             rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
             now = self._clock.now()
-            number = self._work.admit(jobs, timeout_s, now, *rates)
-            self._waiting[number] = waiting
+            number = self._work.admit(jobs, timeout_s, now, *rates, followed=followed)
+            waiting = self._waiting[number] = _Waiting(number, loop, loop.create_future(), asyncio.Event())
             self._wake_base.notify()
             if now + timeout_s < self._alarm:
                 self._wake_clock.notify()
             if self._work.waits():
                 self._wake.notify_all()
         try:
-            return await waiting.future
+            yield waiting
         finally:
             with self._lock:
                 self._waiting.pop(number, None)
@@ -268,6 +313,9 @@ class Engine:
         for number, outcome in self._work.take_outcomes():
             if (waiting := self._waiting.pop(number, None)) is not None:
                 waiting.settle(outcome)
+        for number in self._work.take_news():
+            if number in self._waiting:
+                self._waiting[number].stir()
         metrics.PENDING.set(self._work.owed)
 
     def _run_base(self, batch: BaseBatch, started: float) -> None:
@@ -330,6 +378,19 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, int], NDArray[np.int32]] = {}
+
+
+async def _over(waiting: _Waiting) -> bool:
+    """Whether a request has its outcome, once there is something new of it."""
+    await waiting.news.wait()
+    waiting.news.clear()
+    return waiting.future.done()
+
+
+def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:
+    """The base predictions alone: no draw is counted for them, and nothing is claimed."""
+    nothing: dict[str, Any] = dict.fromkeys(("certificate", "ood", "mixture", "receipt", "granted_draws"))
+    return replace(reply, rows=tuple(replace(row, draws=0, lost_draws=0, **nothing) for row in reply.rows))
 
 
 def _give_way() -> None:

@@ -155,8 +155,10 @@ class Job:
             self._known = Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
         return self._known
 
-    def answer(self) -> Prediction:
-        """The answer from what was counted so far: complete, or the best that is proven."""
+    def answer(self, receipt: bool = True) -> Prediction:
+        """The answer from what was counted so far: complete, or the best that is proven; with its receipt, if one is asked
+        for and `receipt`.
+        """
         if self._base is None:
             raise ValueError("there is no answer before the base prediction")
         counted = self._counted()
@@ -175,7 +177,7 @@ class Job:
             draws=self._draws,
             lost_draws=self._lost,
             granted_draws=None if self._granted is None or self._draws < self._granted else self._granted,
-            receipt=self._receipt(counted),
+            receipt=self._receipt(counted) if receipt else None,
         )
 
     def _counted(self) -> Counted:

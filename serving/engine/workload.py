@@ -65,6 +65,7 @@ class _Request:
     arrived: float
     answers: list[Prediction | Share | None]
     id: str = ""
+    followed: bool = False
     started: float | None = None
     jobs: set[JobId] = field(default_factory=set)
 
@@ -102,6 +103,7 @@ class Workload:
         self._requests: dict[RequestId, _Request] = {}
         self._deadlines = Deadlines()
         self._outcomes: list[tuple[RequestId, Outcome]] = []
+        self._news: set[RequestId] = set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -148,18 +150,19 @@ class Workload:
         now: float,
         draws_per_second: float,
         predictions_per_second: float = math.inf,
+        followed: bool = False,
     ) -> RequestId:
         """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
 
         `draws_per_second` and `predictions_per_second`, without noise, are what the device makes; infinite while that is not
-        known.
+        known. Of a request that is `followed`, `take_news` tells when there is more to say.
         """
         if self._closed:
             raise _stopping()
         self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
-        request = self._requests[number] = _Request(now, [None] * len(jobs), jobs[0].request_id)
+        request = self._requests[number] = _Request(now, [None] * len(jobs), jobs[0].request_id, followed)
         self._deadlines.add(number, now + timeout_s)
         for row, job in enumerate(jobs):
             identity = next(self._numbers)
@@ -237,6 +240,26 @@ class Workload:
         """The outcomes since the last call."""
         taken, self._outcomes = self._outcomes, []
         return taken
+
+    def take_news(self) -> set[RequestId]:
+        """The followed requests of which something was counted, or predicted, since the last call."""
+        taken, self._news = self._news, set()
+        return taken
+
+    def so_far(self, number: RequestId, now: float) -> Reply[Prediction] | None:
+        """What is proven of every row by now, without receipts; None where a base prediction is still due, or the request
+        has ended.
+        """
+        request = self._requests.get(number)
+        jobs = [self._live[identity] for identity in request.jobs] if request else []
+        if request is None or not all(live.job.has_base for live in jobs):
+            return None
+        rows = list(request.answers)
+        for live in jobs:
+            assert isinstance(live.job, Job)
+            rows[live.row] = live.job.answer(receipt=False)
+        bundle = jobs[0].job.bundle
+        return _reply(replace(request, answers=rows), now, bundle.digest, self._runtimes[bundle.key])
 
     def next_deadline(self) -> float:
         """When `expire` has to be called; infinite where nothing is in flight."""
@@ -324,7 +347,10 @@ class Workload:
                 self._look(identity, now)
 
     def _look(self, identity: JobId, now: float) -> None:
-        job = self._live[identity].job
+        live = self._live[identity]
+        job = live.job
+        if self._requests[live.request].followed:
+            self._news.add(live.request)
         if job.done:
             self._finish(identity, now)
         elif job.drawing:

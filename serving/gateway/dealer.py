@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from export.bundle import Bundle
 from serving.engine.shares import MixedRuntimes, merge, split
 from serving.errors import Unavailable
+from serving.events import Events
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
 
@@ -20,7 +22,7 @@ _log = logging.getLogger("certserve.gateway")
 class Engines(Protocol):
     """Several engines with the same models, of which any takes a call; calls at once are taken by different ones."""
 
-    async def predict(self, task: Task) -> Reply[Prediction]:
+    def predict(self, task: Task) -> Events[Reply[Prediction]]:
         """See `Engine.predict`."""
         ...
 
@@ -37,8 +39,13 @@ class Dealer:
         self._catalogue = catalogue
         self._number = number
 
-    async def predict(self, task: Task) -> Reply[Prediction]:
-        """The same answer as from one engine, where no deadline or overload cuts it."""
+    def predict(self, task: Task) -> Events[Reply[Prediction]]:
+        """The same answer as from one engine, where no deadline or overload cuts it. Whoever wants to see how it comes
+        about has one engine make it.
+        """
+        return Events(partial(self._answer, task), lambda: aiter(self._engines.predict(task)))
+
+    async def _answer(self, task: Task) -> Reply[Prediction]:
         bundle = self._catalogue.now.kept(task.digest)
         ranges = split(task, self._number)
         if len(ranges) == 1 or bundle is None:  # an engine says what is wrong with that

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,11 +15,12 @@ from serving import metrics
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import Unavailable
+from serving.events import Event, Events, Final, newest
 from serving.gateway.draining import Draining
 from serving.gateway.resolve import resolve
 from serving.gateway.statistics import Statistics
 from serving.log import REQUEST_ID
-from serving.messages import Answer, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
+from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
 from serving.security.callers import INFER
@@ -29,8 +31,8 @@ _QUICK = 64 * 1024
 class Predictor(Protocol):
     """Whoever answers tasks: the engine in this process, or its replicas behind Ray."""
 
-    async def predict(self, task: Task) -> Reply[Prediction]:
-        """The answer; raises `CertserveError`. When cancelled, the work is given up."""
+    def predict(self, task: Task) -> Events[Reply[Prediction]]:
+        """The answer, or the events that lead to it; raises `CertserveError`. When cancelled, the work is given up."""
         ...
 
 
@@ -84,15 +86,35 @@ class Gateway:
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
+        model, task, notes = await self._completed(request)
+        answer = self._answer(model, task, notes, await self._predictor.predict(self._pinned(task)))
+        _count(answer)
+        return answer
+
+    async def events(self, request: PredictRequest) -> AsyncGenerator[Event[Answer], None]:
+        """What is said of a decoded request until its answer, which comes last and is that of `predict`; whoever reads
+        slowly gets the newest alone. Raises and ends as `predict`; closing it gives the work up.
+        """
+        model, task, notes = await self._completed(request)
+        async with contextlib.aclosing(newest(self._predictor.predict(self._pinned(task)))) as events:
+            async for event in events:
+                answer = self._answer(model, task, notes, event.said)
+                if isinstance(event, Final):
+                    _count(answer)
+                yield event.saying(answer)
+
+    async def _completed(self, request: PredictRequest) -> tuple[Model, Task, list[InputNote | None]]:
         request.caller.must_have(INFER)
         model = self._meant(request)
         completing = functools.partial(resolve, request, model, self.limits, self._secret)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.
         task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
-        reply = await self._predictor.predict(self._pinned(task))
+        return model, task, notes
+
+    def _answer(self, model: Model, task: Task, notes: Sequence[InputNote | None], reply: Reply[Prediction]) -> Answer:
         made_by = self._identity(task, reply)
         rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))
-        answer = Answer(
+        return Answer(
             model=made_by,
             labels=model.manifest.labels,
             predictions=rows,
@@ -101,8 +123,6 @@ class Gateway:
             step=model.manifest.input.step,
             base_output=model.manifest.base_output,
         )
-        _count(answer)
-        return answer
 
     def _meant(self, request: PredictRequest) -> Model:
         """The model of a request: the very one for which its wire has read it."""

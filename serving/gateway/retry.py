@@ -7,11 +7,14 @@ No I/O and no clock but the loop's: on a loop with a virtual clock it is simulat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from serving.errors import CertserveError, Overloaded, Unavailable
+from serving.events import Event, Events, Final
 from serving.messages import Reply, Task
 
 PAUSE_S = 0.2
@@ -19,8 +22,12 @@ PAUSE_S = 0.2
 GRACE_S = 1.0
 """For the way there and back: a replica that lives answers within the deadline, one that is silent is given up after it."""
 
+_Outcome = TypeVar("_Outcome")
 Send = Callable[[Task], Awaitable[Reply[Any] | CertserveError]]
 """To some replica: its answer, or its refusal as a value. Raises `Lost`; when cancelled, the work there is given up."""
+Said = Event[Reply[Any]] | CertserveError
+Stream = Callable[[Task], AsyncGenerator[Said, None]]
+"""To some replica: its events, or its refusal as a value, which ends them. Raises `Lost`; closing it gives the work up."""
 
 
 class Lost(Exception):
@@ -28,34 +35,91 @@ class Lost(Exception):
 
 
 class Resending:
-    """The `Predictor` over replicas that `send` reaches."""
+    """The `Predictor` over replicas that `send` reaches, and `stream` where events are asked for."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, stream: Stream | None = None) -> None:
+        """Without `stream` there is one event, the final one."""
         self._send = send
+        self._stream = stream or self._final
 
-    async def predict(self, task: Task) -> Reply[Any]:
+    def predict(self, task: Task) -> Events[Reply[Any]]:
         """See `Predictor.predict`. Raises `Unavailable` where no replica answered before the deadline."""
-        clock = asyncio.get_running_loop().time
-        deadline, lost, said = clock() + task.timeout_s, False, ""
-        while (left := deadline - clock()) > 0:
-            outcome = await self._once(replace(task, timeout_s=left))
+        return Events(partial(self.answer, task), partial(self._events, task))
+
+    async def answer(self, task: Task) -> Reply[Any]:
+        """The answer of whichever replica gives one."""
+        tries = _Tries(task)
+        while (left := tries.left()) > 0:
+            outcome = await _in_time(self._send(replace(task, timeout_s=left)), left)
             if isinstance(outcome, Reply):
                 return outcome
-            lost = lost or outcome is None
-            # What one replica had taken in is not refused by the next for being busy: it waits its turn.
-            if isinstance(outcome, CertserveError) and not isinstance(outcome, _again(lost)):
-                raise outcome
-            said = f" (the last said: {outcome.message})" if outcome else ""
-            await asyncio.sleep(max(0.0, min(PAUSE_S, deadline - clock())))
-        raise Unavailable(f"no engine answered before the deadline{said}; try again", retry_after_s=2)
+            await tries.again(outcome)
+        raise tries.in_vain()
 
-    async def _once(self, task: Task) -> Reply[Any] | CertserveError | None:
-        try:
-            async with asyncio.timeout(task.timeout_s + GRACE_S):  # wait_for may swallow a cancellation and go on
-                return await self._send(task)
-        except (Lost, TimeoutError):
-            return None
+    async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Any]], None]:
+        """Another replica begins anew, by the same draws: what it says is passed on once it has counted more than was said,
+        and it has to be of the same runtime as the one before.
+        """
+        tries, counted = _Tries(task), -1
+        while (left := tries.left()) > 0:
+            async with contextlib.aclosing(self._stream(replace(task, timeout_s=left))) as stream:
+                while isinstance(said := await _in_time(_next(stream), tries.left()), Event):
+                    draws = sum(row.draws for row in said.said.rows)
+                    if draws > counted or isinstance(said, Final):
+                        counted, task = draws, replace(task, runtime=said.said.runtime)
+                        yield said
+                    if isinstance(said, Final):
+                        return
+            await tries.again(said)
+        raise tries.in_vain()
+
+    async def _final(self, task: Task) -> AsyncGenerator[Said, None]:
+        outcome = await self._send(task)
+        yield Final(outcome) if isinstance(outcome, Reply) else outcome
 
 
-def _again(lost: bool) -> tuple[type[CertserveError], ...]:
+class _Tries:
+    """How one task fares with one replica after the other."""
+
+    def __init__(self, task: Task) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = self._clock() + task.timeout_s
+        self._lost, self._said = False, ""
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline - self._clock()
+
+    async def again(self, outcome: CertserveError | None) -> None:
+        """Wait for the next replica after a refusal, or after a loss; raises a refusal that another one would repeat."""
+        self._lost = self._lost or outcome is None
+        # What one replica had taken in is not refused by the next for being busy: it waits its turn.
+        if isinstance(outcome, CertserveError) and not isinstance(outcome, _passing(self._lost)):
+            raise outcome
+        self._said = f" (the last said: {outcome.message})" if outcome else ""
+        await asyncio.sleep(max(0.0, min(PAUSE_S, self.left())))
+
+    def in_vain(self) -> Unavailable:
+        """What the client is told after the last."""
+        return Unavailable(f"no engine answered before the deadline{self._said}; try again", retry_after_s=2)
+
+
+async def _in_time(outcome: Awaitable[_Outcome], left: float) -> _Outcome | None:
+    """What comes of a replica; None where it is lost, or silent beyond the deadline."""
+    try:
+        async with asyncio.timeout(left + GRACE_S):  # wait_for may swallow a cancellation and go on
+            return await outcome
+    except (Lost, TimeoutError):
+        return None
+
+
+async def _next(stream: AsyncGenerator[Said, None]) -> Said:
+    """What a replica says next; one that ends without a final word is lost."""
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        raise Lost from None
+
+
+def _passing(lost: bool) -> tuple[type[CertserveError], ...]:
     return (Unavailable, Overloaded) if lost else (Unavailable,)

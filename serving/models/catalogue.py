@@ -6,8 +6,8 @@ snapshot says fits together. A request that began with one bundle names its dige
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 from export.bundle import Manifest
 from serving.errors import NotFound
@@ -84,6 +84,27 @@ class Catalogue(Generic[Kept]):
         """What is served now."""
         return self._now
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Those of `Snapshot.digests`, at whatever moment one looks."""
+        return _Digests(self)
+
     def change(self, served: Iterable[Kept]) -> None:
         """From now on these are served, and no others. Whoever holds an older snapshot ends with that."""
         self._now = Snapshot(served)
+
+
+class _Digests(Mapping[str, str]):
+    """What a catalogue says now, as a mapping."""
+
+    def __init__(self, catalogue: Catalogue[Any]) -> None:
+        self._catalogue = catalogue
+
+    def __getitem__(self, key: str) -> str:
+        return self._catalogue.now.digests()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._catalogue.now.digests())
+
+    def __len__(self) -> int:
+        return len(self._catalogue.now.digests())

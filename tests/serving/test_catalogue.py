@@ -76,8 +76,10 @@ async def test_a_task_whose_bundle_has_left_is_not_dealt_out():
 
 def test_a_snapshot_stays_what_it_was():
     catalogue = Catalogue([FIRST])
-    before = catalogue.now
+    before, digests = catalogue.now, catalogue.digests
+    assert dict(digests) == {"pictures/1": FIRST.digest}
     catalogue.change([SECOND])
+    assert dict(digests) == {"pictures/1": SECOND.digest}
     assert (before.kept(FIRST.digest), before.kept(SECOND.digest)) == (FIRST, None)
     assert (catalogue.now.kept(FIRST.digest), catalogue.now.kept(SECOND.digest)) == (None, SECOND)
     assert (before.digests(), catalogue.now.digests()) == (

@@ -101,7 +101,7 @@ def test_a_cancelled_request_is_given_up_at_the_replica():
             raise
 
     async def main():
-        asking = asyncio.create_task(Resending(send).predict(task()))
+        asking = asyncio.ensure_future(Resending(send).predict(task()))
         await asyncio.sleep(1.0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -121,7 +121,7 @@ def test_a_request_cancelled_as_its_replica_stops_is_not_sent_again(turns):
         return Unavailable("stopping")
 
     async def main():
-        asking = asyncio.create_task(Resending(send).predict(task()))
+        asking = asyncio.ensure_future(Resending(send).predict(task()))
         await asyncio.sleep(0)
         await asyncio.sleep(1.0)
         for _ in range(turns):

@@ -1,0 +1,115 @@
+"""What is said of a request while it is answered: events, of which the last is the answer.
+
+`Base`      at once: the answers of the base network, of which nothing is claimed
+`Progress`  what the counts so far prove. A radius may fall again; the best that was seen stays true, for every event
+            holds with the others together
+`Final`     the answer, as whoever asks for nothing else gets it
+
+Every event is whole by itself, so a reader who is slow misses none but old ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Said = TypeVar("Said")
+Other = TypeVar("Other")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Event(Generic[Said]):
+    """Something that is true of every row, and who says so: a reply between engine and gateway, an answer on the wires."""
+
+    said: Said
+
+    def saying(self, said: Other) -> Event[Other]:
+        """The same kind of event in other words."""
+        kind: Any = type(self)
+        found: Event[Other] = kind(said)
+        return found
+
+
+class Base(Event[Said]):
+    """See the module."""
+
+    __slots__ = ()
+
+
+class Progress(Event[Said]):
+    """See the module."""
+
+    __slots__ = ()
+
+
+class Final(Event[Said]):
+    """See the module."""
+
+    __slots__ = ()
+
+
+class Events(Generic[Said]):
+    """One request, not begun: iterate over its events, or await what the last one says, at no more cost than that has.
+
+    Whoever stops to iterate, and closes the iterator, or is cancelled, gives the work up.
+    """
+
+    def __init__(
+        self, last: Callable[[], Awaitable[Said]], stream: Callable[[], AsyncGenerator[Event[Said], None]]
+    ) -> None:
+        """`last` answers at once; `stream` yields what is said meanwhile, too, and ends with a `Final`."""
+        self._last = last
+        self._stream = stream
+
+    def __await__(self) -> Generator[Any, Any, Said]:
+        return self._last().__await__()
+
+    def __aiter__(self) -> AsyncGenerator[Event[Said], None]:
+        return self._stream()
+
+
+class _Mailbox(Generic[Said]):
+    """Room for one event: a newer one takes the place of one that nobody has fetched."""
+
+    def __init__(self) -> None:
+        self._event: Event[Said] | None = None
+        self._filled, self._closed = asyncio.Event(), False
+
+    async def fill(self, events: AsyncIterable[Event[Said]]) -> None:
+        """Put in every event as it comes."""
+        async with contextlib.aclosing(aiter(events)) as stream:  # type: ignore[type-var]
+            async for event in stream:
+                self._event = event
+                self._filled.set()
+
+    def close(self, _: object) -> None:
+        """No more comes."""
+        self._closed = True
+        self._filled.set()
+
+    async def fetch(self) -> Event[Said] | None:
+        """The newest event, as soon as there is one; None where no more comes."""
+        await self._filled.wait()
+        if not self._closed:
+            self._filled.clear()
+        event, self._event = self._event, None
+        return event
+
+
+async def newest(events: AsyncIterable[Event[Said]]) -> AsyncGenerator[Event[Said], None]:
+    """The newest event each time one is asked for, the last among them in any case; older ones are left out."""
+    mailbox: _Mailbox[Said] = _Mailbox()
+    filling = asyncio.create_task(mailbox.fill(events))
+    filling.add_done_callback(mailbox.close)
+    try:
+        while (event := await mailbox.fetch()) is not None:
+            yield event
+            if isinstance(event, Final):
+                return
+        await filling  # raises what ended it
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
