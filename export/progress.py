@@ -13,7 +13,7 @@ T = TypeVar("T", covariant=True)
 EVERY_S = 30.0
 
 
-class Progress(Protocol[T]):
+class ProgressBar(Protocol[T]):
     """As tqdm has it: the items are walked through, or counted by `update`."""
 
     def __enter__(self) -> Self: ...
@@ -37,14 +37,14 @@ def progress(
     initial: int = 0,
     unit: str = "it",
     quiet: bool = False,
-) -> Progress[T]:
+) -> ProgressBar[T]:
     """Tells on standard error how far `what` is, through `items` or up to `total`; nothing if `quiet`.
 
     `initial` of them were done by an earlier run, and do not count where the time left is forecast.
     """
     total = len(items) if total is None else total
     if sys.stderr.isatty() or quiet:
-        bar: Progress[T] = tqdm(items, total=total, initial=initial, desc=what, unit=unit, disable=quiet, leave=None)
+        bar: ProgressBar[T] = tqdm(items, total=total, initial=initial, desc=what, unit=unit, disable=quiet, leave=None)
         return bar
     return Lines(items, total, what, initial)
 

@@ -16,15 +16,15 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-Said = TypeVar("Said")
+Spoken = TypeVar("Spoken")
 Other = TypeVar("Other")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Event(Generic[Said]):
+class Event(Generic[Spoken]):
     """Something that is true of every row, and who says so: a reply between engine and gateway, an answer on the wires."""
 
-    said: Said
+    said: Spoken
 
     def saying(self, said: Other) -> Event[Other]:
         """The same kind of event in other words."""
@@ -33,52 +33,52 @@ class Event(Generic[Said]):
         return found
 
 
-class Base(Event[Said]):
+class Base(Event[Spoken]):
     """See the module."""
 
     __slots__ = ()
 
 
-class Progress(Event[Said]):
+class Progress(Event[Spoken]):
     """See the module."""
 
     __slots__ = ()
 
 
-class Final(Event[Said]):
+class Final(Event[Spoken]):
     """See the module."""
 
     __slots__ = ()
 
 
-class Events(Generic[Said]):
+class Events(Generic[Spoken]):
     """One request, not begun: iterate over its events, or await what the last one says, at no more cost than that has.
 
     Whoever stops to iterate, and closes the iterator, or is cancelled, gives the work up.
     """
 
     def __init__(
-        self, last: Callable[[], Awaitable[Said]], stream: Callable[[], AsyncGenerator[Event[Said], None]]
+        self, last: Callable[[], Awaitable[Spoken]], stream: Callable[[], AsyncGenerator[Event[Spoken], None]]
     ) -> None:
         """`last` answers at once; `stream` yields what is said meanwhile, too, and ends with a `Final`."""
         self._last = last
         self._stream = stream
 
-    def __await__(self) -> Generator[Any, Any, Said]:
+    def __await__(self) -> Generator[Any, Any, Spoken]:
         return self._last().__await__()
 
-    def __aiter__(self) -> AsyncGenerator[Event[Said], None]:
+    def __aiter__(self) -> AsyncGenerator[Event[Spoken], None]:
         return self._stream()
 
 
-class _Mailbox(Generic[Said]):
+class _Mailbox(Generic[Spoken]):
     """Room for one event: a newer one takes the place of one that nobody has fetched."""
 
     def __init__(self) -> None:
-        self._event: Event[Said] | None = None
+        self._event: Event[Spoken] | None = None
         self._filled, self._closed = asyncio.Event(), False
 
-    async def fill(self, events: AsyncIterable[Event[Said]]) -> None:
+    async def fill(self, events: AsyncIterable[Event[Spoken]]) -> None:
         """Put in every event as it comes."""
         async with contextlib.aclosing(aiter(events)) as stream:  # type: ignore[type-var]
             async for event in stream:
@@ -90,7 +90,7 @@ class _Mailbox(Generic[Said]):
         self._closed = True
         self._filled.set()
 
-    async def fetch(self) -> Event[Said] | None:
+    async def fetch(self) -> Event[Spoken] | None:
         """The newest event, as soon as there is one; None where no more comes."""
         await self._filled.wait()
         if not self._closed:
@@ -99,9 +99,9 @@ class _Mailbox(Generic[Said]):
         return event
 
 
-async def newest(events: AsyncIterable[Event[Said]]) -> AsyncGenerator[Event[Said], None]:
+async def newest(events: AsyncIterable[Event[Spoken]]) -> AsyncGenerator[Event[Spoken], None]:
     """The newest event each time one is asked for, the last among them in any case; older ones are left out."""
-    mailbox: _Mailbox[Said] = _Mailbox()
+    mailbox: _Mailbox[Spoken] = _Mailbox()
     filling = asyncio.create_task(mailbox.fill(events))
     filling.add_done_callback(mailbox.close)
     try:

@@ -21,7 +21,7 @@ from certify.smoothing.laws import GAUSSIAN
 
 _AT_ONCE = 256  # draws held in memory together
 
-Run = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+NoisyRun = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
 """Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none"."""
 
 
@@ -35,7 +35,7 @@ def replay(
     receipt: Receipt,
     law: Law,
     lattice: NDArray[np.int32],
-    run: Run,
+    run: NoisyRun,
     calibration: NDArray[np.float64] | None = None,
 ) -> list[Finding]:
     """Every counted field beside what the same draws give now; another input or law is found before anything is drawn.
@@ -74,7 +74,7 @@ def _same_input(receipt: Receipt, at: LawAt, lattice: NDArray[np.int32]) -> list
     ]
 
 
-def _draw(key: bytes, draws: int, at: LawAt, run: Run) -> _Drawn:
+def _draw(key: bytes, draws: int, at: LawAt, run: NoisyRun) -> _Drawn:
     votes, scores = [], []
     for start in range(0, draws, _AT_ONCE):
         stop = min(start + _AT_ONCE, draws)

@@ -35,7 +35,7 @@ class AttackError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CampaignPlan:
     """How much is spent. `draws` bounds each search, and is what the judge draws at each attacked input."""
 
     pictures: int = 20
@@ -72,7 +72,7 @@ class Findings:
     model: str
     digest: str
     sigma: float
-    plan: Plan
+    plan: CampaignPlan
     searched_by: str
     answers: int = 0
     honest_chance: float = 0.0
@@ -110,7 +110,7 @@ def attack(
     answering: Answering,
     inputs: NDArray[np.integer],
     labels: NDArray[np.integer],
-    plan: Plan,
+    plan: CampaignPlan,
     ascent: Ascent | None = None,
     *,
     runtime: str,
@@ -145,7 +145,7 @@ class _Attacker:
     runtime: str
     inputs: NDArray[np.integer]
     labels: NDArray[np.integer]
-    plan: Plan
+    plan: CampaignPlan
     ascent: Ascent | None
     findings: Findings
     deadline: float

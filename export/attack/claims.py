@@ -18,7 +18,7 @@ from scipy.special import logit
 
 from certify.smoothing.ball import parse
 from certify.smoothing.law import HALF, Guarantee
-from export.attack.sample import Event, Kind, Sample
+from export.attack.sample import EventKind, Sample, VoteEvent
 
 _PAD = 1e-12  # above the rounding of the few floating-point operations behind a `most`
 
@@ -53,7 +53,7 @@ class Claim(Protocol):
         """How close the sample comes to a contradiction at that distance from the input; it only steers the search."""
         ...
 
-    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
         """The events to be judged, chosen by a sample of the search."""
         ...
 
@@ -81,14 +81,14 @@ class Keeps:
         """The margin less the lead of the label over its nearest rival."""
         return self.margin + sample.share(self._rival(sample)) - sample.share(self.label)
 
-    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
         """Too few votes for the label, and too many for the rival."""
         rival = self._rival(sample)
         level = (sample.share(self.label) + sample.share(rival) + self.margin) / 2
         level = min(max(level, self.margin), 1.0)
         return (
-            Event("vote is not", self.label, 1 - level + _PAD),
-            Event("vote is", rival, level - self.margin + _PAD),
+            VoteEvent("vote is not", self.label, 1 - level + _PAD),
+            VoteEvent("vote is", rival, level - self.margin + _PAD),
         )
 
     def _rival(self, sample: Sample) -> int:
@@ -117,9 +117,9 @@ class VoteShare:
         share = (sample.share(self.label) * sample.draws + 0.5) / (sample.draws + 1)
         return float(logit(self._least(distance)) - logit(share))
 
-    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
         """Too few votes for the label."""
-        return (Event("vote is not", self.label, 1 - self._least(distance) + _PAD),)
+        return (VoteEvent("vote is not", self.label, 1 - self._least(distance) + _PAD),)
 
     def _least(self, distance: float) -> float:
         return self.law.least(self.p_a_lower, parse(self.law.parts, distance))
@@ -144,9 +144,9 @@ class NoClassAbove:
         """How far the most frequent class exceeds the bound."""
         return sample.share(self._highest(sample)) - self.most
 
-    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
         """Too many votes for one class."""
-        return (Event("vote is", self._highest(sample), self.most + _PAD),)
+        return (VoteEvent("vote is", self._highest(sample), self.most + _PAD),)
 
     def _highest(self, sample: Sample) -> int:
         votes = np.bincount(sample.votes, minlength=self.classes + 1)[: self.classes]
@@ -161,7 +161,7 @@ class Median:
 
     name: str
     radius: float
-    kind: Kind
+    kind: EventKind
     bound: float
 
     @property
@@ -173,9 +173,9 @@ class Median:
         """How far the sample's median lies beyond the bound."""
         return (sample.median() - self.bound) * (1 if self.kind == "score above" else -1)
 
-    def events(self, sample: Sample, distance: float) -> tuple[Event, ...]:
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
         """Too many scores beyond the bound."""
-        return (Event(self.kind, self.bound, 0.5 + _PAD),)
+        return (VoteEvent(self.kind, self.bound, 0.5 + _PAD),)
 
 
 MOST_CLAIMS = 8

@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from certify.bounds import binomial
 from export.attack.claims import MOST_CLAIMS
-from export.attack.sample import Event, Sample
+from export.attack.sample import Sample, VoteEvent
 
 _ROUNDING = 1 + 1e-9  # SciPy's tail is good to a relative 3e-12
 
@@ -43,7 +43,7 @@ def level_of(alpha: float, pictures: int) -> float:
     return alpha / (pictures * MOST_CLAIMS)
 
 
-def judge(sample: Sample, events: tuple[Event, ...], charge: float, level: float) -> Judgement:
+def judge(sample: Sample, events: tuple[VoteEvent, ...], charge: float, level: float) -> Judgement:
     """Test a claim by its events; `charge` is the total variation of the drawn noise, as in every bound."""
     tails, margins, proven = [], [], []
     for event in events:

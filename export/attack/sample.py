@@ -17,7 +17,7 @@ from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.passes import BATCH, noisy_lattice
 from export.bundle.batches import NoisyRun
 
-Kind = Literal["vote is", "vote is not", "score above", "score below", "score up to"]
+EventKind = Literal["vote is", "vote is not", "score above", "score below", "score up to"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,10 +42,10 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class VoteEvent:
     """What may be seen in one pass; a claim bounds its probability from above by `most`."""
 
-    kind: Kind
+    kind: EventKind
     value: float
     most: float
 

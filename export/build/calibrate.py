@@ -22,7 +22,7 @@ from export.bundle import Golden, InputSpec
 from export.bundle.batches import NoisyRun
 from export.bundle.tensors import LEAST_ROWS
 from export.data import Dataset
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 
 SCORE_DRAWS: Final = 32
 _ROWS = 64
@@ -88,7 +88,7 @@ def calibrate_on(
     found = kept.load() or {}
     scores, shares = (list(found.get(name, np.empty(0))) for name in ("scores", "shares"))
     total = len(dataset)
-    bar: Progress[object] = progress(what="calibration", total=total, initial=len(scores), unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what="calibration", total=total, initial=len(scores), unit="row", quiet=quiet)
     with bar:
         for rows, each in lattices(dataset, spec, _ROWS, len(scores)):
             drawn = draw_rows(rows, noise, run, "calibration", SCORE_DRAWS, first=len(scores), quiet=True)

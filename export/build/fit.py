@@ -21,7 +21,7 @@ from export.build.lattice import LatticeRows, label_places, lattices, with_place
 from export.build.passes import BATCH, noisy_lattice, row_key
 from export.bundle import InputSpec
 from export.data import Dataset
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 
 FeaturesOf = Callable[[LatticeRows], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """Lattice rows int32 [n, *shape] -> features [n, d] that enter the last layer, and logits [n, C]."""
@@ -129,7 +129,7 @@ def gather(
     found = kept.load()
     gathered = Gathered.of(found) if found else None
     start = gathered.rows if gathered else 0
-    bar: Progress[object] = progress(what="fit", total=len(dataset), initial=start, unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what="fit", total=len(dataset), initial=start, unit="row", quiet=quiet)
     with bar:
         for rows, each in lattices(dataset, spec, BATCH, start):
             noisy = [noisy_lattice(row, noise, row_key("fit", start + place), 0, 1) for place, row in enumerate(rows)]

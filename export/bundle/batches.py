@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.receipts.replay import Run
+from certify.receipts.replay import NoisyRun
 
-NoisyRun = Run
-"""lattice int32 [n, *shape] -> vote int64 [n], score float32 [n]: the noisy graph in some runtime."""
+__all__ = ["NoisyRun", "in_batches"]
 
 
 def in_batches(run: NoisyRun, rows: int) -> NoisyRun:

@@ -114,7 +114,7 @@ def _is_encoded(kind: pa.DataType) -> bool:
 
 
 def _gathered(path: Path, files: list[Path], name: str) -> label_names.Labels:
-    found, at = label_names.Found(f"{path}, column {name!r}"), 0
+    found, at = label_names.LabelsFound(f"{path}, column {name!r}"), 0
     for file in files:
         for part in _batches(file, [name], 2**14, None):
             found.add(part.column(0).to_pylist(), at)

@@ -39,7 +39,7 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
             raise DataError(f"{path} is empty; expected a header of column names")
         place = column(str(path), header, label, labelled)
         where = str(path) if place is None else f"{path}, column {header[place]!r}"
-        found, count = label_names.Found(where, unit="line"), 0
+        found, count = label_names.LabelsFound(where, unit="line"), 0
         for line, row in rows:
             count += 1
             if len(row) != len(header):

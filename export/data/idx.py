@@ -104,7 +104,7 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
         labels = parse_idx(files[1].read_bytes(), str(files[1])).astype(np.int64)
         if labels.shape != shape[:1]:
             raise IdxError(f"{images} holds {shape[0]} pictures, {files[1]} labels of shape {labels.shape}: no pair")
-        found = label_names.Found(str(files[1]))
+        found = label_names.LabelsFound(str(files[1]))
         found.add(np.unique(labels), 0)
         table = found.table()
 

@@ -14,7 +14,7 @@ MOST_LABELS = 2**16
 
 
 @dataclass(slots=True)
-class Found:
+class LabelsFound:
     """The different labels of a data set, gathered in one walk. `where` and `unit` say in errors where they were."""
 
     where: str

@@ -95,7 +95,7 @@ def _labels(path: Path, name: str, opener: _Opener, rows: int) -> tuple[NDArray[
             f" shape {list(shape)}; one-hot rows become labels by argmax"
         )
     values = np.concatenate([part for _, part in _parts(path, name, opener, rows)])
-    found = label_names.Found(_where(path, name))
+    found = label_names.LabelsFound(_where(path, name))
     found.add(values.tolist(), 0)
     table = found.table()
     return table.of(values.tolist()), table

@@ -14,7 +14,7 @@ from export.inspection.given import FLOATS, Given, freed, given, sizes
 from export.inspection.outputs import Kind, Output, candidates, chosen, other_outputs, told
 from export.inspection.structure import Structure, maker, structure
 from export.sources.onnx_file import opset_of
-from export.sources.running import Run, in_chunks, open_graph
+from export.sources.running import GraphRun, in_chunks, open_graph
 from export.sources.source import Source, SourceError
 
 TRIED = 8
@@ -31,7 +31,7 @@ class Found:
 
     name: str
     model: ModelProto
-    original: Run
+    original: GraphRun
     given: Given
     shape: tuple[int, ...]
     outputs: Sequence[Output]
@@ -102,7 +102,7 @@ def _numpy_free(entry: Given) -> Any:
     return _numpy(entry) if entry.kind in FLOATS else np.float32
 
 
-def _original(source: Source, entry: Given, floats: list[str]) -> Run:
+def _original(source: Source, entry: Given, floats: list[str]) -> GraphRun:
     run = open_graph(source.original, source.name, floats)
     return in_chunks(run, entry.batch) if entry.batch is not None else run
 

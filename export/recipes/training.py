@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 from export.recipes import augment
 
 _KEPT = {"settings", "done", "network", "optimiser", "schedule", "average"}
@@ -118,7 +118,7 @@ def _epoch(
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
-def _bar(plan: TrainingPlan, epoch: int, batches: Sequence[Tensor]) -> Progress[Tensor]:
+def _bar(plan: TrainingPlan, epoch: int, batches: Sequence[Tensor]) -> ProgressBar[Tensor]:
     return progress(batches, what=f"{plan.name}, epoch {epoch + 1} of {plan.epochs}", unit="batch")
 
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from export.sources.source import SourceError
 
-Run = Callable[[NDArray[Any]], dict[str, Any]]
+GraphRun = Callable[[NDArray[Any]], dict[str, Any]]
 """The one input to all outputs by name."""
 
 
-def open_graph(data: bytes, name: str, outputs: Sequence[str] | None = None) -> Run:
+def open_graph(data: bytes, name: str, outputs: Sequence[str] | None = None) -> GraphRun:
     """The graph in `data`, which has one input; raises `SourceError` if it cannot be opened, and when it cannot be run."""
     import onnxruntime
 
@@ -40,7 +40,7 @@ def open_graph(data: bytes, name: str, outputs: Sequence[str] | None = None) -> 
     return run
 
 
-def in_chunks(run: Run, rows: int) -> Run:
+def in_chunks(run: GraphRun, rows: int) -> GraphRun:
     """The same for any number of rows, `rows` at a time and the last part padded: for a graph whose batch is fixed."""
 
     def chunked(values: NDArray[Any]) -> dict[str, Any]:

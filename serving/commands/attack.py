@@ -58,14 +58,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _attacked(options: argparse.Namespace) -> Any:
-    from export.attack.campaign import Answering, Plan, attack, shaped
+    from export.attack.campaign import Answering, CampaignPlan, attack, shaped
     from export.bundle import load
     from export.bundle.batches import in_batches
     from export.data.idx import read_split
     from serving.commands import answers
     from serving.runtimes.onnx_runtime import OnnxRuntime
 
-    plan = Plan(
+    plan = CampaignPlan(
         pictures=options.pictures,
         seconds=options.seconds,
         draws=options.draws,

@@ -25,8 +25,8 @@ GRACE_S = 1.0
 _Outcome = TypeVar("_Outcome")
 Send = Callable[[Task], Awaitable[Reply[Any] | CertserveError]]
 """To some replica: its answer, or its refusal as a value. Raises `Lost`; when cancelled, the work there is given up."""
-Said = Event[Reply[Any]] | CertserveError
-Stream = Callable[[Task], AsyncGenerator[Said, None]]
+Heard = Event[Reply[Any]] | CertserveError
+Follow = Callable[[Task], AsyncGenerator[Heard, None]]
 """To some replica: its events, or its refusal as a value, which ends them. Raises `Lost`; closing it gives the work up."""
 
 
@@ -37,7 +37,7 @@ class Lost(Exception):
 class Resending:
     """The `Predictor` over replicas that `send` reaches, and `stream` where events are asked for."""
 
-    def __init__(self, send: Send, stream: Stream | None = None) -> None:
+    def __init__(self, send: Send, stream: Follow | None = None) -> None:
         """Without `stream` there is one event, the final one."""
         self._send = send
         self._stream = stream or self._final
@@ -73,7 +73,7 @@ class Resending:
             await tries.again(said)
         raise tries.in_vain()
 
-    async def _final(self, task: Task) -> AsyncGenerator[Said, None]:
+    async def _final(self, task: Task) -> AsyncGenerator[Heard, None]:
         outcome = await self._send(task)
         yield Final(outcome) if isinstance(outcome, Reply) else outcome
 
@@ -113,7 +113,7 @@ async def _in_time(outcome: Awaitable[_Outcome], left: float) -> _Outcome | None
         return None
 
 
-async def _next(stream: AsyncGenerator[Said, None]) -> Said:
+async def _next(stream: AsyncGenerator[Heard, None]) -> Heard:
     """What a replica says next; one that ends without a final word is lost."""
     try:
         return await anext(stream)

@@ -17,14 +17,14 @@ from certify.bounds import anytime
 from certify.smoothing.gaussian import Gaussian
 from export.attack import report, simulation
 from export.attack.ball import GridBall
-from export.attack.campaign import AttackError, Plan, attack, shaped
+from export.attack.campaign import AttackError, CampaignPlan, attack, shaped
 from export.attack.claims import MOST_CLAIMS, Aim, Keeps, Median, NoClassAbove, VoteShare, issued
 from export.attack.judge import judge, level_of
-from export.attack.sample import Event, Sample, own_key
+from export.attack.sample import Sample, VoteEvent, own_key
 from export.attack.search import stein
 from tests.half_space import CUT, LABELS, SIGMA, THRESHOLD, true_radius, write_half_space
 
-PLAN = Plan(pictures=4, draws=4_096, seed=3)
+PLAN = CampaignPlan(pictures=4, draws=4_096, seed=3)
 WEIGHT = 0.9
 WRONG_LABEL = {"certificate", "p_a_lower", "p_b_upper"}  # both bounds speak of the label
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_attacked_is_said(bundle, inputs):
         with pytest.raises(AttackError, match=said):
             found_in(bundle, inputs, lambda _, answer=answer: answer)
     with pytest.raises(AttackError, match="expected pictures from 1"):
-        Plan(draws=1)
+        CampaignPlan(draws=1)
     with pytest.raises(AttackError, match="are no inputs"):
         shaped(np.zeros((2, 3, 3), np.uint8), bundle)
     with pytest.raises(ValueError, match="too many"):
@@ -248,7 +248,7 @@ def test_the_judge_is_wrong_no_more_often_than_its_level(name):
 
 
 def test_the_judge_has_power_and_proves_margins():
-    event = Event("vote is", 1, 0.5)
+    event = VoteEvent("vote is", 1, 0.5)
     found = judge(sampled([0.4, 0.6], 4_000, 2), (event,), 0.0, level_of(1e-3, 100))
     assert found.contradicted
     assert found.margin < 0
@@ -260,7 +260,7 @@ def test_the_judge_has_power_and_proves_margins():
 
 
 def test_a_charge_only_helps_the_claim():
-    sample, event = sampled([0.4, 0.6], 1_000, 3), (Event("vote is", 1, 0.5),)
+    sample, event = sampled([0.4, 0.6], 1_000, 3), (VoteEvent("vote is", 1, 0.5),)
     assert judge(sample, event, 0.05, 0.01).p_value > judge(sample, event, 0.0, 0.01).p_value
 
 
