@@ -45,7 +45,7 @@ class AsTheyAre:
         return len(self.lattices)
 
 
-Part = Draws | AsTheyAre
+DevicePart = Draws | AsTheyAre
 
 
 class DeviceBatchError(ValueError):
@@ -72,7 +72,7 @@ class NoiseTables:
         return cls(values.astype(np.int16), above.astype(np.uint32), edges, law.largest)
 
 
-def fits(law: RoundedGaussian, parts: Sequence[Part], kind: np.dtype[Any]) -> bool:
+def fits(law: RoundedGaussian, parts: Sequence[DevicePart], kind: np.dtype[Any]) -> bool:
     """Whether `kind` holds exactly what may become of these parts."""
     limit = _ELEMENTS[kind][1]
     return all(
@@ -110,7 +110,7 @@ def results_grid(rows: int) -> tuple[int, int]:
     return -(-rows // THREADS), 1
 
 
-def check(parts: Sequence[Part], rows: int, coordinates: int) -> None:
+def check(parts: Sequence[DevicePart], rows: int, coordinates: int) -> None:
     """Raises `DeviceBatchError` unless these are 1 to `rows` rows around lattices of so many coordinates."""
     filled = sum(part.rows for part in parts)
     if not 0 < filled <= rows:
@@ -119,12 +119,12 @@ def check(parts: Sequence[Part], rows: int, coordinates: int) -> None:
         raise DeviceBatchError(f"expected lattices of {coordinates} coordinates")
 
 
-def _around(part: Part) -> NDArray[np.int32]:
+def _around(part: DevicePart) -> NDArray[np.int32]:
     """The lattices of a part: one for all its draws, or one a row."""
     return np.atleast_2d(part.lattice if isinstance(part, Draws) else part.lattices)
 
 
-def describe(parts: Sequence[Part], rows: NDArray[np.uint64], lattices: NDArray[np.int32]) -> tuple[int, int]:
+def describe(parts: Sequence[DevicePart], rows: NDArray[np.uint64], lattices: NDArray[np.int32]) -> tuple[int, int]:
     """Fill `rows` (batch, 4) with all parts, one after another, and nobody's after them, and `lattices` (batch, d) with what
     they are drawn around. How many rows and how many lattices there are.
 

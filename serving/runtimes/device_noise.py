@@ -14,8 +14,8 @@ from serving.runtimes.device_batch import (
     LARGEST_BATCH,
     THREADS,
     DeviceBatchError,
+    DevicePart,
     NoiseTables,
-    Part,
     check,
     describe,
     fits,
@@ -85,13 +85,13 @@ class DeviceNoise:
         self.batch = driver.on_device(rows * coordinates * element.itemsize)
         self._given.bytes.fill(255)  # rows of nobody
 
-    def check(self, parts: Sequence[Part]) -> None:
+    def check(self, parts: Sequence[DevicePart]) -> None:
         """Raises `DeviceBatchError`, which is a `ValueError`, where these parts are no batch."""
         check(parts, *self._shape)
         if self._element != np.int32 and not fits(self._law, parts, self._element):
             raise DeviceBatchError(f"noisy inputs would leave what {self._element} holds exactly: export with int32")
 
-    def hand_over(self, parts: Sequence[Part], stream: Stream) -> int:
+    def hand_over(self, parts: Sequence[DevicePart], stream: Stream) -> int:
         """Describe the rows of these parts and queue their lattices; how many rows there are."""
         rows = self._given.bytes.view(np.uint64).reshape(-1, 4)
         filled, used = describe(parts, rows, self._wanted.bytes.view(np.int32).reshape(self._shape))
@@ -113,7 +113,7 @@ class DeviceNoise:
         ]
         self._driver.launch(self._kernel, grid(rows, coordinates), THREADS, arguments, stream)
 
-    def read(self, parts: Sequence[Part], stream: Stream) -> NDArray[Any]:
+    def read(self, parts: Sequence[DevicePart], stream: Stream) -> NDArray[Any]:
         """The batch itself, on the host; waits for it. Raises as `check` does."""
         self.check(parts)
         self.hand_over(parts, stream)
