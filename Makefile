@@ -69,7 +69,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.serve pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV) (torch and the official clients among it) ..."
-	$(PIP) -e '.[cpu,data,export,test,docs]'
+	$(PIP) -e '.[cpu,data,plot,export,test,docs]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt

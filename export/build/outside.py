@@ -100,3 +100,16 @@ def miss_at_tpr_id95(inside: NDArray[np.floating], outside: NDArray[np.floating]
     """The share of outside scores missed where the threshold keeps 95 % of the inside ones (FPR95 of Lee et al. 2018)."""
     threshold = np.sort(inside)[len(inside) - 1 - len(inside) // 20]
     return float(np.mean(outside <= threshold))
+
+
+def aupr(inside: NDArray[np.floating], outside: NDArray[np.floating]) -> float:
+    """The area under precision against recall, outside scores being positive and larger ones flagged first.
+
+    Average precision: the precision at each threshold, weighted by the recall that it adds; equal scores fall together.
+    """
+    scores = np.concatenate([outside, inside])
+    positive = np.concatenate([np.ones(len(outside)), np.zeros(len(inside))])
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    caught = np.cumsum(positive[order])[ends]
+    return float(np.sum(np.diff(caught, prepend=0.0) * caught / (ends + 1)) / len(outside))

@@ -19,8 +19,9 @@ from typing import NoReturn
 
 _OURS = {"certify", "export", "serving"}
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "onnxscript", "mpmath", "tqdm"), "export"),
+    **dict.fromkeys(("torch", "onnxscript", "mpmath", "skl2onnx", "tqdm"), "export"),
     "pyarrow": "data",
+    "matplotlib": "plot",
     "onnxruntime": "cpu] or, for a machine with a GPU, certserve[gpu",
 }
 """Modules that only an optional set of requirements brings, and its name."""

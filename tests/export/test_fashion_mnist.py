@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from export.build.calibrate import CalibrationError
-from export.build.outside import outside_sets
 from export.bundle import load
-from export.data.idx import IdxError, read_split
-from export.evaluation.evaluate import evaluate, markdown
-from export.recipes.fashion_mnist import LABELS, Recipe, as_base_run, as_noisy_run, run
+from export.data.idx import IdxError
+from export.recipes.fashion_mnist import LABELS, Recipe, run
 from export.recipes.training import TrainingPlan
 from tests.export.runtime import open_graph
 
@@ -76,17 +74,6 @@ def test_the_same_work_folder_gives_the_same_bundle(made, data, tmp_path):
     place, bundle = made
     shutil.copytree(place / "work", tmp_path / "work")
     assert run(data, tmp_path / "work", tmp_path / "models", open_graph, TINY).digest == bundle.digest
-
-
-def test_the_bundle_can_be_evaluated(made):
-    _, bundle = made
-    test = read_split(DATA, "fashion_mnist_test_1000")[slice(600, 660)]
-    noisy, base = as_noisy_run(open_graph(bundle.noisy)), as_base_run(open_graph(bundle.base))
-    outside = outside_sets(test.images[:, None], seed=0)
-    figures = evaluate(bundle, noisy, base, test.images[:, None], test.labels, outside, quiet=True)
-    assert figures.certified_pictures == 3
-    assert set(outside) == set(figures.outside)
-    assert "mixture, robust weight 0.9" in markdown(figures)
 
 
 def test_a_network_that_learned_nothing_is_refused(made, data, tmp_path):
