@@ -170,7 +170,8 @@ class Precision:
         """Draws until the bounds are expected to be close enough, by the normal approximation at the leader's share."""
         share = (counts.votes[terms.decision.label(counts)] + 0.5) / (counts.draws + 1)
         wide = 2 * math.log(1 / terms.alpha) + math.log(counts.draws + 2)
-        wanted = wide * share * (1 - share) * (2 * _steepness(terms, share) / self.tolerance) ** 2
+        apart = 2 * _steepness(terms, share) / self.tolerance
+        wanted = wide * share * (1 - share) * apart * apart  # a square written as a power would overflow as an error
         return int(min(left, max(SLICE, wanted - counts.draws)))
 
 

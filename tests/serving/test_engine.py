@@ -66,6 +66,27 @@ async def test_an_answer_is_the_same_alone_and_in_a_crowd(served, mode):
     assert essence(alone.predictions[0]) == essence(together.predictions[0])
 
 
+SMALL = (5e-324, 1e-310, 1e-200, 5e-152, 1e-151, 1e-100, 1e-9)
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        *({"certify": "precision", "radius_tolerance": size} for size in (*SMALL, 1e300)),
+        *({"certify": "target", "target_radius": size} for size in (0.0, *SMALL, 128.0)),
+        *({"certify": mode, "alpha": alpha} for mode in ("target", "best") for alpha in (1e-12, 0.5)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("first", [128, 255])
+async def test_no_number_that_a_request_may_name_breaks_the_engine_for_others(served, extreme, first):
+    """A forecast that overflows on one request's number would end the thread's turn, and with it all that is in flight."""
+    asked = ask(served[0], [first, 1, 2, 3], max_draws=512, **extreme)
+    beside = ask(served[0], [150, 1, 2, 3], certify="best", max_draws=512)
+    for answer in await asyncio.gather(asked, beside):
+        assert answer.predictions[0].certificate.status in ("certified", "undecided", "refuted", "abstained")
+
+
 async def test_one_batch_holds_draws_of_three_requests(served, bundle):
     """Three inputs that differ in a coordinate which the noise can hardly bridge: seen in one batch of the device."""
     gateway, engine, runtime = served
