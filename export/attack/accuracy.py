@@ -16,7 +16,7 @@ from export.bundle import Bundle
 from export.data import Dataset
 from export.evaluation import band
 from export.evaluation.figures import Attacked
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 
 _GENERATIONS, _MOVES, _TOWARDS = 24, 16, 8
 
@@ -44,7 +44,7 @@ def attacked(
     inputs, truth = (np.concatenate(each) for each in zip(*parts, strict=True))
     right = np.concatenate([base(lattice).argmax(axis=1) == labels for lattice, labels in parts])
     left = 0
-    bar: Progress[object] = progress(what="attack", total=int(right.sum()), unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what="attack", total=int(right.sum()), unit="row", quiet=quiet)
     with bar:
         for row in np.flatnonzero(right):
             ball = GridBall.of(inputs[row], radius, spec.step, spec.top)

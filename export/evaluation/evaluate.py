@@ -16,7 +16,7 @@ from export.bundle import Manifest
 from export.data import UNLABELLED, Dataset
 from export.evaluation.figures import Attacked, Figures, figures
 from export.evaluation.records import TEST, AnswerRows, EvaluationError, Record, Store, collect
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 
 ROWS = 32
 """In one question: enough to keep every thread of an engine at work."""
@@ -134,7 +134,7 @@ def _collected(
     quiet: bool,
     start: int = 0,
 ) -> Iterator[Record]:
-    bar: Progress[object] = progress(what=of, total=total, unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what=of, total=total, unit="row", quiet=quiet)
     with bar:
         for part in collect(of, rows, manifest.labels, answering, store, start):
             bar.update(len(part))

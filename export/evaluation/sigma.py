@@ -24,7 +24,7 @@ from export.data import Dataset
 from export.evaluation import band
 from export.evaluation.band import Between
 from export.evaluation.records import EvaluationError
-from export.progress import Progress, progress
+from export.progress import ProgressBar, progress
 
 CHOOSING = 100
 """Draws that choose a label; those that bound it are others (Cohen et al. 2019)."""
@@ -104,7 +104,7 @@ def _worth(
         LatticeGaussian(noise, sigma, Euclidean(grid.units, (grid.step,))).at(np.zeros(grid.shape, np.int32)).guarantee
     )
     places, start = label_places(validation, manifest.labels), 0
-    bar: Progress[object] = progress(what=f"sigma {sigma:g}", total=len(validation), unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what=f"sigma {sigma:g}", total=len(validation), unit="row", quiet=quiet)
     with bar:
         for rows, truth in lattices(validation, manifest.input, _ROWS):
             drawn = draw_rows(rows, noise, noisy, "sigma", CHOOSING + draws, first=start, quiet=True)

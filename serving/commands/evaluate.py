@@ -128,13 +128,13 @@ def _over_ray(options: argparse.Namespace, bundle: Any, test: Any, store: Any) -
     """Fill the store with the records of the test rows that it has not, from the workers of Ray."""
     from export.evaluation.evaluate import ROWS
     from export.evaluation.records import TEST, Record
-    from export.progress import Progress, progress
+    from export.progress import ProgressBar, progress
     from serving.deployments.evaluate_on_ray import spread
 
     start = store.complete(TEST)
     where = (options.bundle.resolve(), options.data.resolve(), options.label, options.every)
     make = functools.partial(part_of, *where, asked(options), secret(options.seed), start)
-    bar: Progress[object] = progress(what="test, over Ray", total=len(test), initial=start, unit="row")
+    bar: ProgressBar[object] = progress(what="test, over Ray", total=len(test), initial=start, unit="row")
     with bar:
         for line in spread(make, len(test) - start, ROWS, options.ray):
             store.add([Record(**json.loads(line))])
