@@ -54,7 +54,7 @@ def draws(bundle: Bundle, run: Run, pictures: NDArray[np.integer], purpose: str,
     parts = []
     for first in range(0, len(pictures), max(1, BATCH // count)):
         rows = range(first, min(first + max(1, BATCH // count), len(pictures)))
-        lattice = [noisy_lattice(pictures[row], bundle.noise, row_key(purpose, row), 0, count) for row in rows]
+        lattice = [noisy_lattice(pictures[row], bundle.law, row_key(purpose, row), 0, count) for row in rows]
         parts.append(run(np.concatenate(lattice)))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.measure import OUT
 from certify.ood.conformal import pac_threshold
 from certify.ood.mahalanobis import Moments, fit
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import golden_outputs
 from export.build.heads import BaseGraph, NoisyGraph, Score
 from export.build.noise_table import rounded_gaussian_tails
@@ -169,7 +169,7 @@ def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, 
     )
     golden = golden_outputs(
         images[:golden_tried],
-        RoundedGaussian(SIGMA_STEPS, tails),
+        gaussian_on_grid(SIGMA_STEPS, tails),
         lambda x: tuple(noisy_graph(x)),
         lambda x: base_graph(x)[0],
     )

@@ -190,9 +190,9 @@ class _Attacker:
         spec = self.bundle.manifest.input
         ball = GridBall.of(self.inputs[picture], radius, spec.step, spec.top)
         place = ("search", picture, number)
-        purse = Purse(self.noisy, self.bundle.noise, self.plan.seed, place, self.plan.draws, self.deadline)
+        purse = Purse(self.noisy, self.bundle.law, self.plan.seed, place, self.plan.draws, self.deadline)
         if aim is None:
-            drawn = passes(self.noisy, self.bundle.noise, ball.centre, own_key(self.plan.seed, *place), BATCH * 8)
+            drawn = passes(self.noisy, self.bundle.law, ball.centre, own_key(self.plan.seed, *place), BATCH * 8)
             found = [(ball.centre, joined([sample for _, sample in drawn]))] * len(claims)
             purse.spent = BATCH * 8
         else:
@@ -212,7 +212,7 @@ class _Attacker:
     def _fresh(self, picture: int, number: int, point: NDArray[np.integer]) -> Sample:
         """The judge's own draws at a point; two claims there may share them, as Bonferroni asks for no independence."""
         key = own_key(self.plan.seed, "judge", picture, number, point.tobytes().hex())
-        drawn = passes(self.noisy, self.bundle.noise, point, key, self.plan.draws)
+        drawn = passes(self.noisy, self.bundle.law, point, key, self.plan.draws)
         self.findings.passes += self.plan.draws
         return joined([sample for _, sample in drawn])
 

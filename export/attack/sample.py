@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.smoothing.keys import KEY_BYTES
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.build.passes import BATCH, noisy_lattice
 from export.bundle.batches import NoisyRun
 
@@ -72,12 +72,12 @@ def own_key(seed: int, *place: object) -> bytes:
 
 
 def passes(
-    noisy: NoisyRun, noise: RoundedGaussian, point: NDArray[np.integer], key: bytes, draws: int
+    noisy: NoisyRun, law: Law, point: NDArray[np.integer], key: bytes, draws: int
 ) -> list[tuple[NDArray[np.int32], Sample]]:
     """`draws` passes in whole batches, as they are served: each batch's lattice rows with what they gave."""
     found = []
     for start in range(0, draws, BATCH):
-        rows = noisy_lattice(point, noise, key, start, start + BATCH)
+        rows = noisy_lattice(point, law, key, start, start + BATCH)
         votes, scores = noisy(rows)
         kept = min(BATCH, draws - start)
         given = np.where(np.isnan(scores), np.inf, scores).astype(np.float64)

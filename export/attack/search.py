@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.attack.ball import GridBall, Point
 from export.attack.claims import Aim, Claim
 from export.attack.sample import Sample, joined, own_key, passes
@@ -40,7 +40,7 @@ class Purse:
     """The passes one search may still make, and when it has to end."""
 
     noisy: NoisyRun
-    noise: RoundedGaussian
+    law: Law
     seed: int
     place: tuple[object, ...]
     left: int
@@ -65,14 +65,13 @@ class Purse:
         """Lattice rows for a gradient, which costs about three passes a row."""
         self._streams += 1
         self.left, self.spent = self.left - 3 * rows, self.spent + 3 * rows
-        drawn = self.noise.sample(own_key(self.seed, *self.place, "rows", self._streams), 0, rows, point.size)
-        return point.astype(np.int32)[None] + drawn.astype(np.int32).reshape(rows, *point.shape)
+        return self.law.at(point).sample(own_key(self.seed, *self.place, "rows", self._streams), 0, rows)
 
     def _run(
         self, point: NDArray[np.integer], stream: tuple[object, ...], draws: int
     ) -> list[tuple[NDArray[np.int32], Sample]]:
         self.left, self.spent = self.left - draws, self.spent + draws
-        return passes(self.noisy, self.noise, point, own_key(self.seed, *self.place, *stream), draws)
+        return passes(self.noisy, self.law, point, own_key(self.seed, *self.place, *stream), draws)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

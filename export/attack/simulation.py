@@ -23,8 +23,8 @@ from certify.claims.certificate import AlphaSplit, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import SLICE, Best, Target
 from certify.ood.verdict import Detector, assess
-from certify.smoothing.ball import Euclidean, parse
-from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
+from certify.smoothing.ball import parse
+from certify.smoothing.laws import gaussian_on_grid
 from export.attack.sample import own_key
 from export.build.noise_table import rounded_gaussian_tails
 from export.progress import progress
@@ -71,7 +71,7 @@ class Tally:
 
 def simulate(runs: int, seed: int, max_draws: int = 1_024, alpha: float = ALPHA, *, quiet: bool = False) -> list[Tally]:
     """So many inputs with streams of their own, all claims watched at every look."""
-    law = LatticeGaussian(RoundedGaussian(SIGMA, rounded_gaussian_tails(SIGMA)), SIGMA, Euclidean("steps"))
+    law = gaussian_on_grid(SIGMA, rounded_gaussian_tails(SIGMA))
     at = law.at(np.zeros(1, dtype=np.int32))
     terms = Terms(law=at.guarantee, alpha=alpha, split=SPLIT, classes=2)
     false: Counter[str] = Counter()

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import golden_outputs
 from export.build.compare import check_expected, check_same
 from export.build.compose import Composed, Entrance, composed
@@ -71,7 +71,7 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     rows, golden_rows = 128 if work <= _LIGHT else 32, _golden_rows(found, work)
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows),
-        RoundedGaussian(grid.sigma_steps, tails),
+        gaussian_on_grid(grid.sigma_steps, tails),
         in_batches(_noisy(run), rows),
         lambda batch: np.concatenate([run(row[None])["probabilities"] for row in batch]),
         rows=golden_rows,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.conformal import pac_threshold
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.build.checkpoint import Checkpoint
 from export.build.lattice import label_places, lattices, with_places
 from export.build.passes import BaseRun, draw_rows, noisy_lattice, row_key
@@ -46,7 +46,7 @@ class Calibration:
 def calibrate(
     images: NDArray[np.integer],
     labels: NDArray[np.integer],
-    noise: RoundedGaussian,
+    law: Law,
     run: NoisyRun,
     *,
     target_tpr: float,
@@ -60,7 +60,7 @@ def calibrate(
     rows and their noise, a fresh input of the same distribution exceeds the threshold with probability at most
     `1 - target_tpr`.
     """
-    drawn = draw_rows(images, noise, run, "calibration", SCORE_DRAWS, quiet=quiet)
+    drawn = draw_rows(images, law, run, "calibration", SCORE_DRAWS, quiet=quiet)
     accuracy = float(np.mean(drawn.votes == labels[:, None]))
     return _judged(drawn.median_scores(), accuracy, target_tpr, eta, least_accuracy)
 
@@ -69,7 +69,7 @@ def calibrate_on(
     dataset: Dataset,
     spec: InputSpec,
     labels: tuple[str, ...],
-    noise: RoundedGaussian,
+    law: Law,
     run: NoisyRun,
     *,
     target_tpr: float,
@@ -81,7 +81,7 @@ def calibrate_on(
 ) -> Calibration:
     """`calibrate` on a data set of any size: of each row its score is kept, nothing else.
 
-    With a `checkpoint` it goes on where it was broken off; `identity` then says what `run` and `noise` are, by a digest.
+    With a `checkpoint` it goes on where it was broken off; `identity` then says what `run` and `law` are, by a digest.
     """
     places = label_places(dataset, labels)
     kept = Checkpoint(checkpoint, f"calibrate {identity} {dataset.digest}" if checkpoint else "")
@@ -91,7 +91,7 @@ def calibrate_on(
     bar: ProgressBar[object] = progress(what="calibration", total=total, initial=len(scores), unit="row", quiet=quiet)
     with bar:
         for rows, each in lattices(dataset, spec, _ROWS, len(scores)):
-            drawn = draw_rows(rows, noise, run, "calibration", SCORE_DRAWS, first=len(scores), quiet=True)
+            drawn = draw_rows(rows, law, run, "calibration", SCORE_DRAWS, first=len(scores), quiet=True)
             right = drawn.votes == with_places(each, places)[:, None]
             scores.extend(drawn.median_scores())
             shares.extend(right.mean(axis=1))
@@ -114,9 +114,7 @@ def _judged(
     return Calibration(scores=scores, threshold=pac_threshold(scores, 1 - target_tpr, eta), accuracy=accuracy)
 
 
-def golden_outputs(
-    images: NDArray[np.integer], noise: RoundedGaussian, noisy: NoisyRun, base: BaseRun, *, rows: int = 16
-) -> Golden:
+def golden_outputs(images: NDArray[np.integer], law: Law, noisy: NoisyRun, base: BaseRun, *, rows: int = 16) -> Golden:
     """Inputs for which any correct runtime must give the same votes, with their outputs.
 
     Votes are compared exactly, so a row near a tie would fail on another processor for no fault: taken are noisy
@@ -124,10 +122,10 @@ def golden_outputs(
     their votes, so that no label is left out while there is room.
     """
     candidates = np.concatenate(
-        [noisy_lattice(image, noise, row_key("golden", row), 0, 1) for row, image in enumerate(images)]
+        [noisy_lattice(image, law, row_key("golden", row), 0, 1) for row, image in enumerate(images)]
     )
     votes, _ = noisy(candidates)
-    steady = np.array([_steady(candidates[row], votes[row], noise, noisy, row) for row in range(len(candidates))])
+    steady = np.array([_steady(candidates[row], votes[row], law, noisy, row) for row in range(len(candidates))])
     turn = np.array([int(np.sum(steady[:row] & (votes[:row] == votes[row]))) for row in range(len(votes))])
     chosen = [int(row) for row in np.lexsort((votes, turn)) if steady[row]][:rows]
     if len(chosen) < LEAST_ROWS:
@@ -142,7 +140,7 @@ def golden_outputs(
     )
 
 
-def _steady(lattice: NDArray[np.int32], vote: np.int64, noise: RoundedGaussian, run: NoisyRun, row: int) -> bool:
-    moves = noise.sample(row_key("neighbours", row), 0, _NEIGHBOURS, lattice.size).astype(np.int32) // _STEPS_DOWN
-    votes, scores = run(lattice[None] + moves.reshape(_NEIGHBOURS, *lattice.shape))
+def _steady(lattice: NDArray[np.int32], vote: np.int64, law: Law, run: NoisyRun, row: int) -> bool:
+    moves = (law.at(lattice).sample(row_key("neighbours", row), 0, _NEIGHBOURS) - lattice) // _STEPS_DOWN
+    votes, scores = run(lattice[None] + moves)
     return bool(np.all(votes == vote) and np.all(np.isfinite(scores)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.scores import Scorer
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.build.fit import FeaturesOf
 from export.build.lattice import LatticeRows, lattices
 from export.build.outside import auroc, foreign_sets
@@ -44,7 +44,7 @@ def choose(
     scorers: Mapping[str, Scorer],
     held_out: Dataset,
     spec: InputSpec,
-    noise: RoundedGaussian,
+    law: Law,
     features_of: FeaturesOf,
     outside: Iterable[Dataset] = (),
     *,
@@ -57,10 +57,10 @@ def choose(
     inside = rows_of(held_out, spec)
     sets = foreign_sets(inside, spec, seed=0)
     sets |= {each.source: rows_of(each, spec) for each in outside}
-    ordinary = _scores(scorers, inside, noise, features_of, "inside", quiet)
+    ordinary = _scores(scorers, inside, law, features_of, "inside", quiet)
     aurocs: dict[str, dict[str, float]] = {name: {} for name in scorers}
     for place, (name, rows) in enumerate(sets.items()):
-        scores = _scores(scorers, rows, noise, features_of, f"outside {place}", quiet)
+        scores = _scores(scorers, rows, law, features_of, f"outside {place}", quiet)
         for scorer in scorers:
             aurocs[scorer][name] = auroc(ordinary[scorer], scores[scorer])
     return Choice(name=max(aurocs, key=lambda name: _mean(aurocs[name])), aurocs=aurocs)
@@ -75,7 +75,7 @@ def rows_of(dataset: Dataset, spec: InputSpec, most: int = MOST_ROWS) -> Lattice
 def _scores(
     scorers: Mapping[str, Scorer],
     rows: LatticeRows,
-    noise: RoundedGaussian,
+    law: Law,
     features_of: FeaturesOf,
     purpose: str,
     quiet: bool,
@@ -83,7 +83,7 @@ def _scores(
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in scorers}
     for first in progress(range(0, len(rows), BATCH), what=purpose, quiet=quiet):
         part = range(first, min(first + BATCH, len(rows)))
-        noisy = [noisy_lattice(rows[row], noise, row_key(purpose, row), 0, 1) for row in part]
+        noisy = [noisy_lattice(rows[row], law, row_key(purpose, row), 0, 1) for row in part]
         features, logits = features_of(np.concatenate(noisy))
         for name, scorer in scorers.items():
             found[name].append(scorer.scores(features, logits))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.mahalanobis import Moments, unit
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.build.checkpoint import Arrays, Checkpoint
 from export.build.lattice import LatticeRows, label_places, lattices, with_places
 from export.build.passes import BATCH, noisy_lattice, row_key
@@ -111,7 +111,7 @@ def gather(
     dataset: Dataset,
     spec: InputSpec,
     labels: tuple[str, ...],
-    noise: RoundedGaussian,
+    law: Law,
     features_of: FeaturesOf,
     *,
     checkpoint: Path | None = None,
@@ -121,7 +121,7 @@ def gather(
     """Walk once through the data of a model that takes `spec` and has `labels`.
 
     With a `checkpoint` it goes on where it was broken off, to the same numbers bit for bit; `identity` then says what
-    `features_of` and `noise` are, by a digest. Raises `DataError`, `CheckpointError`, and `FitError` for labels without any
+    `features_of` and `law` are, by a digest. Raises `DataError`, `CheckpointError`, and `FitError` for labels without any
     row.
     """
     places = label_places(dataset, labels)
@@ -132,7 +132,7 @@ def gather(
     bar: ProgressBar[object] = progress(what="fit", total=len(dataset), initial=start, unit="row", quiet=quiet)
     with bar:
         for rows, each in lattices(dataset, spec, BATCH, start):
-            noisy = [noisy_lattice(row, noise, row_key("fit", start + place), 0, 1) for place, row in enumerate(rows)]
+            noisy = [noisy_lattice(row, law, row_key("fit", start + place), 0, 1) for place, row in enumerate(rows)]
             features, logits = features_of(np.concatenate(noisy))
             gathered = gathered or Gathered.empty(features, len(labels))
             gathered = gathered.add(features, logits, with_places(each, places))

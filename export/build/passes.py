@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from certify.ood.verdict import lower_median
 from certify.smoothing.keys import KEY_BYTES
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
 from export.bundle.batches import NoisyRun
 from export.progress import progress
 
@@ -46,17 +46,14 @@ def row_key(purpose: str, row: int) -> bytes:
     return hashlib.sha256(f"{purpose}\0{row}".encode()).digest()[:KEY_BYTES]
 
 
-def noisy_lattice(
-    image: NDArray[np.integer], noise: RoundedGaussian, key: bytes, start: int, stop: int
-) -> NDArray[np.int32]:
-    """`X + Z` for the draws [start, stop) of one image, int32 [draws, *shape], never clipped."""
-    drawn = noise.sample(key, start, stop, image.size).astype(np.int32)
-    return image.astype(np.int32)[None] + drawn.reshape(stop - start, *image.shape)
+def noisy_lattice(image: NDArray[np.integer], law: Law, key: bytes, start: int, stop: int) -> NDArray[np.int32]:
+    """The perturbed inputs of the draws [start, stop) of one image, int32 [draws, *shape], never clipped."""
+    return law.at(image).sample(key, start, stop)
 
 
 def draw_rows(
     images: NDArray[np.integer],
-    noise: RoundedGaussian,
+    law: Law,
     run: NoisyRun,
     purpose: str,
     draws: int,
@@ -71,7 +68,7 @@ def draw_rows(
     for start in progress(range(0, len(images), together), what=purpose, quiet=quiet):
         rows = range(start, min(start + together, len(images)))
         lattice = np.concatenate(
-            [noisy_lattice(images[row], noise, row_key(purpose, first + row), 0, draws) for row in rows]
+            [noisy_lattice(images[row], law, row_key(purpose, first + row), 0, draws) for row in rows]
         )
         parts = [run(lattice[at : at + BATCH]) for at in range(0, len(lattice), BATCH)]
         votes[rows.start : rows.stop] = np.concatenate([vote for vote, _ in parts]).reshape(len(rows), draws)

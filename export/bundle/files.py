@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
 from certify.ood.verdict import Detector
-from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
+from certify.smoothing.laws import LatticeGaussian, RoundedGaussian
 from export import regular_file
 from export.bundle import tensors
 from export.bundle.manifest import MANIFEST, BundleError, Manifest, parse
@@ -39,7 +38,7 @@ class Bundle:
     digest: str
     base: bytes
     noisy: bytes
-    noise: RoundedGaussian
+    law: LatticeGaussian
     golden: Golden
     detector: Detector | None
 
@@ -48,11 +47,10 @@ class Bundle:
         """The bundle's place in a repository: "name/version"."""
         return f"{self.manifest.name}/{self.manifest.version}"
 
-    @cached_property
-    def law(self) -> LatticeGaussian:
-        """What perturbs an input, and what is proven then, in the caller's units."""
-        formulas = self.manifest.formulas
-        return LatticeGaussian(self.noise, formulas.sigma, formulas.norm)
+    @property
+    def noise(self) -> RoundedGaussian:
+        """The exact table of the noise."""
+        return self.law.table
 
 
 def load(folder: Path) -> Bundle:
@@ -63,14 +61,14 @@ def load(folder: Path) -> Bundle:
     for name in [BASE, NOISY, NOISE, GOLDEN, *([CALIBRATION] if manifest.ood else [])]:
         if name not in files:
             raise BundleError(f"{folder / MANIFEST}: files does not name {name}; export the bundle again")
-    noise = tensors.noise(folder / NOISE, files[NOISE], manifest.noise.sigma_steps)
+    law = tensors.law(folder / NOISE, files[NOISE], manifest)
     return Bundle(
         manifest=manifest,
         digest="sha256:" + hashlib.sha256(text).hexdigest(),
         base=files[BASE],
         noisy=files[NOISY],
-        noise=noise,
-        golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, noise.largest),
+        law=law,
+        golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, law.table.largest),
         detector=tensors.detector(folder / CALIBRATION, files[CALIBRATION], manifest.ood) if manifest.ood else None,
     )
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load as load_tensors
 
 from certify.ood.conformal import pac_threshold
 from certify.ood.verdict import Detector
-from certify.smoothing.lattice_gaussian import NoiseTableError, RoundedGaussian
+from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
 from certify.strict_json import shown
 from export.bundle.manifest import BundleError, Manifest, OodSpec
 
@@ -45,12 +45,13 @@ _GOLDEN: Mapping[str, type[np.generic]] = {
 }
 
 
-def noise(path: Path, data: bytes, sigma_steps: float) -> RoundedGaussian:
-    """The law of the noise in `data`, proven to be the rounded Gaussian of `sigma_steps`; raises `BundleError`."""
+def law(path: Path, data: bytes, manifest: Manifest) -> LatticeGaussian:
+    """The declared law with the table in `data`, proven to be that of rounded Gaussian noise; raises `BundleError`."""
+    formulas = manifest.formulas
     tails = _tensors(path, data, {"tails": np.uint64})["tails"]
     try:
-        return RoundedGaussian(sigma_steps, tails)
-    except NoiseTableError as error:
+        return gaussian_on_grid(manifest.noise.sigma_steps, tails, formulas.sigma, formulas.norm)
+    except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from certify.bounds import binomial
 from certify.smoothing.ball import Euclidean
-from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
+from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
 from export.build.lattice import label_places, lattices, with_places
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.passes import draw_rows
@@ -80,9 +80,10 @@ def sweep(
     found = []
     for sigma in sorted(sigmas):
         steps = sigma / manifest.input.step
-        noise = RoundedGaussian(steps, rounded_gaussian_tails(steps))
         drawn = math.nextafter(steps * manifest.input.step, 0.0)  # and no more than that bounds a radius
-        values = np.fromiter(_worth(manifest, validation, noisy, noise, drawn, draws, alpha, quiet), dtype=np.float64)
+        norm = Euclidean(manifest.input.units, (manifest.input.step,))
+        law = gaussian_on_grid(steps, rounded_gaussian_tails(steps), drawn, norm)
+        values = np.fromiter(_worth(manifest, validation, noisy, law, draws, alpha, quiet), dtype=np.float64)
         certified = band.curve(values, looked_at, confidence)
         found.append(AtSigma(sigma=sigma, certified=certified, mean_radius=float(np.maximum(values, 0).mean())))
     return Sweep(radii=looked_at, draws=draws, alpha=alpha, data_rows=len(validation), rows=found)
@@ -92,27 +93,24 @@ def _worth(
     manifest: Manifest,
     validation: Dataset,
     noisy: NoisyRun,
-    noise: RoundedGaussian,
-    sigma: float,
+    law: LatticeGaussian,
     draws: int,
     alpha: float,
     quiet: bool,
 ) -> Iterator[float]:
     """Of each row the radius within which it is right and certified, -1 where it is not."""
     grid, labels = manifest.input, len(manifest.labels)
-    law = (
-        LatticeGaussian(noise, sigma, Euclidean(grid.units, (grid.step,))).at(np.zeros(grid.shape, np.int32)).guarantee
-    )
+    guarantee = law.at(np.zeros(grid.shape, np.int32)).guarantee
     places, start = label_places(validation, manifest.labels), 0
-    bar: ProgressBar[object] = progress(what=f"sigma {sigma:g}", total=len(validation), unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(what=f"sigma {law.sigma:g}", total=len(validation), unit="row", quiet=quiet)
     with bar:
         for rows, truth in lattices(validation, manifest.input, _ROWS):
-            drawn = draw_rows(rows, noise, noisy, "sigma", CHOOSING + draws, first=start, quiet=True)
+            drawn = draw_rows(rows, law, noisy, "sigma", CHOOSING + draws, first=start, quiet=True)
             for votes, label in zip(drawn.votes, with_places(truth, places), strict=True):
                 chosen = int(np.bincount(votes[:CHOOSING], minlength=labels + 1)[:labels].argmax())
                 hits = int(np.sum(votes[CHOOSING:] == chosen))
-                complement = binomial.clopper_pearson_complement(draws, hits, alpha) + law.charge
-                radius = law.radius(min(1.0, complement)).size
+                complement = binomial.clopper_pearson_complement(draws, hits, alpha) + guarantee.charge
+                radius = guarantee.radius(min(1.0, complement)).size
                 yield radius if radius > 0 and chosen == label else -1.0
             start += len(rows)
             bar.update(len(rows))

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from certify.ood.mahalanobis import Mahalanobis, Moments, fit, unit
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.law import Law
+from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
 from export.build.heads import BaseGraph, NoisyGraph, Score
 from export.build.noise_table import rounded_gaussian_tails
@@ -104,8 +105,8 @@ def run(
     training, held_out = everything[slice(0, cut)], everything[slice(cut, cut + recipe.held_out)]
     base, noisy = (trained(plan, training, work) for plan in (recipe.base, recipe.noisy))
     tails = rounded_gaussian_tails(SIGMA_STEPS)
-    noise = RoundedGaussian(SIGMA_STEPS, tails)
-    choice = choose(noisy, training, noise, recipe.choosing)
+    law = gaussian_on_grid(SIGMA_STEPS, tails)
+    choice = choose(noisy, training, law, recipe.choosing)
     print(
         "\n".join(f"{name}: mean AUROC {value:.4f}" for name, value in choice.aurocs.items()), "\nserved:", choice.name
     )
@@ -117,7 +118,7 @@ def run(
     calibration = calibrate(
         pictures,
         held_out.labels,
-        noise,
+        law,
         run_noisy,
         target_tpr=recipe.target_tpr,
         eta=recipe.eta,
@@ -129,7 +130,7 @@ def run(
         base=base_graph,
         noisy=noisy_graph,
         tails=tails,
-        golden=golden_outputs(pictures[:64], noise, run_noisy, run_base),
+        golden=golden_outputs(pictures[:64], law, run_noisy, run_base),
         calibration=calibration.scores,
     )
 
@@ -155,30 +156,30 @@ def trained(plan: TrainingPlan, data: LabelledImages, work: Path) -> SmallNet:
 
 
 def noisy_features(
-    network: SmallNet, images: NDArray[np.uint8], noise: RoundedGaussian, purpose: str, draw: int = 0
+    network: SmallNet, images: NDArray[np.uint8], law: Law, purpose: str, draw: int = 0
 ) -> NDArray[np.float32]:
     """Features [n, d] of one noisy draw of each picture [n, 28, 28], keyed by its row."""
     parts = []
     for first in progress(range(0, len(images), BATCH), what=purpose):
         rows = range(first, min(first + BATCH, len(images)))
-        lattice = [noisy_lattice(images[row][None], noise, row_key(purpose, row), draw, draw + 1) for row in rows]
+        lattice = [noisy_lattice(images[row][None], law, row_key(purpose, row), draw, draw + 1) for row in rows]
         with torch.no_grad():
             parts.append(network.features(torch.from_numpy(np.concatenate(lattice)).float()).numpy())
     return np.concatenate(parts)
 
 
-def choose(network: SmallNet, data: LabelledImages, noise: RoundedGaussian, pictures: int) -> HeadChoice:
+def choose(network: SmallNet, data: LabelledImages, law: Law, pictures: int) -> HeadChoice:
     """Fit on one noisy draw of each training picture, and take the variant with the largest mean AUROC.
 
     The choice looks at training pictures and what is made of them, never at calibration or test pictures: those would
     no longer be exchangeable with what is served.
     """
-    features = noisy_features(network, data.images, noise, "fit")
+    features = noisy_features(network, data.images, law, "fit")
     fits = {normalised: _fitted(features, data.labels, normalised) for normalised in (False, True)}
     some = data.images[:: max(1, len(data) // pictures)][:pictures]
-    inside = noisy_features(network, some, noise, "inside")
+    inside = noisy_features(network, some, law, "inside")
     outside = {
-        name: noisy_features(network, each[:, 0], noise, name) for name, each in outside_sets(some[:, None], 0).items()
+        name: noisy_features(network, each[:, 0], law, name) for name, each in outside_sets(some[:, None], 0).items()
     }
     kinds: tuple[HeadKind, ...] = ("md", "rmd")
     aurocs = {

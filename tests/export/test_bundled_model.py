@@ -33,7 +33,7 @@ def test_set():
 
 
 def flagged(bundle, noisy, pictures, purpose):
-    scores = draw_rows(pictures, bundle.noise, noisy, purpose, 32, quiet=True).median_scores()
+    scores = draw_rows(pictures, bundle.law, noisy, purpose, 32, quiet=True).median_scores()
     return float(np.mean(scores > bundle.manifest.ood.threshold))
 
 
@@ -44,7 +44,7 @@ def test_the_accurate_network_is_accurate(bundle, test_set):
 
 
 def test_noisy_votes_are_mostly_right_and_ordinary_pictures_raise_few_alarms(bundle, noisy, test_set):
-    drawn = draw_rows(test_set.images[:250, None], bundle.noise, noisy, "bundled", 32, quiet=True)
+    drawn = draw_rows(test_set.images[:250, None], bundle.law, noisy, "bundled", 32, quiet=True)
     assert np.mean(drawn.votes == test_set.labels[:250, None]) > 0.84
     assert np.mean(drawn.median_scores() > bundle.manifest.ood.threshold) < 0.10  # 0.05 is claimed, 250 were drawn
 

@@ -6,12 +6,12 @@ from scipy.stats import kstest
 
 from certify.ood.conformal import pac_rank
 from certify.ood.verdict import lower_median
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import CalibrationError, calibrate, golden_outputs
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.passes import draw_rows, noisy_lattice, row_key
 
-NOISE = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))
+NOISE = gaussian_on_grid(16.0, rounded_gaussian_tails(16.0))
 
 
 def first_coordinate(lattice):
@@ -36,7 +36,7 @@ def test_draws_are_those_of_the_served_law_keyed_by_row():
     images = inputs(5)
     drawn = draw_rows(images, NOISE, first_coordinate, "some purpose", 40, quiet=True)
     for row in range(5):
-        lattice = images[row] + NOISE.sample(row_key("some purpose", row), 0, 40, 4)
+        lattice = NOISE.at(images[row]).sample(row_key("some purpose", row), 0, 40)
         assert np.array_equal(drawn.scores[row], lattice[:, 0].astype(np.float32))
     assert np.array_equal(drawn.counts(2).sum(axis=1), [40] * 5)
     assert drawn.median_scores()[2] == lower_median(drawn.scores[2])
@@ -102,7 +102,7 @@ def test_golden_rows_lie_away_from_ties_and_cover_both_votes():
 
 def test_no_golden_row_is_taken_at_a_tie():
     with pytest.raises(CalibrationError, match="steady vote"):
-        golden_outputs(inputs(3, 127), RoundedGaussian(16.0, NOISE.tails), alternating, clean)
+        golden_outputs(inputs(3, 127), NOISE, alternating, clean)
 
 
 def alternating(lattice):

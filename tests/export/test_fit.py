@@ -7,7 +7,7 @@ import pytest
 
 from certify.ood.mahalanobis import KINDS
 from certify.ood.scores import fitted_scorers, scorers_of
-from certify.smoothing.lattice_gaussian import RoundedGaussian
+from certify.smoothing.laws import gaussian_on_grid
 from export import data
 from export.build import calibrate as calibration
 from export.build import enough, fit
@@ -20,7 +20,7 @@ from export.build.passes import noisy_lattice, row_key
 from export.bundle import InputSpec
 from tests.export.test_idx import DATA
 
-NOISE = RoundedGaussian(16.0, rounded_gaussian_tails(16.0))
+NOISE = gaussian_on_grid(16.0, rounded_gaussian_tails(16.0))
 SPEC = InputSpec(name="x", shape=(1, 28, 28), layout="CHW", low=0.0, step=1 / 255, high=1.0, units="pixel value")
 LABELS = tuple(map(str, range(10)))
 MIXING = np.random.default_rng(0).standard_normal((784, 12)) / 28
