@@ -27,7 +27,7 @@ _HEAD_BYTES, _HEAD_FRAMES, _HEAD_S = 2**16, 64, 10.0  # of the headers of one ca
 _SMALL = 256  # bytes, below which a frame carries next to nothing
 _SMALL_FRAMES = 1_000  # at most; each call that is answered, and each KiB of answers, allows some more
 _A_CALL, _A_KIB = 8, 2
-_EXCESS = 2**20  # bytes of a call that was refused, on their way until its client knows
+_EXCESS = 2**22  # bytes of a call that was refused, on their way until its client knows: whole messages of most
 _CONNECTIONS, _DESCRIPTORS = 1_024, 3  # at most, and what each of them takes
 _ECHO_S = 0.5  # for a client to have heard the farewell
 
@@ -167,7 +167,7 @@ class _Client(_Side):
         self._allowed = _SMALL_FRAMES
         self._in_head = self._open_head = False
         self._refused: dict[int, int] = {}
-        self._early = bytearray()
+        self._early, self._to_reset = bytearray(), list[int]()
         self._dismissed = False
         self.unechoed = 0
         """Pings that the client has not answered."""
@@ -196,6 +196,7 @@ class _Client(_Side):
             self.pass_on(data)
         self._waiting.clear()
         self.other.put_in(bytes(self._early))
+        self._reset()
         self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
@@ -212,6 +213,7 @@ class _Client(_Side):
             self.transport.pause_reading()
         else:
             self.pass_on(data)
+            self._reset()
         self.end_if_done()
 
     def dismiss(self) -> None:
@@ -256,6 +258,8 @@ class _Client(_Side):
             self.unechoed -= 1
         elif kind == _DATA and not self._held(stream, length):
             return False
+        if kind == _DATA and flags & _END_STREAM:
+            self._refused.pop(stream, None)
         if heads:
             self._block, self._pieces = self._block + length, self._pieces + 1
         elif not self._carries(kind, flags, stream, length):
@@ -273,8 +277,19 @@ class _Client(_Side):
                 held.grow(length)
             except CertserveError as error:
                 self._refused[stream] = length
+                self._to_reset.append(stream)
                 self._put_in(refusal.frames(stream, error))
         return True
+
+    def _reset(self) -> None:
+        """Tell the server, between two frames, to drop what it has of refused calls: their clients need not tell it."""
+        if self._to_reset and self._frames.whole and not self._open_head:
+            for stream in self._to_reset:
+                self.pass_on(refusal.reset(stream, refusal.CANCEL))
+                if (held := self.calls.pop(stream, None)) is not None:
+                    held.shrink(held.size)
+                    self.allow(-1)
+            self._to_reset.clear()
 
     def _put_in(self, frames: bytes) -> None:
         if self.other is None:

@@ -10,6 +10,7 @@ from serving.wires.grpc.frame import status
 from serving.wires.request_id import request_id
 
 _HEADERS, _RST_STREAM, _PING, _GOAWAY = 1, 3, 6, 7
+_NO_FAULT, CANCEL = 0, 8
 _LARGEST = 2**31 - 1
 _END_OF_ALL = 0b101  # of the headers and of the stream
 _OK = b"\x88"  # `:status: 200`, as the table that both sides know has it
@@ -22,7 +23,12 @@ def frames(stream: int, error: CertserveError) -> bytes:
     fields: dict[str, str | bytes] = {"content-type": "application/grpc", "grpc-status": str(code.value[0])}
     fields |= {"grpc-message": quote(message, safe=_PRINTABLE), **dict(trailers)}
     block = _OK + b"".join(_field(name, value) for name, value in fields.items())
-    return _frame(_HEADERS, _END_OF_ALL, stream, block) + _frame(_RST_STREAM, 0, stream, bytes(4))
+    return _frame(_HEADERS, _END_OF_ALL, stream, block) + reset(stream, _NO_FAULT)
+
+
+def reset(stream: int, code: int) -> bytes:
+    """The frame that ends a call at once."""
+    return _frame(_RST_STREAM, 0, stream, code.to_bytes(4))
 
 
 def farewell() -> bytes:

@@ -85,6 +85,20 @@ async def test_what_is_kept_of_messages_stays_within_the_budget_and_good_clients
         await until(lambda: gateway.buffered.held == 0)
 
 
+async def test_a_refused_call_holds_nothing_though_its_client_neither_ends_it_nor_goes_away(gateway):
+    async with serving(gateway) as channel:
+        fill(gateway.buffered, left=100_000)
+        before = gateway.buffered.held
+        connection = await Connection.open(channel.port)
+        await connection.send(frame(HEADERS, END_HEADERS, 1, head(INFER.encode())))
+        await connection.send(frame(DATA, 0, 1, b"\0\0\1\0\0" + bytes(16_000)))
+        await until(lambda: gateway.buffered.held > before)
+        for _ in range(3):
+            await connection.send(frame(DATA, 0, 1, bytes(16_000)))
+        await until(lambda: gateway.buffered.held == before, seconds=30)
+        await connection.close()
+
+
 @pytest.mark.parametrize(
     "end", ["answered", "refused", "cancelled", "deadline", "malformed", "connection lost", "no route"]
 )
