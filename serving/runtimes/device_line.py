@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.graphs.reading import one_line
-from serving.runtimes.device_batch import RESULT, THREADS, DevicePart, read_results, results_grid
+from serving.runtimes.device_batch import RESULT, THREADS, Part, read_results, results_grid
 from serving.runtimes.device_driver import Driver, Stream
 from serving.runtimes.device_noise import DeviceNoise, NoiseSource
 from serving.runtimes.device_program import DeviceError
@@ -54,7 +54,7 @@ class Network(Protocol):
 class Pending:
     """A batch that was submitted."""
 
-    def __init__(self, line: DeviceLine, parts: Sequence[DevicePart]) -> None:
+    def __init__(self, line: DeviceLine, parts: Sequence[Part]) -> None:
         self._line, self.parts, self.filled, self.claimed = line, parts, 0, False
         self.lane: _Lane | None = None
         self.results: Results | None = None
@@ -94,7 +94,8 @@ class DeviceLine:
         classes: int,
     ) -> None:
         self._driver, self._classes = driver, classes
-        self._failure: str | None = None
+        self._refusal: str | None = None  # what is said to whoever submits
+        self._failed = False
         driver.enter()
         kernels = driver.kernels(code, _KERNELS)
         source = NoiseSource(driver, kernels["add_noise"], law, coordinates, np.dtype(network.input_type))
@@ -106,24 +107,35 @@ class DeviceLine:
         self._flying: list[Pending] = []
         self._waiting: deque[Pending] = deque()
 
-    def submit(self, parts: Sequence[DevicePart]) -> Pending:
+    def submit(self, parts: Sequence[Part]) -> Pending:
         """Begin a batch, or have it wait for its turn. Raises `ValueError` for what is no batch."""
         self._shown.check(parts)
         pending = Pending(self, parts)
         with self._changed:
-            if self._failure is not None:
-                raise DeviceError(f"the device failed before: {self._failure}; start this replica again")
+            if self._refusal is not None:
+                raise DeviceError(self._refusal)
             self._waiting.append(pending)
             self._start_waiting()
         if pending.error:
             raise pending.error
         return pending
 
-    def inputs(self, parts: Sequence[DevicePart]) -> NDArray[np.int32]:
+    def inputs(self, parts: Sequence[Part]) -> NDArray[np.int32]:
         """What the network would be given for these parts: (draws, coordinates)."""
         with self._shown_once:
             rows = self._shown.read(parts, self._shown_stream)
         return rows[: sum(part.rows for part in parts)].astype(np.int32)
+
+    def close(self) -> None:
+        """Wait for all that was submitted; nothing is taken any more."""
+        with self._changed:
+            self._refusal = self._refusal or "this runtime was closed"
+        while True:
+            with self._changed:
+                under_way = [*self._flying, *self._waiting]
+            if not under_way:
+                return
+            self._until(under_way[0])
 
     def _until(self, pending: Pending) -> None:
         while True:
@@ -155,7 +167,7 @@ class DeviceLine:
 
     def _start_waiting(self) -> None:
         """Under the lock."""
-        while self._waiting and self._free and self._failure is None:
+        while self._waiting and self._free and not self._failed:
             pending, lane = self._waiting.popleft(), self._free.pop(0)
             pending.lane = lane
             self._flying.append(pending)
@@ -167,9 +179,10 @@ class DeviceLine:
     def _lose(self, error: Exception) -> None:
         """Nothing is asked of a device that failed once: a context does not recover."""
         with self._changed:
-            self._failure = self._failure or one_line(error)
+            reason, self._failed = one_line(error), True
+            self._refusal = f"the device failed before: {reason}; start this replica again"
             for pending in [*self._flying, *self._waiting]:
-                pending.error = DeviceError(f"the device failed: {self._failure}")
+                pending.error = DeviceError(f"the device failed: {reason}")
             self._flying.clear()
             self._waiting.clear()
             self._changed.notify_all()
@@ -198,7 +211,7 @@ class _Lane:
         self._driver.copy(self._scores.address, zeros.address, size, self._stream)
         self._driver.wait(self._stream)
 
-    def start(self, parts: Sequence[DevicePart]) -> int:
+    def start(self, parts: Sequence[Part]) -> int:
         """Queue a batch; how many of its rows are draws. Raises `ValueError`, and queues nothing, for what does not fit."""
         filled = self._noise.hand_over(parts, self._stream)
         if self._captured is None:

@@ -77,7 +77,7 @@ def test_a_kernel_that_is_wrong_somewhere_is_found(right, wrong, tmp_path, monke
     assert not np.array_equal(host_kernels.add_noise(LAWS[255.0], [part], 200), drawn(LAWS[255.0], [part]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), sigma=st.sampled_from(SIGMAS), coordinates=st.integers(1, 100) | st.sampled_from([784, 2_049]))
 def test_any_parts_of_any_streams_stand_one_after_another_in_one_batch(data, sigma, coordinates):
     rng, law = np.random.default_rng(data.draw(st.integers(0, 9))), LAWS[sigma]

@@ -301,3 +301,16 @@ def test_smaller_inputs_of_a_network_give_the_same_answers(kind, element):
     expected = network.answer(drawn(LAW, parts))
     assert np.array_equal(votes, expected[0])
     assert np.array_equal(scores, expected[1])
+
+
+def test_a_line_that_is_closed_ends_what_it_took_and_takes_nothing_more():
+    bench, rng = Bench(), np.random.default_rng(1)
+    given = [parts_of(rng) for _ in range(4)]
+    held = [bench.line.submit(parts) for parts in given]
+    bench.line.close()
+    assert bench.names().count("wait") == 4
+    with pytest.raises(DeviceError, match="was closed"):
+        bench.line.submit(given[0])
+    for parts, pending in zip(given, held, strict=True):
+        bench.right(parts, pending.result())
+    bench.line.close()

@@ -1,0 +1,14 @@
+"""What all tests of the device share."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.runtimes import device_noise
+
+
+@pytest.fixture(autouse=True)
+def quickly_proven(monkeypatch, request):
+    """Lines prove their noise when they are made, by a million values: one test sees that they do, and others wait less."""
+    if "a_million_values" not in request.node.name and "gpu" not in request.keywords:
+        monkeypatch.setattr(device_noise, "_PROVEN_VALUES", 20_000)
