@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.graphs.reading import one_line
-from serving.runtimes.device_batch import RESULT, THREADS, Part, read_results, results_grid
+from serving.runtimes.device_batch import RESULT, THREADS, DevicePart, read_results, results_grid
 from serving.runtimes.device_driver import Driver, Stream
 from serving.runtimes.device_noise import DeviceNoise, NoiseSource
 from serving.runtimes.device_program import DeviceError
@@ -54,7 +54,7 @@ class Network(Protocol):
 class Pending:
     """A batch that was submitted."""
 
-    def __init__(self, line: DeviceLine, parts: Sequence[Part]) -> None:
+    def __init__(self, line: DeviceLine, parts: Sequence[DevicePart]) -> None:
         self._line, self.parts, self.filled, self.claimed = line, parts, 0, False
         self.lane: _Lane | None = None
         self.results: Results | None = None
@@ -107,7 +107,7 @@ class DeviceLine:
         self._flying: list[Pending] = []
         self._waiting: deque[Pending] = deque()
 
-    def submit(self, parts: Sequence[Part]) -> Pending:
+    def submit(self, parts: Sequence[DevicePart]) -> Pending:
         """Begin a batch, or have it wait for its turn. Raises `ValueError` for what is no batch."""
         self._shown.check(parts)
         pending = Pending(self, parts)
@@ -120,7 +120,7 @@ class DeviceLine:
             raise pending.error
         return pending
 
-    def inputs(self, parts: Sequence[Part]) -> NDArray[np.int32]:
+    def inputs(self, parts: Sequence[DevicePart]) -> NDArray[np.int32]:
         """What the network would be given for these parts: (draws, coordinates)."""
         with self._shown_once:
             rows = self._shown.read(parts, self._shown_stream)
@@ -211,7 +211,7 @@ class _Lane:
         self._driver.copy(self._scores.address, zeros.address, size, self._stream)
         self._driver.wait(self._stream)
 
-    def start(self, parts: Sequence[Part]) -> int:
+    def start(self, parts: Sequence[DevicePart]) -> int:
         """Queue a batch; how many of its rows are draws. Raises `ValueError`, and queues nothing, for what does not fit."""
         filled = self._noise.hand_over(parts, self._stream)
         if self._captured is None:
