@@ -103,7 +103,7 @@ def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
     shape, size = model.manifest.input.shape, model.manifest.input.size
     lattice, batch = pictures(shape, 1)[0], pictures(shape, rows)
     flat, key = batch.reshape(rows, size), bytes(16)
-    votes, scores = runtime.noisy(batch)
+    votes, scores = runtime.passes(batch)
     parts = [SliceResult(32, votes[at : at + 32], scores[at : at + 32]) for at in range(0, rows, 32)]
     job = Job(model, rates.task(model, lattice[None], "fixed", 100_000), 0)
     drawn = iter(range(0, 100_000, 32))
@@ -118,7 +118,7 @@ def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
 
     steps = {
         "noise": noise,
-        "model": lambda: runtime.noisy(batch),
+        "model": lambda: runtime.passes(batch),
         "counting": count,
     }
     return f"microseconds a batch of {rows}: " + ", ".join(

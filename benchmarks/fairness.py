@@ -20,15 +20,17 @@ from benchmarks.row import Row
 from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
 from serving.messages import Task
-from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.runtime import DrawRange
 
 LARGE_DRAWS, LARGE_ROWS, MANY, LARGE_S, ROUNDS = 100_000, 1_000, 200, 60.0, 3
 
 
 def rows() -> list[Row]:
     model, pictures = bundle(DEMO), demo_pictures(1_000)
-    noise_kernel.prove(model.noise, model.manifest.input.size)  # compiles it
+    OnnxRuntime(model).noisy(
+        [DrawRange(model.law.at(model.golden.base_input[0]), bytes(16), 0, 32)]
+    )  # compiles the noise
     engine = Engine([Served(model, OnnxRuntime(model))], Scheduler(), rates.THREADS, 2_000_000)
     tasks = [rates.task(model, picture[None], "target", MAX_DRAWS, TARGET, 10 * DEADLINE_S) for picture in pictures]
     large = [rates.task(model, pictures[:LARGE_ROWS], "best", LARGE_DRAWS, TARGET, LARGE_S)]

@@ -22,8 +22,8 @@ from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
 from serving.errors import Overloaded
 from serving.messages import Task
-from serving.runtimes import noise_kernel
 from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.runtime import DrawRange
 
 TARGET, MAX_DRAWS, DEADLINE_S = 0.25, 10_000, 1.0
 SECONDS, ROUNDS, TIMES, AT_EASE = 6.0, 3, 10, 8
@@ -36,7 +36,9 @@ def rows() -> list[Row]:
     tasks = [
         rates.task(model, picture[None], "target", MAX_DRAWS, TARGET, DEADLINE_S) for picture in demo_pictures(1_000)
     ]
-    noise_kernel.prove(model.noise, model.manifest.input.size)  # compiles it
+    OnnxRuntime(model).noisy(
+        [DrawRange(model.law.at(model.golden.base_input[0]), bytes(16), 0, 32)]
+    )  # compiles the noise
     try:
         rate = asyncio.run(at_ease(engine, tasks, Counter()))
         values = in_turns(

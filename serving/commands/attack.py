@@ -60,10 +60,10 @@ def _run(options: argparse.Namespace) -> int:
 def _attacked(options: argparse.Namespace) -> Any:
     from export.attack.campaign import Answering, CampaignPlan, attack, shaped
     from export.bundle import load
-    from export.bundle.batches import in_batches
     from export.data.idx import read_split
     from serving.commands import answers
-    from serving.runtimes.onnx_runtime import OnnxRuntime
+    from serving.runtimes.open import open_runtime
+    from serving.runtimes.runtime import passing
 
     plan = CampaignPlan(
         pictures=options.pictures,
@@ -81,8 +81,8 @@ def _attacked(options: argparse.Namespace) -> Any:
         ascent = from_checkpoint(bundle, options.work)
     names = ("certify", "target_radius", "radius_tolerance", "max_draws", "alpha")
     asked = {name: value for name in names if (value := getattr(options, name)) is not None}
-    own = OnnxRuntime(bundle)
-    noisy = in_batches(own.noisy, bundle.manifest.batch_rows)
+    own = open_runtime(bundle)
+    noisy = passing(own)
 
     def attacked(answering: Answering) -> Any:
         return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent, runtime=own.description)

@@ -20,12 +20,11 @@ from certify.receipts.receipt import Receipt, ReceiptError
 from certify.receipts.recheck import Finding, recheck
 from certify.receipts.replay import replay
 from export.bundle import Bundle, InputSpec, load
-from export.bundle.batches import in_batches
 from serving.engine.record import undeclared
 from serving.errors import InvalidInput
 from serving.inputs import registry, rows
 from serving.inputs.grid import on_grid
-from serving.runtimes.runtime import Runtime
+from serving.runtimes.runtime import Runtime, passing
 from serving.security.signing import KEY_BYTES, check_signature, parse
 
 
@@ -65,8 +64,7 @@ def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runti
     yield _held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
     yield from recheck(receipt)
     calibration = bundle.detector.calibration if bundle.detector else None
-    run = in_batches(runtime.noisy, bundle.manifest.batch_rows)
-    yield from replay(receipt, bundle.law, lattice, run, calibration)
+    yield from replay(receipt, bundle.law, lattice, passing(runtime), calibration)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -75,11 +73,11 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _replay(options: argparse.Namespace) -> None:
-    from serving.runtimes.onnx_runtime import OnnxRuntime
+    from serving.runtimes.open import open_runtime
 
     receipt, bundle = parse(options.receipt.read_bytes()).receipt, load(options.bundle)
     lattice = _lattice(options.picture.read_bytes(), bundle.manifest.input)
-    runtime = OnnxRuntime(bundle, options.provider)
+    runtime = open_runtime(bundle, options.provider)
     if runtime.description != receipt.model.runtime:
         print(f"Note: counted by {receipt.model.runtime}; here is {runtime.description}, whose votes may differ.")
     _report(replayed(receipt, bundle, lattice, runtime))

@@ -62,16 +62,10 @@ def _of_graphs(bundle: Bundle) -> list[str]:
 def _of_running(bundle: Bundle, provider: str) -> list[str]:
     from serving.deployments.assembly import base_rows
     from serving.models.proof import prove
-    from serving.runtimes import noise_kernel
-    from serving.runtimes.onnx_runtime import OnnxRuntime
+    from serving.runtimes.open import open_runtime
 
     rows = base_rows(provider)
-    return _tried(
-        [
-            lambda: noise_kernel.prove(bundle.noise, bundle.manifest.input.size),
-            lambda: prove(bundle, OnnxRuntime(bundle, provider, rows), rows),
-        ]
-    )
+    return _tried([lambda: prove(bundle, open_runtime(bundle, provider, rows), rows)])
 
 
 def _tried(proofs: Sequence[Callable[[], object]]) -> list[str]:

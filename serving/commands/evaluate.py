@@ -175,21 +175,20 @@ def _attacked(options: argparse.Namespace, bundle: Any, test: Any) -> Any:
     if not options.attack:
         return None
     from export.attack.accuracy import attacked
-    from serving.runtimes.onnx_runtime import OnnxRuntime
+    from serving.runtimes.open import open_runtime
 
     radius = bundle.manifest.defaults.target_radius if options.attack_radius is None else options.attack_radius
     return attacked(
-        bundle, OnnxRuntime(bundle).base, test, options.attack, radius, options.seed, confidence=options.confidence
+        bundle, open_runtime(bundle).base, test, options.attack, radius, options.seed, confidence=options.confidence
     )
 
 
 def _sigmas(options: argparse.Namespace, bundle: Any, test: Any) -> None:
-    from export.bundle.batches import in_batches
     from export.evaluation import plots, sigma
-    from serving.runtimes.onnx_runtime import OnnxRuntime
+    from serving.runtimes.open import open_runtime
+    from serving.runtimes.runtime import passing
 
-    runtime = OnnxRuntime(bundle)
-    noisy = in_batches(runtime.noisy, bundle.manifest.batch_rows)
+    noisy = passing(open_runtime(bundle))
     found = sigma.sweep(
         bundle.manifest, test, noisy, options.sigmas, tuple(options.radii), options.draws, alpha=options.alpha
     )

@@ -10,8 +10,7 @@ from serving.config import Settings
 from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
 from serving.models.proof import prove
-from serving.runtimes import noise_kernel
-from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.open import open_runtime
 from serving.security.secret import read_signing_key
 from serving.security.signing import Signer
 
@@ -29,9 +28,8 @@ def build_engine(bundles: Sequence[Bundle], settings: Settings, say: Callable[[s
     scheduler = Scheduler(base_rows=base_rows(settings.provider))
     served = []
     for bundle in bundles:
-        runtime = OnnxRuntime(bundle, settings.provider, scheduler.base_rows)
+        runtime = open_runtime(bundle, settings.provider, scheduler.base_rows)
         say(f"proving {bundle.manifest.name}/{bundle.manifest.version} on {runtime.description}")
-        noise_kernel.prove(bundle.noise, bundle.manifest.input.size)
         prove(bundle, runtime, scheduler.base_rows)
         served.append(Served(bundle, runtime))
     metrics.MODELS.set(len(served))

@@ -1,6 +1,7 @@
 """The loop: threads that share the runtimes of all models and run what the workload plans.
 
-A worker takes a batch from the workload, draws the noise of its slices, runs the graph and hands the results back.
+A worker takes a batch from the workload, submits its draws to the runtime and hands the results back; where the runtime asks
+for more in flight, it submits the next before it waits for the results of the last.
 Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
 outside of it.
 
@@ -17,8 +18,9 @@ import math
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,8 +38,7 @@ from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Workload
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task
-from serving.runtimes.noise_kernel import Draws, add_draws
-from serving.runtimes.runtime import Runtime
+from serving.runtimes.runtime import InFlight, Passes, Runtime
 from serving.security.signing import Notary, Signer
 
 _log = logging.getLogger("certserve.engine")
@@ -114,6 +115,24 @@ class Load:
     running: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Flight:
+    """A noisy batch on the device, since `started`; without `results` where it could not be submitted."""
+
+    batch: NoisyBatch
+    results: InFlight | None
+    started: float
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A thread that draws, what it has in flight, the oldest first, and when its last batch ended."""
+
+    base_only: bool = False
+    flying: deque[_Flight] = field(default_factory=deque)
+    ended: float = -math.inf
+
+
 class Engine:
     """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
 
@@ -143,11 +162,11 @@ class Engine:
         self._closed = self._told = False
         self._drawn, self._predicted = _Rate(), _Rate()
         self._batch_s: dict[str, float] = {}
-        self._at_work: dict[int, float] = {}
+        self._at_work: dict[BaseBatch | NoisyBatch, float] = {}
         self._workers = threads
-        self._kept = _Kept()
         # One thread more, for base predictions alone: the system lets it in beside threads that give way.
-        turns = [*[self._turn] * threads, partial(self._turn, base_only=True), self._keep_deadlines]
+        workers = [*(_Worker() for _ in range(threads)), _Worker(base_only=True)]
+        turns = [*(partial(self._turn, worker) for worker in workers), self._keep_deadlines]
         self._threads = [
             threading.Thread(target=self._run, args=(turn, place < threads), name=f"engine-{place}", daemon=True)
             for place, turn in enumerate(turns)
@@ -253,23 +272,27 @@ class Engine:
             except Exception:  # a defect of ours: nobody may wait for an answer that will not come
                 _log.exception("a thread of the engine failed; what was in flight is refused")
                 with self._lock:
-                    self._at_work.pop(threading.get_ident(), None)
                     self._work.abort(Internal(f"the engine failed; {SEE_LOG}"))
                     self._tell()
 
-    def _turn(self, base_only: bool = False) -> bool:
-        """Run what comes next, after a wait if need be; false once the engine is closed."""
-        batch, started = self._next(base_only)
-        if batch is None:
-            return False
+    def _turn(self, worker: _Worker) -> bool:
+        """Begin what comes next, after a wait if need be, and settle what is over; false once the engine is closed."""
+        batch, started = self._next(worker.base_only, wait=not worker.flying)
         if isinstance(batch, BaseBatch):
             self._run_base(batch, started)
-        else:
-            self._run_noisy(batch, started)
-        return True
+        elif batch is not None:
+            worker.flying.append(self._submit(batch, started))
+            if len(worker.flying) < self._served[batch.plan.model].runtime.ahead:
+                return True
+        if worker.flying:
+            self._settle(worker, worker.flying.popleft())
+            return True
+        return batch is not None
 
-    def _next(self, base_only: bool) -> tuple[BaseBatch | NoisyBatch | None, float]:
-        """What to run next, and when it was taken; None once the engine is closed. Finished requests are settled first."""
+    def _next(self, base_only: bool, wait: bool) -> tuple[BaseBatch | NoisyBatch | None, float]:
+        """What to run next, and when it was taken; None once the engine is closed, or where there is nothing to wait for.
+        Finished requests are settled first.
+        """
         wake = self._wake_base if base_only else self._wake
         with self._lock:
             while not self._closed:
@@ -278,8 +301,10 @@ class Engine:
                 self._tell()
                 if batch is not None:
                     self._wake_next(base_only)
-                    self._at_work[threading.get_ident()] = now
+                    self._at_work[batch] = now
                     return batch, now
+                if not wait:
+                    break
                 self._clock.wait(wake, math.inf)
             return None, 0.0
 
@@ -288,9 +313,9 @@ class Engine:
         if self._work.waits(base_only):
             self._wake.notify()
 
-    def _over(self) -> float:
-        """The time at which the batch of this thread ended. To be called under the lock."""
-        del self._at_work[threading.get_ident()]
+    def _over(self, batch: BaseBatch | NoisyBatch) -> float:
+        """The time at which a batch ended. To be called under the lock."""
+        del self._at_work[batch]
         return self._clock.now()
 
     def _together(self, model: str, wanted: int) -> int:
@@ -320,64 +345,45 @@ class Engine:
 
     def _run_base(self, batch: BaseBatch, started: float) -> None:
         served = self._served[batch.plan.model]
-        rows = np.zeros((self._work.base_rows, *served.bundle.manifest.input.shape), dtype=np.int32)
-        rows[: len(batch.lattices)] = batch.lattices
         probabilities: NDArray[np.float32] | None = None
         try:
+            rows = np.stack(batch.lattices)
             probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
         except Exception:
             _log.exception("a batch of base predictions failed")
         with self._lock:
-            now = self._over()
+            now = self._over(batch)
             self._work.deliver_base(batch, probabilities, now)
             self._predicted.note(len(batch.lattices), now - started)
         metrics.DEVICE_SECONDS.inc(now - started)
 
-    def _run_noisy(self, batch: NoisyBatch, started: float) -> None:
-        served = self._served[batch.plan.model]
-        results: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+    def _submit(self, batch: NoisyBatch, started: float) -> _Flight:
         try:
-            results = self._results(served, batch)
+            return _Flight(batch, self._served[batch.plan.model].runtime.submit(batch.draws), started)
+        except Exception:
+            _log.exception("a batch of noisy passes could not be begun")
+            return _Flight(batch, None, started)
+
+    def _settle(self, worker: _Worker, flight: _Flight) -> None:
+        """Hand the results of a batch back, as soon as they are there."""
+        batch, results = flight.batch, None
+        drawn = sum(part.rows for part in batch.plan.slices)
+        try:
+            if flight.results is not None:
+                results = _votes(flight.results.result(), drawn, self._served[batch.plan.model].bundle)
         except Exception:
             _log.exception("a batch of noisy passes failed")
-        drawn = sum(part.rows for part in batch.plan.slices)
         with self._lock:
-            now = self._over()
+            now = self._over(batch)
+            took = now - max(flight.started, worker.ended)  # before that the device had another batch of this worker
             self._work.deliver_noisy(batch, results, now)
-            self._drawn.note(drawn, now - started)
+            self._drawn.note(drawn, took)
             if results is not None:
-                self._batch_s[batch.plan.model] = (now - started) / batch.plan.batches
-        metrics.DEVICE_SECONDS.inc(now - started)
+                self._batch_s[batch.plan.model] = took / batch.plan.batches
+        worker.ended = now
+        metrics.DEVICE_SECONDS.inc(took)
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
-
-    def _results(self, served: Served, batch: NoisyBatch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows, size = self._noisy_rows(served.bundle, batch), batch.plan.rows
-        found = [served.runtime.noisy(rows[first : first + size]) for first in range(0, len(rows), size)]
-        return _votes([each[0] for each in found], [each[1] for each in found], size, served.bundle)
-
-    def _noisy_rows(self, bundle: Bundle, batch: NoisyBatch) -> NDArray[np.int32]:
-        """`X + Z` of every slice in batches of fixed shape, in this thread's own rows; those left over are zero."""
-        spec = bundle.manifest.input
-        rows = self._rows(batch.plan.rows * batch.plan.batches, spec.size)
-        parts = [Draws(key, part.start, part.rows, lattice.reshape(-1)) for part, lattice, key in batch.sources]
-        filled = sum(part.rows for part in parts)
-        add_draws(bundle.noise, parts, rows[:filled])
-        rows[filled:] = 0
-        return rows.reshape(-1, *spec.shape)
-
-    def _rows(self, rows: int, size: int) -> NDArray[np.int32]:
-        """A thread's own, kept from batch to batch, since fresh memory has to be mapped page by page."""
-        if (found := self._kept.rows.get((rows, size))) is None:
-            found = self._kept.rows[rows, size] = np.empty((rows, size), dtype=np.int32)
-        return found
-
-
-class _Kept(threading.local):
-    """Memory of each thread, by rows and numbers in a row."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[int, int], NDArray[np.int32]] = {}
 
 
 async def _over(waiting: _Waiting) -> bool:
@@ -413,13 +419,11 @@ def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDA
     return found
 
 
-def _votes(
-    votes: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.float32]], rows: int, bundle: Bundle
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """What a runtime returned, if it is a vote and a score for every row: absent ones would count as misses."""
-    for each, score in zip(votes, scores, strict=True):
-        if each.shape != (rows,) or score.shape != (rows,) or each.dtype.kind not in "iu":
-            raise ValueError(
-                f"{bundle.key}: the noisy graph gave {each.dtype} {each.shape}, {score.shape} for {rows} rows"
-            )
-    return np.concatenate(votes), np.concatenate(scores)
+def _votes(found: Passes, draws: int, bundle: Bundle) -> Passes:
+    """What a runtime returned, if it is a vote and a score for every draw: absent ones would count as misses."""
+    votes, scores = found
+    if votes.shape != (draws,) or scores.shape != (draws,) or votes.dtype.kind not in "iu":
+        raise ValueError(
+            f"{bundle.key}: the noisy graph gave {votes.dtype} {votes.shape}, {scores.shape} for {draws} draws"
+        )
+    return votes, scores

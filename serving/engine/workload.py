@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.smoothing.law import LawAt
 from export.bundle import Bundle
 from serving.engine.deadlines import Deadlines
 from serving.engine.job import Job, SliceResult
@@ -36,6 +37,7 @@ from serving.errors import (
 )
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.identity import refuse_others
+from serving.runtimes.runtime import DrawRange
 from serving.security.signing import Notary
 
 Outcome = Reply[Any] | CertserveError
@@ -54,10 +56,10 @@ class BaseBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoisyBatch:
-    """Slices in row order: the job's own in `plan`; as ranges of the stream of a key, with the input, in `sources`."""
+    """Slices in row order: the job's own in `plan`; as draws of a law at an input, in `draws`."""
 
     plan: NoisyPlan
-    sources: tuple[tuple[Slice, NDArray[np.int32], bytes], ...]
+    draws: tuple[DrawRange, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -73,6 +75,7 @@ class _Request:
 @dataclass(slots=True, eq=False)
 class _Live:
     job: Job | ShareJob
+    law: LawAt
     request: RequestId
     row: int
     failures: dict[int, int] = field(default_factory=dict)
@@ -118,11 +121,6 @@ class Workload:
         """Whether there is something to run next, for a worker that runs base predictions only or for one that draws."""
         return self._scheduler.base_waits if base_only else self._scheduler.draws_wait
 
-    @property
-    def base_rows(self) -> int:
-        """The rows of a batch of base predictions."""
-        return self._scheduler.base_rows
-
     def prepare(self, task: Task, draws: range | None = None) -> Sequence[Job | ShareJob]:
         """The jobs of a task, one a row: of its answer, or of these draws alone. Raises `NotFound` or `NotOffered`, and
         `Unavailable` where the task is for another bundle or runtime than serves here.
@@ -166,7 +164,7 @@ class Workload:
         self._deadlines.add(number, now + timeout_s)
         for row, job in enumerate(jobs):
             identity = next(self._numbers)
-            self._live[identity] = _Live(job, number, row)
+            self._live[identity] = _Live(job, job.bundle.law.at(job.lattice), number, row)
             request.jobs.add(identity)
             self._schedule(identity, number, job)
         return number
@@ -284,7 +282,7 @@ class Workload:
             request.started = now if request.started is None else request.started
         if isinstance(plan, BasePlan):
             return BaseBatch(plan, tuple(live.job.lattice for live in lives))
-        return NoisyBatch(plan, tuple(_source(part, live.job) for part, live in zip(plan.slices, lives, strict=True)))
+        return NoisyBatch(plan, tuple(_draws(part, live) for part, live in zip(plan.slices, lives, strict=True)))
 
     def expire(self, now: float) -> None:
         """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
@@ -389,9 +387,9 @@ def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
     return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
 
 
-def _source(part: Slice, job: Job | ShareJob) -> tuple[Slice, NDArray[np.int32], bytes]:
-    key, start = job.source(part.start)
-    return replace(part, start=start), job.lattice, key
+def _draws(part: Slice, live: _Live) -> DrawRange:
+    key, start = live.job.source(part.start)
+    return DrawRange(live.law, key, start, start + part.rows)
 
 
 def _name(live: _Live) -> str:

@@ -9,6 +9,7 @@ Compared are the bits of the numbers that decide, not the decisions: those diffe
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ from export.bundle import Bundle
 from export.bundle.files import GOLDEN
 from serving.models import probes
 from serving.models.probes import Effort, ProbeRows
-from serving.runtimes.runtime import Runtime
+from serving.runtimes.runtime import DrawRange, Runtime, given
 
 _Evidence = dict[str, NDArray[Any]]
 _SUM_TOLERANCE = 1e-3
+_PROVEN_NUMBERS, _LEAST_ROWS = 2**20, 64
+_KEY, _HIGH = bytes(range(16)), 2**33 + 5
 
 
 class ProofError(RuntimeError):
@@ -35,6 +38,7 @@ def prove(bundle: Bundle, runtime: Runtime, base_rows: int) -> None:
     Noisy passes run `batch_rows` of the manifest at a time, base passes `base_rows`.
     """
     _several(bundle)
+    _prove_noise(bundle, runtime)
     effort = Effort.of(runtime.multiplications)
     noisy = _Slots(bundle, runtime, runtime.noisy_evidence, bundle.manifest.batch_rows, "noisy graph")
     base = _Slots(bundle, runtime, runtime.base_evidence, base_rows, "base graph")
@@ -49,6 +53,23 @@ def _several(bundle: Bundle) -> None:
             raise ProofError(
                 f"{bundle.key}: {GOLDEN} holds one {name} only, and a row is proven beside others; give several"
             )
+
+
+def _prove_noise(bundle: Bundle, runtime: Runtime) -> None:
+    """What the graph is given has to be what the law says, integer by integer: a million of them, at low and at high
+    indices, in whole slices and in others.
+    """
+    law = bundle.law.at(bundle.golden.base_input[0])
+    rows = max(_LEAST_ROWS, -(-_PROVEN_NUMBERS // bundle.manifest.input.size))
+    cuts = [0, 1, 33, rows // 2, rows]
+    ranges = [DrawRange(law, _KEY, first, last) for first, last in itertools.pairwise(cuts) if first < last]
+    ranges += [DrawRange(law, _KEY[::-1], _HIGH + first, _HIGH + last) for first, last in itertools.pairwise(cuts[1:4])]
+    expected = [law.sample(each.key, each.start, each.stop) for each in ranges]
+    if not np.array_equal(runtime.drawn(ranges), np.concatenate(expected)):
+        raise ProofError(
+            f"{bundle.key}: {runtime.description} draws other noise than the definition of {law.stream}; on a processor,"
+            " remove numba to draw without compiled code"
+        )
 
 
 def _prove_noisy(bundle: Bundle, runtime: Runtime, slots: _Slots, effort: Effort) -> None:
@@ -167,7 +188,7 @@ def _bits(values: NDArray[Any]) -> Sequence[bytes]:
 def _check_served(bundle: Bundle, runtime: Runtime, rows: int, found: _Evidence) -> None:
     """What is proven has to be what is served, which asks the same session for fewer outputs."""
     batch = next(_batches(bundle.golden.noisy_input, rows))
-    vote, score = runtime.noisy(batch)
+    vote, score = runtime.noisy(given(batch))
     count = min(rows, len(bundle.golden.noisy_input))
     for name, served in (("vote", vote), ("score", score)):
         if _bits(served[:count]) != _bits(found[name][:count]):

@@ -9,8 +9,8 @@ a model is ready and compared with it in the contract tests. `X + Z` goes straig
     values  a look-up of each 16-bit prefix; the few that leave the value open are collected
     refine  the one block of lane 1 that each open place needs, `LANES` of them side by side
 
-Compiled code is kept in `__pycache__`, in `NUMBA_CACHE_DIR` or in the user's cache, whichever can be written; where none
-can, each process compiles anew, which takes seconds. Without numba the reference serves, and a warning says so.
+Compiled code is kept in a private folder of the user's (`serving.cache`); where there is no home that can be written to,
+each process compiles anew, which takes seconds. Without numba the reference serves, and a warning says so.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ from numpy.typing import NDArray
 
 from certify.smoothing.keys import KEY_BYTES
 from certify.smoothing.lattice_gaussian import RoundedGaussian
+from serving import cache
 
 _log = logging.getLogger("certserve.noise")
 try:
-    from numba import njit
+    from numba import config, njit
 except ImportError as _error:  # a platform or a Python that numba does not know yet
     njit = None
     _log.warning("numba cannot be imported (%s): noise is drawn by numpy, several times slower", _error)
+
+if njit is not None:
+    config.CACHE_DIR = str(cache.folder("noise"))  # what lies in a cache is run: nobody else may write to it
 
 LANES = 64
 _LAST_START = 2**40  # so that no counter leaves its first word
@@ -100,19 +104,6 @@ def _add_by_numpy(law: RoundedGaussian, parts: Sequence[Draws], out: NDArray[np.
         place += part.rows
 
 
-def prove(law: RoundedGaussian, coordinates: int) -> None:
-    """Compile, and raise `RuntimeError` unless a slice is that of the reference. To be called before a model is ready."""
-    key, start, rows = bytes(range(KEY_BYTES)), 2**33 + 5, 32
-    lattice = np.arange(coordinates, dtype=np.int32)
-    found = np.empty((rows, coordinates), dtype=np.int32)
-    add_draws(law, [Draws(key, start, rows, lattice)], found)
-    if not np.array_equal(found, law.sample(key, start, start + rows, coordinates) + lattice):
-        raise RuntimeError(
-            "the compiled noise differs from certify.smoothing.lattice_gaussian on this machine; remove numba to serve"
-            " without it"
-        )
-
-
 @lru_cache(maxsize=64)
 def _tables(law: RoundedGaussian) -> _Tables:
     """Built from the law's boundaries alone, apart from the reference's own tables."""
@@ -127,10 +118,7 @@ def _tables(law: RoundedGaussian) -> _Tables:
 def _compiled(function: _Function) -> _Function:
     if njit is None:
         return function
-    try:
-        compiled: _Function = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # nowhere to keep it
-        compiled = njit(nogil=True)(function)
+    compiled: _Function = njit(nogil=True, cache=True)(function)
     return compiled
 
 

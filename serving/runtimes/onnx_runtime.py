@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
@@ -24,6 +23,9 @@ from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
 from export.graphs.prepared import Prepared, prepare
 from export.graphs.reading import GraphError, one_line, place
+from serving import cache
+from serving.runtimes.host_noise import HostBatches
+from serving.runtimes.runtime import DrawRange, FinishedPasses, Passes, ProviderError
 
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
@@ -37,34 +39,27 @@ _INSTRUCTIONS = {
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
-class ProviderError(RuntimeError):
-    """The configured execution provider cannot be used on this machine."""
-
-
 class OnnxRuntime:
     """The two graphs of a bundle in sessions of one thread each: the workers of the engine are the threads.
 
     Raises `ProviderError`, or `GraphError` for a graph that is not to be served.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        provider: str = "cpu",
-        base_rows: int = 1,
-        cache: Path | None = None,
-    ) -> None:
+    ahead = 1  # a worker that waits for one batch cannot run another
+
+    def __init__(self, bundle: Bundle, provider: str = "cpu", base_rows: int = 1) -> None:
         check_one_distribution()
         rows = bundle.manifest.batch_rows
 
         def profile(rows: int) -> dict[str, str]:
-            return tensorrt_settings(bundle, rows, cache) if provider == "tensorrt" else {}
+            return tensorrt_settings(bundle, rows, cache.folder("tensorrt")) if provider == "tensorrt" else {}
 
         self._base = _Session(bundle, BASE, provider, profile(base_rows))
         one = bundle.noisy == bundle.base
         self._noisy = self._base if one else _Session(bundle, NOISY, provider, profile(rows))
         self._base.try_out(base_rows)
         self._noisy.try_out(rows)
+        self._base_rows, self._batches = base_rows, HostBatches(rows, bundle.manifest.input.shape)
         used = self._noisy.provider
         self._description = f"onnxruntime {onnxruntime.__version__} {used}, {_device(used)}"
 
@@ -85,16 +80,38 @@ class OnnxRuntime:
 
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
-        (probabilities,) = self._base.run(["probabilities"], lattice)
-        return probabilities
+        rows, padding = self._base_rows, -len(lattice) % self._base_rows
+        padded = np.concatenate([lattice, np.zeros((padding, *lattice.shape[1:]), np.int32)]) if padding else lattice
+        parts = [self._base.run(["probabilities"], padded[at : at + rows])[0] for at in range(0, len(padded), rows)]
+        return np.concatenate(parts)[: len(lattice)]
 
-    def noisy(self, lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def noisy(self, draws: Sequence[DrawRange]) -> Passes:
         """See `Runtime.noisy`."""
+        votes, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for count, batches in self._batches.portions(draws):
+            found = [self.passes(batch) for batch in batches]
+            votes.append(np.concatenate([vote for vote, _ in found])[:count])
+            scores.append(np.concatenate([score for _, score in found])[:count])
+        return np.concatenate(votes), np.concatenate(scores)
+
+    def passes(self, batch: NDArray[np.int32]) -> Passes:
+        """The votes and scores of one batch (rows, *shape) as it is: the network alone."""
         if "score" not in self._noisy.graph.declared:
-            (vote,) = self._noisy.run(["vote"], lattice)
+            (vote,) = self._noisy.run(["vote"], batch)
             return vote, np.zeros(len(vote), np.float32)
-        vote, score = self._noisy.run(["vote", "score"], lattice)
+        vote, score = self._noisy.run(["vote", "score"], batch)
         return vote, score
+
+    def submit(self, draws: Sequence[DrawRange]) -> FinishedPasses:
+        """See `Runtime.submit`; all is done when it returns."""
+        return FinishedPasses.of(lambda: self.noisy(draws))
+
+    def drawn(self, draws: Sequence[DrawRange]) -> NDArray[np.int32]:
+        """See `Runtime.drawn`."""
+        return self._batches.drawn(draws)
+
+    def close(self) -> None:
+        """See `Runtime.close`; the sessions go with the last reference to them."""
 
     def base_evidence(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
         """See `Runtime.base_evidence`."""
@@ -197,25 +214,10 @@ def _absent(wanted: str, found: str) -> ProviderError:
     )
 
 
-def tensorrt_settings(bundle: Bundle, rows: int, cache: Path | None) -> dict[str, str]:
-    """A profile of one fixed shape, so that nothing is built inside a request, and a cache keyed by what it is for.
-
-    The cache holds code that runs here, so it lies in a folder of the user's own, never in one that others may write to.
-    """
+def tensorrt_settings(bundle: Bundle, rows: int, folder: Path) -> dict[str, str]:
+    """A profile of one fixed shape, so that nothing is built inside a request, and a cache keyed by what it is for."""
     shape = "x".join(map(str, (rows, *bundle.manifest.input.shape)))
-    place = (cache or _own_cache()) / f"tensorrt-{bundle.digest[7:23]}-{onnxruntime.__version__}-{rows}"
     return {
         **{f"trt_profile_{kind}_shapes": f"lattice:{shape}" for kind in ("min", "opt", "max")},
-        "trt_engine_cache_path": str(place),
+        "trt_engine_cache_path": str(folder / f"{bundle.digest[7:23]}-{onnxruntime.__version__}-{rows}"),
     }
-
-
-def _own_cache() -> Path:
-    """The user's, made private; where a home cannot be had, a folder of this process alone."""
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "certserve"
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
-    except (OSError, RuntimeError):
-        return Path(tempfile.mkdtemp(prefix="certserve-"))
-    return home

@@ -1,66 +1,243 @@
-"""What every runtime has to do, whichever device it runs on: one suite, on the exact model and on the bundled one."""
+"""What every runtime has to do, whichever device it runs on: one suite, on the exact model and on the bundled one.
+
+The second runtime of `second_runtime` passes it as the real one does, and touches no file of the product.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from export.bundle import load
+from serving.config import Limits
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
+from serving.gateway.gateway import Gateway
+from serving.messages import Options, PredictRequest
+from serving.models.catalogue import Catalogue
 from serving.models.proof import prove
-from serving.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime, ProviderError, check_one_distribution
+from serving.runtimes.onnx_runtime import PROVIDERS, check_one_distribution
+from serving.runtimes.open import RUNTIMES, open_runtime
+from serving.runtimes.runtime import DrawRange, ProviderError, given, passing, portions
+from tests.contract.second_runtime import DESCRIPTION, NumpyRuntime
 from tests.half_space import CUT, write_half_space
 from tests.servers import ROOT
 
 AVAILABLE = onnxruntime.get_available_providers()
+KEYS = [bytes([number] * 16) for number in (1, 200)]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A law that no kernel knows: draw i of a key adds i, and the first byte of the key, to the first number."""
+
+    x: np.ndarray
+
+    def sample(self, key, start, stop):
+        rows = np.repeat(self.x[None], stop - start, axis=0).astype(np.int32)
+        rows.reshape(len(rows), -1)[:, 0] += np.arange(start, stop) + key[0]
+        return rows
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    return {
+        "half-space": write_half_space(tmp_path_factory.mktemp("models")),
+        "fashion-mnist": load(ROOT / "models" / "fashion-mnist" / "1"),
+    }
 
 
 @pytest.fixture(
-    params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu), pytest.param("tensorrt", marks=pytest.mark.gpu)]
+    params=[
+        *itertools.product(["half-space", "fashion-mnist"], ["cpu"]),
+        ("half-space", "second"),
+        *(
+            pytest.param((name, each), marks=pytest.mark.gpu)
+            for name in ("half-space",)
+            for each in ("cuda", "tensorrt")
+        ),
+    ],
+    ids="-".join,
 )
-def provider(request):
-    if PROVIDERS[request.param][0] not in AVAILABLE:
-        pytest.skip(f"this build of ONNX Runtime has no {request.param}")
-    return request.param
+def opened(request, bundles, monkeypatch):
+    """A bundle and a runtime of it."""
+    name, provider = request.param
+    if provider in PROVIDERS and PROVIDERS[provider][0] not in AVAILABLE:
+        pytest.skip(f"this build of ONNX Runtime has no {provider}")
+    monkeypatch.setitem(RUNTIMES, "second", NumpyRuntime)
+    runtime = open_runtime(bundles[name], provider, base_rows=8)
+    yield bundles[name], runtime
+    runtime.close()
 
 
-@pytest.fixture(params=["half-space", "fashion-mnist"])
-def bundle(request, tmp_path):
-    return (
-        write_half_space(tmp_path) if request.param == "half-space" else load(ROOT / "models" / "fashion-mnist" / "1")
-    )
+def some_draws(bundle, count=200):
+    """Draws of two inputs of the bundle's law and of a law that nobody has a kernel for, in ranges of odd lengths."""
+    one, other = (bundle.law.at(bundle.golden.noisy_input[place]) for place in (0, 1))
+    shift = Shift(bundle.golden.noisy_input[1])
+    cuts = [0, 1, 32, 33, 70, 100, 190, count]
+    laws = itertools.cycle([one, one, other, shift])
+    return [
+        DrawRange(law, KEYS[at % 2], 5 + start, 5 + stop)
+        for law, (at, (start, stop)) in zip(laws, enumerate(itertools.pairwise(cuts)), strict=False)
+    ]
 
 
-def test_it_is_proven(provider, bundle):
-    prove(bundle, OnnxRuntime(bundle, provider), 8)
+def joined(results):
+    """Votes and scores of several calls, as bytes."""
+    return tuple(np.concatenate(each).tobytes() for each in zip(*results, strict=True))
 
 
-def test_a_row_is_answered_alike_in_batches_of_every_size(bundle):
-    """On the CPU any batch shape will do; on a GPU the engine keeps to one."""
-    runtime = OnnxRuntime(bundle)
-    rows = np.random.default_rng(0).integers(-300, 600, (256, *bundle.manifest.input.shape)).astype(np.int32)
-    votes, scores = runtime.noisy(rows)
-    for size in (1, 32, 128):
-        parts = [runtime.noisy(rows[start : start + size]) for start in range(0, 128, size)]
-        assert np.array_equal(np.concatenate([vote for vote, _ in parts]), votes[:128])
-        assert np.array_equal(np.concatenate([score for _, score in parts]), scores[:128])
+def test_it_is_proven(opened):
+    bundle, runtime = opened
+    prove(bundle, runtime, 8)
 
 
-def test_shapes_types_and_the_description(provider, bundle):
-    runtime = OnnxRuntime(bundle, provider)
-    votes, scores = runtime.noisy(np.zeros((128, *bundle.manifest.input.shape), np.int32))
-    probabilities = runtime.base(np.zeros((8, *bundle.manifest.input.shape), np.int32))
-    assert (votes.dtype, votes.shape, scores.dtype, scores.shape) == (np.int64, (128,), np.float32, (128,))
-    assert (probabilities.dtype, probabilities.shape) == (np.float32, (8, len(bundle.manifest.labels)))
-    assert onnxruntime.__version__ in runtime.description
+def test_the_draws_are_those_of_their_laws_bit_for_bit(opened):
+    bundle, runtime = opened
+    draws = some_draws(bundle)
+    expected = np.concatenate([each.law.sample(each.key, each.start, each.stop) for each in draws])
+    assert np.array_equal(runtime.drawn(draws), expected)
+    assert runtime.drawn(draws[:1]).shape == (1, *bundle.manifest.input.shape)
+
+
+def test_a_draw_is_answered_alike_however_ranges_are_cut_and_wherever_it_stands(opened):
+    bundle, runtime = opened
+    draws = some_draws(bundle)
+    whole = joined([runtime.noisy(draws)])
+    for most in (1, 7, 32, 128, 130):
+        assert joined([runtime.noisy(portion) for portion in portions(draws, most)]) == whole
+    rng = np.random.default_rng(0)
+    singles = list(itertools.chain(*portions(draws, 1)))
+    for _ in range(3):
+        order = rng.permutation(len(singles))
+        votes, scores = runtime.noisy([singles[place] for place in order])
+        back = np.argsort(order)
+        assert joined([(votes[back], scores[back])]) == whole
+
+
+def test_a_draw_is_answered_alike_beside_any_mates(opened):
+    bundle, runtime = opened
+    mine = [some_draws(bundle)[2]]
+    alone = joined([runtime.noisy(mine)])
+    far = np.full((40, *bundle.manifest.input.shape), 5_000, np.int32)
+    for mates in (far, -far, 0 * far):
+        votes, scores = runtime.noisy([*given(mates), *mine, *given(mates)])
+        here = slice(40, 40 + len(mine[0]))
+        assert joined([(votes[here], scores[here])]) == alone
+
+
+def test_submissions_are_in_flight_together_and_asked_for_in_any_order(opened):
+    bundle, runtime = opened
+    parts = list(portions(some_draws(bundle), 30))
+    one_by_one = [joined([runtime.noisy(part)]) for part in parts]
+    flying = [runtime.submit(part) for part in parts[: max(2, runtime.ahead)]]
+    assert [joined([each.result()]) for each in reversed(flying)] == one_by_one[: len(flying)][::-1]
+    assert joined([flying[0].result()]) == one_by_one[0]
+
+
+def test_many_threads_share_it(opened):
+    bundle, runtime = opened
+    parts = list(portions(some_draws(bundle), 25)) * 4
+    alone = [joined([runtime.noisy(part)]) for part in parts]
+    gate = threading.Barrier(4)
+
+    def work(place):
+        gate.wait(60)
+        found = [joined([runtime.noisy(part)]) for part in parts[place::4]]
+        assert np.array_equal(runtime.base(bundle.golden.base_input), first)
+        return found
+
+    first = runtime.base(bundle.golden.base_input)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(work, range(4)))
+    assert [found[place % 4][place // 4] for place in range(len(parts))] == alone
+
+
+def test_whatever_goes_wrong_is_raised_by_the_result_and_spoils_nothing_else(opened):
+    bundle, runtime = opened
+    draws = some_draws(bundle)
+    whole = joined([runtime.noisy(draws)])
+
+    class Broken:
+        def sample(self, key, start, stop):
+            raise ZeroDivisionError("a defect of a law")
+
+    flying = runtime.submit([*draws, DrawRange(Broken(), KEYS[0], 0, 3)])
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            flying.result()
+    assert joined([runtime.noisy(draws)]) == whole
+
+
+def test_shapes_types_and_the_description(opened):
+    bundle, runtime = opened
+    votes, scores = runtime.noisy(some_draws(bundle))
+    assert (votes.dtype, votes.shape, scores.dtype, scores.shape) == (np.int64, (200,), np.float32, (200,))
+    for rows in (1, 3, 8, 20):
+        inputs = np.resize(bundle.golden.base_input, (rows, *bundle.manifest.input.shape))
+        probabilities = runtime.base(inputs)
+        assert (probabilities.dtype, probabilities.shape) == (np.float32, (rows, len(bundle.manifest.labels)))
+        assert np.array_equal(probabilities[:1], runtime.base(inputs[:1]))
+    assert [len(each) for each in runtime.noisy([])] == [0, 0]
+    assert onnxruntime.__version__ in runtime.description or runtime.description == DESCRIPTION
     assert not runtime.description.endswith(("unknown", ", "))
 
 
-def test_the_lattice_is_never_clipped(tmp_path):
+def test_the_lattice_is_never_clipped(opened):
     """Values far outside the grid reach the network as they are."""
-    runtime = OnnxRuntime(write_half_space(tmp_path))
-    votes, scores = runtime.noisy(np.array([[-5_000, 0, 0, 0], [9_000, 0, 0, 0], [CUT, 0, 0, 0]], np.int32))
-    assert (votes.tolist(), scores.tolist()) == ([0, 1, 0], [-5_000.0, 9_000.0, float(CUT)])
+    bundle, runtime = opened
+    rows = np.full((3, *bundle.manifest.input.shape), -5_000, np.int32)
+    rows[1], rows[2] = 9_000, CUT
+    votes, scores = passing(runtime)(rows)
+    assert np.array_equal(runtime.drawn(given(rows)), rows)
+    if bundle.manifest.name == "half-space":
+        assert (votes.tolist(), scores.tolist()) == ([0, 1, 0], [-5_000.0, 9_000.0, float(CUT)])
+
+
+def test_an_engine_answers_alike_on_every_runtime(bundles, monkeypatch):
+    """One that keeps two batches in flight, too: the same certificates as on the first, but for the name of what ran."""
+    monkeypatch.setitem(RUNTIMES, "second", NumpyRuntime)
+    bundle = bundles["half-space"]
+
+    def answered(provider):
+        runtime = open_runtime(bundle, provider)
+        engine = Engine([Served(bundle, runtime)], Scheduler(), 2, 10**6)
+        gateway = Gateway(Catalogue([bundle]), engine, b"s" * 32, Limits())
+
+        async def ask(row, **options):
+            request = PredictRequest(
+                model="half-space", version=None, inputs=np.array([row], np.int64), options=Options(**options)
+            )
+            return (await gateway.predict(request)).predictions[0]
+
+        async def all_of_them():
+            modes = (
+                {},
+                {"certify": "best", "max_draws": 700},
+                {"certify": "fixed", "draws": 1_000},
+                {"certify": "off"},
+            )
+            rows = ([first, 1, 2, 3] for first in (90, 125, 150, 250))
+            return await asyncio.gather(*(ask(row, **mode) for row in rows for mode in modes))
+
+        found = asyncio.run(all_of_them())
+        engine.close()
+        runtime.close()
+        return [(each.certificate, each.ood, each.draws, each.lost_draws) for each in found]
+
+    assert answered("second") == answered("cpu")
+
+
+def test_a_provider_that_nobody_registered_is_refused_by_name(bundles):
+    with pytest.raises(ProviderError, match="unknown provider 'gpu'; expected one of cpu, cuda, tensorrt"):
+        open_runtime(bundles["half-space"], "gpu")
 
 
 def test_two_builds_of_onnx_runtime_are_refused_by_name(tmp_path, monkeypatch):

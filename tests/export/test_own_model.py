@@ -18,6 +18,7 @@ from export.bundle import load
 from export.sources.source import SourceError
 from serving.commands.check import faults
 from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.runtime import given
 from tests.export.foreign import LOGITS, ONE_LOGIT, ONE_SIGMOID, ROWS, SIGMOID, SOFTMAX, written
 
 ONE = "float[n, 1] y"
@@ -34,7 +35,7 @@ def served(bundle, samples=ROWS):
     """The base graph's numbers and the noisy graph's votes, of the runtime that serves, for samples on the grid."""
     spec, runtime = bundle.manifest.input, OnnxRuntime(bundle)
     lattice = np.rint((samples - spec.low) / spec.step).astype(np.int32)
-    return lattice, runtime.base(lattice), runtime.noisy(lattice)[0]
+    return lattice, runtime.base(lattice), runtime.noisy(given(lattice))[0]
 
 
 def original(path, values):
@@ -179,7 +180,7 @@ def test_a_vote_that_is_not_finite_is_for_none(tmp_path):
     bundle = exported(path, tmp_path, ROWS + 1, 0.05)
     spec = bundle.manifest.input
     below = np.full((1, 4), round((-1 - spec.low) / spec.step), np.int32)
-    assert OnnxRuntime(bundle).noisy(below)[0].tolist() == [3]
+    assert OnnxRuntime(bundle).noisy(given(below))[0].tolist() == [3]
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,57 @@ async def test_a_worker_that_had_nothing_to_do_helps_once_more_draws_are_wanted(
     assert answer.predictions[0].draws > 8 * bundle.manifest.batch_rows
     assert most[0] == 1
     assert max(most) == 2
+
+
+class Queued(Wrapped):
+    """A device that works while the host does something else: what is submitted waits until its results are asked for."""
+
+    ahead = 2
+
+    def __init__(self, bundle):
+        super().__init__(bundle)
+        self.flying = self.most = 0
+
+    def submit(self, draws):
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        return Asked(self, draws)
+
+
+class Asked:
+    def __init__(self, device, draws):
+        self.device, self.draws = device, draws
+
+    def result(self):
+        self.device.flying -= 1
+        return self.device.noisy(self.draws)
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+async def test_a_worker_keeps_two_batches_in_flight_where_the_runtime_asks_for_it(bundle, fails):
+    found = []
+    for runtime in (Wrapped(bundle), Queued(bundle)):
+        engine = Engine([Served(bundle, runtime)], Scheduler(), 1, 10**6)
+        gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
+        runtime.fail_noisy = fails
+        asked = [ask(gateway, [140, 1, 2, row], certify="best", max_draws=2_000) for row in range(3)]
+        found.append([essence(answer.predictions[0]) for answer in await asyncio.gather(*asked)])
+        await asyncio.to_thread(engine.close)
+    assert found[0] == found[1]
+    assert (runtime.most, runtime.flying) == (2, 0)
+
+
+async def test_what_is_in_flight_when_the_engine_closes_is_waited_for(bundle):
+    runtime = Queued(bundle)
+    engine = Engine([Served(bundle, runtime)], Scheduler(), 1, 10**6, clock=runtime.clock)
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
+    runtime.hold()
+    task = asyncio.ensure_future(ask(gateway, [128, 1, 1, 1], certify="best", max_draws=100_000, deadline_ms=60_000))
+    await until(lambda: runtime.flying == 1 and runtime.begun)  # one is asked for, one waits behind it
+    closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
+    with pytest.raises(Unavailable, match="stopping"):
+        await task
+    runtime.go.set()
+    await closing
+    assert runtime.flying == 0
+    assert engine.load() == Load(requests=0, owed=0, running=0)

@@ -51,15 +51,14 @@ class Stepped(Wrapped):
         self.stepping = False
         self.permits = threading.Semaphore(0)
 
-    def noisy(self, lattice):
+    def noisy(self, draws):
         if self.stepping:
             assert self.permits.acquire(timeout=60)
-        return super().noisy(lattice)
+        return super().noisy(draws)
 
     def step(self):
         """Let a turn of the engine go, however many batches it has."""
-        for _ in range(6):
-            self.permits.release()
+        self.permits.release()
 
     def free(self):
         """Let every batch go, those that wait and those to come."""

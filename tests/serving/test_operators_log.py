@@ -70,13 +70,13 @@ async def test_votes_for_no_class_count_against_their_own_row_alone(served, capl
     gateway, _, runtime = served
     rows = [200, 5, 5, 5], [200, ODD, 5, 5], [90, 5, 5, 5]
     whole = (await ask(gateway, *rows, max_draws=640)).predictions
-    honest = runtime.noisy
+    honest = runtime.passes
 
     def noisy(lattice):
         votes, scores = honest(lattice)
         return np.where(lattice[:, 1] > ODD / 2, vote, votes), scores
 
-    runtime.noisy = noisy
+    runtime.passes = noisy
     REQUEST_ID.set("with-lost-draws")
     found = (await ask(gateway, *rows, max_draws=640)).predictions
     assert [essence(found[place]) for place in (0, 2)] == [essence(whole[place]) for place in (0, 2)]
@@ -90,13 +90,13 @@ async def test_scores_that_are_no_numbers_stay_with_their_own_row(served):  # no
     gateway, _, runtime = served
     rows = [150, 5, 5, 5], [150, ODD, 5, 5]
     whole = (await ask(gateway, *rows)).predictions
-    honest = runtime.noisy
+    honest = runtime.passes
 
     def noisy(lattice):
         votes, scores = honest(lattice)
         return votes, np.where(lattice[:, 1] > ODD / 2, np.float32(np.nan), scores)
 
-    runtime.noisy = noisy
+    runtime.passes = noisy
     found = (await ask(gateway, *rows)).predictions
     assert essence(found[0]) == essence(whole[0])
     assert (found[1].ood.score, found[1].ood.in_distribution) == (np.inf, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.runtime import FinishedPasses, given
 from tests.serving.handed_clock import HandedClock, until
 
 
@@ -14,7 +15,7 @@ class Wrapped:
     Each noisy batch `takes` seconds of its `clock`; `begun` and `predicted` count the batches of both kinds.
     """
 
-    description = "wrapped"
+    description, ahead = "wrapped", 1
 
     def __init__(self, bundle):
         self._real = OnnxRuntime(bundle)
@@ -41,16 +42,26 @@ class Wrapped:
             raise RuntimeError("device lost")
         return self._real.base(lattice)
 
-    def noisy(self, lattice):
+    def submit(self, draws):
+        return FinishedPasses.of(lambda: self.noisy(draws))
+
+    def noisy(self, draws):
+        return self.passes(self.drawn(draws))
+
+    def drawn(self, draws):
+        return self._real.drawn(draws)
+
+    def passes(self, lattice):
+        """Of the rows of a submission, without padding."""
         self.begun += 1
         assert self.go.wait(60)
         if self.takes:
             self.clock.advance(self.takes)
-        self.batches.append(lattice.copy())
+        self.batches.append(lattice)
         if self.fail_noisy:
             self.fail_noisy -= 1
             raise RuntimeError("device lost")
-        return self.spoil(*self._real.noisy(lattice))
+        return self.spoil(*self._real.noisy(given(lattice)))
 
 
 async def held_in_draws(engine, runtime, requests=1):

@@ -27,7 +27,7 @@ class Device:
 
     def noisy(self, batch) -> tuple[np.ndarray, np.ndarray]:
         """Votes and scores of a batch."""
-        parts = [self.column(key, lattice, s.start, s.start + s.rows) for s, lattice, key in batch.sources]
+        parts = [self.column(each.key, each.law.lattice, each.start, each.stop) for each in batch.draws]
         first = np.concatenate(parts)
         return (first > CUT).astype(np.int64), first.astype(np.float32)
 

@@ -26,22 +26,20 @@ class Noise:
 
     def noisy(self, batch) -> tuple[np.ndarray, np.ndarray]:
         """Votes and scores of a batch; without a head the score is 0."""
-        first = np.concatenate([self._moved(part, key) + int(lattice[0]) for part, lattice, key in batch.sources])
+        first = np.concatenate([self._moved(each) + int(each.law.lattice[0]) for each in batch.draws])
         scores = first if self._oracle.bundle.detector else np.zeros(len(first))
         return self._oracle.votes(first), scores.astype(np.float32)
 
     def agreement(self, batch) -> float:
         """How far the noise of a batch goes towards the wishes, in standard errors."""
-        every = np.concatenate([self._wished(self._moved(part, key), lattice) for part, lattice, key in batch.sources])
+        every = np.concatenate([self._wished(self._moved(each), each.law.lattice) for each in batch.draws])
         return float(every.sum() / math.sqrt(len(every)))
 
-    def _moved(self, part, key: bytes) -> np.ndarray:
-        if key not in self._streams:
-            noise = self._oracle.bundle.noise
-            self._streams[key] = noise.sample(key, 0, MAX_DRAWS, self._oracle.bundle.manifest.input.size)[:, 0].astype(
-                int
-            )
-        return self._streams[key][part.start : part.start + part.rows]
+    def _moved(self, draws) -> np.ndarray:
+        if draws.key not in self._streams:
+            spec, noise = self._oracle.bundle.manifest.input, self._oracle.bundle.noise
+            self._streams[draws.key] = noise.sample(draws.key, 0, MAX_DRAWS, spec.size)[:, 0].astype(int)
+        return self._streams[draws.key][draws.start : draws.stop]
 
     def _wished(self, moved: np.ndarray, lattice: np.ndarray) -> np.ndarray:
         """Of each draw how much it is what is wished, of mean 0 and variance 1."""
