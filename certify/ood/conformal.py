@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.bounds.binomial import least_hits, probability_below, quantile_below
+from certify.bounds.binomial import least_hits
+from certify.smoothing.ball import parse
+from certify.smoothing.law import Guarantee
 
 
 def p_value(calibration: NDArray[np.float64], score: float) -> float:
@@ -117,27 +119,22 @@ def discoveries(p_values: NDArray[np.float64], level: float) -> NDArray[np.bool_
     return flagged
 
 
-def one_noise_level(far: float, *, radius: float, sigma: float, charge: float = 0.0) -> float:
-    """The level `Phi(Phi^-1(far) - radius / sigma)` at which the p-value of one noisy pass is tested; rounded down.
+def one_noise_level(far: float, *, radius: float, law: Guarantee) -> float:
+    """The level at which the p-value of one noisy pass is tested: how low `far` can get within `radius`; rounded down.
 
-    Claim: an ordinary input, perturbed by at most `radius` (L2, units of `sigma`) without knowledge of the noise to be
+    Claim: an ordinary input, perturbed by at most `radius` (units of the law) without knowledge of the noise to be
     drawn, has a p-value of at most the level with probability at most `far`, over calibration, input and noise, where
-    each calibration score is of one noisy pass, too. The chance b of an alarm at an input becomes at most
-    `Phi(Phi^-1(b) + radius / sigma)` (Cohen et al. 2019, theorem 1), which is concave in b, and the mean of b over
-    ordinary inputs is at most the level (Jensen). `charge` is the total variation between the drawn noise and the normal
-    law; it is paid at the input and at the perturbed input. One input, one noise: whoever may try many finds an alarm.
+    each calibration score is of one noisy pass, too. The chance b of an alarm at an input becomes at most `law.most(b)`
+    there, which is concave in b, and the mean of b over ordinary inputs is at most the level (Jensen). The law's charge is
+    paid at the input and at the perturbed input. One input, one noise: whoever may try many finds an alarm.
     Raises `ValueError` where nothing is left; `least_size` of the level says how many calibration scores it takes.
     """
-    if not (0 < far < 1 and radius >= 0 and sigma > 0 and charge >= 0):
-        raise ValueError(
-            "far must lie strictly between 0 and 1, radius and charge not be negative, sigma be positive;"
-            f" got {far}, {radius}, {charge} and {sigma}"
-        )
-    ratio = math.nextafter(radius / sigma, math.inf)
-    quantile = quantile_below(math.nextafter(far - charge, -math.inf))
-    level = probability_below(math.nextafter(quantile - ratio, -math.inf)) - charge
+    if not (0 < far < 1 and radius >= 0):
+        raise ValueError(f"far must lie strictly between 0 and 1, and radius not be negative; got {far} and {radius}")
+    clean = math.nextafter(far - law.charge, -math.inf)
+    level = law.least(clean, parse(law.parts, radius)) - law.charge
     if level <= 0:
-        raise ValueError(f"no level is left for a false-alarm rate of {far:g} within {radius:g} at sigma {sigma:g}")
+        raise ValueError(f"no level is left for a false-alarm rate of {far:g} within {radius:g}")
     return math.nextafter(level, 0.0)
 
 

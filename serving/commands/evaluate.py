@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from certify.claims.procedures import Best, Fixed
 from serving.commands.console import say, write
 from serving.errors import InvalidInput
 
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
         help="foreign rows; their labels do not count",
     )
     evaluate.add_argument("--every", type=int, default=1, help="take each so many-th row (%(default)s)")
-    evaluate.add_argument("--certify", choices=("best", "fixed"), default="best", help="(%(default)s)")
+    evaluate.add_argument("--certify", choices=(Best.name, Fixed.name), default=Best.name, help="(%(default)s)")
     evaluate.add_argument("--draws", type=int, default=1_000, help="noisy passes for each row (%(default)s)")
     evaluate.add_argument("--alpha", type=float, help="of each answer (that of the bundle)")
     evaluate.add_argument("--radii", type=float, nargs="+", default=[], help="of the table, in the bundle's units")
@@ -110,7 +111,7 @@ def _when_asked(opening: AbstractContextManager[Any]) -> Iterator[Callable[[Any]
 
 def asked(options: argparse.Namespace) -> dict[str, object]:
     """What is asked of the engine for each row."""
-    draws = "draws" if options.certify == "fixed" else "max_draws"
+    draws = "draws" if options.certify == Fixed.name else "max_draws"
     found: dict[str, object] = {"certify": options.certify, draws: options.draws}
     return found | ({} if options.alpha is None else {"alpha": options.alpha})
 

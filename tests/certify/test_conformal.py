@@ -22,6 +22,7 @@ from certify.ood.conformal import (
     pac_rank,
     pac_threshold,
 )
+from certify.smoothing.gaussian import Gaussian
 from tests.certify.exact import tail_at_least
 
 INF = math.inf
@@ -298,12 +299,16 @@ def test_small_groups_and_unknown_labels_are_refused():
         groups.p_value(2, 0.0)
 
 
+def level_of(far, *, radius, sigma, charge=0.0):
+    return one_noise_level(far, radius=radius, law=Gaussian(sigma, charge))
+
+
 def test_the_one_noise_level_worked_out_beforehand():
     """a=.05, R=sigma: a'=.0041, m >= 244."""
-    level = one_noise_level(0.05, radius=0.25, sigma=0.25)
+    level = level_of(0.05, radius=0.25, sigma=0.25)
     assert level == pytest.approx(0.0041, abs=5e-5)
     assert least_size(level) == 244
-    assert one_noise_level(0.05, radius=0.0, sigma=1.0) == pytest.approx(0.05, rel=1e-14)
+    assert level_of(0.05, radius=0.0, sigma=1.0) == pytest.approx(0.05, rel=1e-14)
 
 
 @given(st.floats(1e-6, 0.999), st.floats(0, 5), st.floats(1e-3, 10), st.sampled_from([0.0, 1e-12, 1e-3]))
@@ -318,7 +323,7 @@ def test_the_one_noise_level_is_rounded_down(far, ratio, sigma, charge):
         exact = mpmath.ncdf(quantile(room) - mpmath.mpf(radius) / sigma) - charge if room > 0 else mpmath.mpf(-1)
     if exact < 1e-12:
         return
-    level = one_noise_level(far, radius=radius, sigma=sigma, charge=charge)
+    level = level_of(far, radius=radius, sigma=sigma, charge=charge)
     assert 0 < level <= exact
     assert level >= exact * (1 - 1e-11) - 1e-14
 
@@ -330,15 +335,17 @@ def test_what_the_charge_leaves_of_a_level_near_one_is_rounded_down():
         for far, charge in zip(1 - rng.uniform(1e-9, 1e-7, 40), rng.uniform(1e-12, 1e-9, 40), strict=True):
             quantile = mpmath.sqrt(2) * mpmath.erfinv(2 * (mpmath.mpf(far) - mpmath.mpf(charge)) - 1)
             exact = mpmath.ncdf(quantile - 5) - mpmath.mpf(charge)
-            assert one_noise_level(float(far), radius=5.0, sigma=1.0, charge=float(charge)) <= exact
+            assert level_of(float(far), radius=5.0, sigma=1.0, charge=float(charge)) <= exact
 
 
 @pytest.mark.parametrize(
     "change", [{"far": 0.0}, {"far": 1.0}, {"radius": -1.0}, {"sigma": 0.0}, {"charge": -1.0}, {"far": math.nan}]
 )
 def test_meaningless_one_noise_tests_are_refused(change):
-    with pytest.raises(ValueError, match="^far must lie strictly between"):
-        one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, "charge": 0.0, **change})
+    with pytest.raises(
+        ValueError, match="^(far must lie strictly between|sigma: expected a positive|charge: expected 0)"
+    ):
+        level_of(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, "charge": 0.0, **change})
 
 
 @pytest.mark.parametrize(
@@ -346,13 +353,13 @@ def test_meaningless_one_noise_tests_are_refused(change):
 )
 def test_a_level_that_nothing_is_left_of_is_refused(change):
     with pytest.raises(ValueError, match="no level is left"):
-        one_noise_level(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, **change})
+        level_of(**{"far": 0.05, "radius": 1.0, "sigma": 1.0, **change})
 
 
 @pytest.mark.parametrize("size", [244, 1000, 100_000])
 def test_the_linear_worst_case_under_attack_stays_at_the_level(size):
     """Exactly: one point mass of inputs, linear score. The rate at the rank is Beta; the attack adds R/sigma."""
-    level = one_noise_level(0.05, radius=1.0, sigma=1.0)
+    level = level_of(0.05, radius=1.0, sigma=1.0)
 
     def attacked(tested):
         rank = alarm_rank(size, tested)
@@ -378,14 +385,14 @@ def attacked_alarms(level: float, runs: int, spread: float) -> float:
 def test_alarms_of_one_noisy_pass_under_attack(spread):
     """FAR <= a under any attack <= R; the mutant tests at a itself. Limits at a false-alarm rate of 1e-6."""
     limit = binom.isf(1e-6, 3000, 0.05) / 3000
-    assert 0 < attacked_alarms(one_noise_level(0.05, radius=0.5, sigma=0.5), 3000, spread) <= limit
+    assert 0 < attacked_alarms(level_of(0.05, radius=0.5, sigma=0.5), 3000, spread) <= limit
     assert attacked_alarms(0.05, 3000, spread) > limit
 
 
 @pytest.mark.slow
 def test_alarms_of_one_noisy_pass_under_attack_long():
     """Single-sample robust mode, 1e5 calibration sets and attacked inputs."""
-    level = one_noise_level(0.05, radius=0.5, sigma=0.5)
+    level = level_of(0.05, radius=0.5, sigma=0.5)
     for spread in (0.0, 0.5):
         found = attacked_alarms(level, 100_000, spread)
         print(f"\n1e5 attacked inputs, spread {spread}: {found:.4f} alarms at a = .05")
