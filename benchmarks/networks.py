@@ -17,8 +17,9 @@ from certify.ood.conformal import pac_threshold
 from certify.ood.mahalanobis import Moments, fit
 from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import golden_outputs
-from export.build.heads import BaseGraph, NoisyGraph, Score
+from export.build.heads import BaseGraph, NoisyGraph
 from export.build.noise_table import rounded_gaussian_tails
+from export.build.score_heads import distance_head
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -141,7 +142,7 @@ def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, 
         parts = torch.from_numpy(images).split(32)
         features = torch.cat([network.features(part.float()) for part in parts]).numpy()
     moments = Moments.empty(features.mean(axis=0), CLASSES).add(features, np.arange(len(images)) % CLASSES)
-    score = Score(fit(moments, normalised=False), "md")
+    score = distance_head(fit(moments, normalised=False), "md")
     noisy = noisy_to_onnx(NoisyGraph(network, score, CLASSES), shape)
     base = base_to_onnx(BaseGraph(network), shape)
     noisy_graph, base_graph = open_graph(noisy), open_graph(base)

@@ -1,4 +1,4 @@
-"""Library offering: scores of how far out an input lies, behind one interface, and a table of them by name.
+"""Scores of how far out an input lies, behind one interface, and the one registry of them by name.
 
 Every score is a pure function of the features entering the last layer and of its logits, larger the farther out, and
 +inf for what is not a number. None is a guarantee, and none is always the best: guarantees about any of them come from
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -141,6 +142,64 @@ class VirtualLogit:
             return _told(self.scale * lengths + OfLogits(energy).scores(features, logits))
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitting:
+    """What a score may be fitted from: moments of the features and of the unit features, `some` features [n, d], and the
+    `weight` [C, d] and `bias` [C] of the last layer where they are known.
+    """
+
+    plain: Moments
+    units: Moments
+    some: NDArray[np.floating]
+    weight: NDArray[np.floating] | None = None
+    bias: NDArray[np.floating] | None = None
+
+    @cached_property
+    def tied(self) -> Mapping[bool, Mahalanobis]:
+        """The fit of plain features, and under True that of unit features."""
+        return {False: fit(self.plain, normalised=False), True: fit(self.units, normalised=True)}
+
+
+FitScore = Callable[[Fitting], Scorer | None]
+"""The fitted score; None where something that it needs is not there."""
+
+
+def _distance(kind: str, normalised: bool) -> FitScore:
+    return lambda fitting: Distance(fitting.tied[normalised], kind)
+
+
+def _of_logits(rule: Callable[[Floats], Floats]) -> FitScore:
+    return lambda fitting: OfLogits(rule)
+
+
+def _neighbours(fitting: Fitting) -> Scorer | None:
+    return NearestNeighbours.of(fitting.some) if len(fitting.some) >= NEIGHBOURS else None
+
+
+def _virtual_logit(fitting: Fitting) -> Scorer | None:
+    if fitting.weight is None or fitting.bias is None:
+        return None
+    return VirtualLogit.of(fitting.plain, fitting.weight, fitting.bias, fitting.some)
+
+
+SCORES: dict[str, FitScore] = {
+    "energy": _of_logits(energy),
+    "max softmax": _of_logits(max_softmax),
+    "max logit": _of_logits(max_logit),
+    "gen": _of_logits(generalized_entropy),
+    "knn": _neighbours,
+    "vim": _virtual_logit,
+    **{kind + mark: _distance(kind, bool(mark)) for mark in ("", "++") for kind in KINDS},
+}
+"""Every score that a bundle may declare, by name; `++` is on unit features. Its head in a graph is in `export.build`."""
+
+
+def fit_all(fitting: Fitting) -> Mapping[str, Scorer]:
+    """Every score of the registry that can be fitted from this."""
+    found = {name: fitted(fitting) for name, fitted in SCORES.items()}
+    return {name: scorer for name, scorer in found.items() if scorer is not None}
+
+
 def fitted_scorers(
     features: NDArray[np.floating],
     labels: NDArray[np.integer],
@@ -149,7 +208,7 @@ def fitted_scorers(
 ) -> Mapping[str, Scorer]:
     """Every score by name, fitted on features [N, d] of labelled inputs; `weight` [C, d] and `bias` [C] of the last layer.
 
-    `++` is on unit features. `knn` keeps all N features.
+    `knn` keeps all N features.
     """
     classes = len(bias)
     plain, units = (Moments.empty(rows.mean(axis=0), classes).add(rows, labels) for rows in (features, unit(features)))
@@ -167,19 +226,7 @@ def scorers_of(
 
     Without the last layer there is no `vim`, with less than 50 features no `knn`.
     """
-    scorers: dict[str, Scorer] = {
-        "energy": OfLogits(energy),
-        "max softmax": OfLogits(max_softmax),
-        "max logit": OfLogits(max_logit),
-        "gen": OfLogits(generalized_entropy),
-    }
-    if len(some) >= NEIGHBOURS:
-        scorers["knn"] = NearestNeighbours.of(some)
-    if weight is not None and bias is not None:
-        scorers["vim"] = VirtualLogit.of(plain, weight, bias, some)
-    for mark, fitted in (("", fit(plain, normalised=False)), ("++", fit(units, normalised=True))):
-        scorers |= {kind + mark: Distance(fitted, kind) for kind in KINDS}
-    return scorers
+    return fit_all(Fitting(plain=plain, units=units, some=some, weight=weight, bias=bias))
 
 
 def _told(scores: Floats) -> Floats:

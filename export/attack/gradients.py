@@ -7,19 +7,18 @@ as its gradient would point nowhere and the attack would look stronger than it i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.attack.campaign import AttackError
 from export.attack.claims import Aim
 from export.attack.search import Ascent, Direction
-from export.build.heads import Score
+from export.build.score_heads import HEADS, Head
 from export.bundle import Bundle
 from export.recipes.networks import SmallNet
 
@@ -35,10 +34,11 @@ def from_checkpoint(bundle: Bundle, work: Path) -> Ascent:
     def ascent(rows: NDArray[np.int32], aim: Aim) -> Direction:
         lattice = torch.from_numpy(rows).float().requires_grad_()
         features = network.features(lattice)
+        logits = network.head(features)
         if aim.way == "away":
-            goal = _away(network.head(features), aim.label)
+            goal = _away(logits, aim.label)
         elif score is not None:
-            goal = _median(score(features)) * (1 if aim.way == "up" else -1)
+            goal = _median(score(features, logits)) * (1 if aim.way == "up" else -1)
         else:
             raise AttackError("the bundle has no score to push")
         (slope,) = torch.autograd.grad(goal, lattice)
@@ -70,23 +70,8 @@ def _network(bundle: Bundle, path: Path) -> SmallNet:
     return network.eval().requires_grad_(False)
 
 
-class _GraphScore(Score):
-    """The score head with the constants that the bundle's graph carries."""
-
-    def __init__(self, kind: Literal["md", "rmd"], normalised: bool, constants: dict[str, NDArray[np.float32]]) -> None:
-        nn.Module.__init__(self)
-        self.kind, self.normalised = kind, normalised
-        for name, value in constants.items():
-            setattr(self, name, nn.Parameter(torch.from_numpy(value.copy()), requires_grad=False))
-        # What only adds up is not in a graph that adds up by an operator of its own, nor the part of another kind of score.
-        features, whitened = self.whitening.shape
-        sizes = {"ones_of_features": features, "ones_of_whitened": whitened, "ones_of_classes": len(self.lengths)}
-        for name, size in sizes.items():
-            if name not in constants:
-                setattr(self, name, nn.Parameter(torch.ones(size, 1), requires_grad=False))
-
-
-def _score(bundle: Bundle) -> _GraphScore:
+def _score(bundle: Bundle) -> Head:
+    """The head with the constants that the bundle's graph carries."""
     spec = bundle.manifest.ood
     assert spec is not None
     prefix = "score."
@@ -95,14 +80,15 @@ def _score(bundle: Bundle) -> _GraphScore:
         for each in onnx.load_from_string(bundle.noisy).graph.initializer
         if each.name.startswith(prefix)
     }
-    return _GraphScore(spec.score, spec.normalised, constants)
+    return HEADS[spec.name].head(constants)
 
 
-def _check(bundle: Bundle, network: SmallNet, score: _GraphScore | None, path: Path) -> None:
+def _check(bundle: Bundle, network: SmallNet, score: Head | None, path: Path) -> None:
     golden = bundle.golden
     with torch.no_grad():
         features = network.features(torch.from_numpy(golden.noisy_input).float())
-        votes = network.head(features).argmax(1).numpy()
-        scores = golden.scores if score is None else score(features).numpy()
+        logits = network.head(features)
+        votes = logits.argmax(1).numpy()
+        scores = golden.scores if score is None else score(features, logits).numpy()
     if not np.array_equal(votes, golden.votes) or not np.allclose(scores, golden.scores, rtol=1e-2):
         raise AttackError(f"{path} is not the network of {bundle.key}: golden votes or scores differ; leave out --work")

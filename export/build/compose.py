@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 
 from export.build.grid import Grid
 from export.build.sums import rewritten
+from export.graphs.rows import follow
 from export.inspection.inspect import Found
 
 PREFIX = "network/"
@@ -57,8 +58,7 @@ class Composed:
 
 def composed(found: Found, grid: Grid, entrance: Entrance) -> Composed:
     """The graph that is served, of one network in both roles."""
-    network, sums = rewritten(found.model)
-    network = compose.add_prefix(network, PREFIX)
+    network = compose.add_prefix(found.model, PREFIX)
     graph = network.graph
     parts = _Parts()
     _enter(parts, found, grid, entrance)
@@ -77,6 +77,7 @@ def composed(found: Found, grid: Grid, entrance: Entrance) -> Composed:
     model: ModelProto = helper.make_model(
         made, opset_imports=network.opset_import, ir_version=network.ir_version, producer_name="certserve"
     )
+    model, sums = rewritten(model, follow(model, found.shape, found.name).facts)
     onnx.checker.check_model(model)
     return Composed(graph=bytes(model.SerializeToString(deterministic=True)), sums=sums)
 

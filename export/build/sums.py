@@ -7,19 +7,21 @@ It does so in ReduceSum and ReduceMean over lengths that are no multiple of 4 (a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+from export.graphs.facts import Fact, Place
 
 _MEANS = ("ReduceMean", "ReduceSum")
 
 
-def rewritten(model: ModelProto) -> tuple[ModelProto, list[str]]:
-    """The graph with such sums as products, and the names of the nodes that were."""
+def rewritten(model: ModelProto, facts: Mapping[str, Fact]) -> tuple[ModelProto, list[str]]:
+    """The graph with such sums as products, and the names of the nodes that were; `facts` are those of the walk over it."""
     copy = ModelProto()
     copy.CopyFrom(model)
-    shapes = _shapes(model)
+    shapes = _shapes(facts)
     constants = {each.name: numpy_helper.to_array(each) for each in copy.graph.initializer}
     for node in copy.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -47,20 +49,9 @@ def _copied(node: NodeProto) -> NodeProto:
     return other
 
 
-def _shapes(model: ModelProto) -> dict[str, tuple[int, list[int | None]]]:
-    """Type and sizes of what is known; the rows are None."""
-    try:
-        graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # then nothing is rewritten, and the proof tells whether that matters
-        return {}
-    return {
-        each.name: (
-            each.type.tensor_type.elem_type,
-            [dim.dim_value if dim.HasField("dim_value") else None for dim in each.type.tensor_type.shape.dim],
-        )
-        for each in (*graph.value_info, *graph.input, *graph.output)
-        if each.type.tensor_type.HasField("shape")
-    }
+def _shapes(facts: Mapping[str, Fact]) -> dict[str, tuple[int, list[int | None]]]:
+    """Type and sizes of what has the rows on its first axis; the rows are None."""
+    return {name: (fact.kind, [None, *fact.shapes[0][1:]]) for name, fact in facts.items() if fact.place == Place(0)}
 
 
 def _axes(node: NodeProto, constants: dict[str, np.ndarray], rank: int) -> list[int] | None:

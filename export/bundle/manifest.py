@@ -14,6 +14,7 @@ from certify import strict_json
 from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import AlphaSplit
 from certify.claims.procedures import SLICE
+from certify.ood.scores import SCORES
 from certify.smoothing.ball import Euclidean
 from certify.smoothing.gaussian import Gaussian
 from certify.strict_json import kind, shown
@@ -113,16 +114,28 @@ class AlphaShares(_Strict):
 class OodSpec(_Strict):
     """The score's definition, its calibration and the radius at which it is certified. In-distribution is positive.
 
+    `score` is a name of the registry `certify.ood.scores`; `normalised` says that it is the form on unit features (`++`).
     `threshold` is the score that the calibration gives at `target_tpr` and `eta`, to the last bit.
     """
 
-    score: Literal["md", "rmd"]
+    score: Text
     normalised: bool
     score_draws: Literal[32]
     target_tpr: Annotated[float, Field(gt=0, lt=1)]
     eta: Annotated[float, Field(gt=0, lt=1)]
     threshold: float
     radius: Positive
+
+    @property
+    def name(self) -> str:
+        """The score's name in the registry."""
+        return self.score + ("++" if self.normalised else "")
+
+    @model_validator(mode="after")
+    def _registered(self) -> OodSpec:
+        if self.name not in SCORES:
+            raise ValueError(f"score {self.name!r} is not known; expected one of {', '.join(SCORES)}")
+        return self
 
 
 class MixtureSpec(_Strict):

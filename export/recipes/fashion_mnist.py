@@ -25,10 +25,11 @@ from certify.ood.mahalanobis import Mahalanobis, Moments, fit, unit
 from certify.smoothing.law import Law
 from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
-from export.build.heads import BaseGraph, NoisyGraph, Score
+from export.build.heads import BaseGraph, NoisyGraph
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.outside import auroc, outside_sets
 from export.build.passes import BATCH, BaseRun, noisy_lattice, row_key
+from export.build.score_heads import distance_head
 from export.bundle import (
     AlphaShares,
     Bundle,
@@ -111,7 +112,7 @@ def run(
         "\n".join(f"{name}: mean AUROC {value:.4f}" for name, value in choice.aurocs.items()), "\nserved:", choice.name
     )
     base_graph = base_to_onnx(BaseGraph(base), SHAPE)
-    noisy_graph = noisy_to_onnx(NoisyGraph(noisy, Score(choice.fitted, choice.kind), len(LABELS)), SHAPE)
+    noisy_graph = noisy_to_onnx(NoisyGraph(noisy, distance_head(choice.fitted, choice.kind), len(LABELS)), SHAPE)
     run_noisy = in_batches(as_noisy_run(open_graph(noisy_graph)), BATCH_ROWS)
     run_base = as_base_run(open_graph(base_graph))
     pictures = held_out.images[:, None].astype(np.int32)

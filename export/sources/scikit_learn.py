@@ -14,17 +14,15 @@ _OPSET = {"": 18, "ai.onnx.ml": 3}
 
 
 def converted(pipeline: Any, samples: NDArray[Any]) -> Source:
-    """The classifier as a graph, with its own `predict_proba` (or `decision_function`) as the original."""
+    """The classifier as a graph, with its own `predict_proba` as the original."""
     if samples.ndim != 2 or samples.dtype.kind not in "iuf":
         raise SourceError(f"X: expected numbers [rows, columns], got {samples.dtype} of shape {list(samples.shape)}")
     if not hasattr(pipeline, "classes_"):
         raise SourceError(f"{type(pipeline).__name__} has no classes_: expected a fitted classifier; call fit() first")
     name = type(pipeline).__name__
-    answers = getattr(pipeline, "predict_proba", None) or getattr(pipeline, "decision_function", None)
+    answers = getattr(pipeline, "predict_proba", None)
     if answers is None:
-        raise SourceError(
-            f"{name} has neither predict_proba nor decision_function, so nothing says how near a label is"
-        )
+        raise SourceError(f"{name} gives no probabilities; put it into a CalibratedClassifierCV, fit that, and give it")
     model = _to_onnx(pipeline, samples.shape[1], name)
 
     def reference(values: NDArray[Any]) -> NDArray[Any]:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from certify.ood.mahalanobis import Moments, fit, unit
-from export.build.heads import BaseGraph, NoisyGraph, Score
+from export.build.heads import BaseGraph, NoisyGraph
+from export.build.score_heads import distance_head
 from export.recipes.networks import SIDE, SmallNet
 from export.sources.torch_module import base_to_onnx, noisy_to_onnx, to_onnx
 from tests.export.runtime import open_graph
@@ -55,7 +56,7 @@ def fitted(network, lattice, normalised):
 @pytest.mark.parametrize(("kind", "normalised"), VARIANTS)
 def test_torch_onnx_and_float64_agree(network, lattice, kind, normalised):
     detector = fitted(network, lattice, normalised)
-    module = NoisyGraph(network, Score(detector, kind), CLASSES)
+    module = NoisyGraph(network, distance_head(detector, kind), CLASSES)
     votes, scores = open_graph(noisy_to_onnx(module, SHAPE))(lattice)
     with torch.no_grad():
         torch_votes, torch_scores = module(torch.from_numpy(lattice))
@@ -81,7 +82,7 @@ def test_the_base_graph_gives_probabilities(network, lattice):
 
 def test_export_is_reproducible_and_carries_no_notes(network, lattice):
     def export():
-        return noisy_to_onnx(NoisyGraph(network, Score(fitted(network, lattice, False), "md"), CLASSES), SHAPE)
+        return noisy_to_onnx(NoisyGraph(network, distance_head(fitted(network, lattice, False), "md"), CLASSES), SHAPE)
 
     first = export()
     assert first == export()
@@ -93,7 +94,7 @@ def test_export_is_reproducible_and_carries_no_notes(network, lattice):
 
 
 def test_one_graph_takes_every_batch_and_int32_only(network, lattice):
-    graph = noisy_to_onnx(NoisyGraph(network, Score(fitted(network, lattice, False), "md"), CLASSES), SHAPE)
+    graph = noisy_to_onnx(NoisyGraph(network, distance_head(fitted(network, lattice, False), "md"), CLASSES), SHAPE)
     run = open_graph(graph)
     whole = run(lattice)
     for size in (1, 3, 32):
@@ -107,7 +108,9 @@ def test_one_graph_takes_every_batch_and_int32_only(network, lattice):
 
 
 def test_nothing_is_clipped(network, lattice):
-    run = open_graph(noisy_to_onnx(NoisyGraph(network, Score(fitted(network, lattice, False), "md"), CLASSES), SHAPE))
+    run = open_graph(
+        noisy_to_onnx(NoisyGraph(network, distance_head(fitted(network, lattice, False), "md"), CLASSES), SHAPE)
+    )
     inside = np.clip(lattice, 0, 255)
     assert not np.allclose(run(lattice)[1], run(inside)[1], rtol=1e-2)
 
@@ -129,7 +132,7 @@ def test_no_vote_is_an_argmax_of_what_is_not_finite():
     rows = np.random.default_rng(1).standard_normal((50, 3))
     detector = fit(Moments.empty(rows[0], 3).add(rows, np.arange(50) % 3), normalised=False)
     for kind in ("md", "rmd"):
-        run = open_graph(noisy_to_onnx(NoisyGraph(Exploding(), Score(detector, kind), 3), (1,)))
+        run = open_graph(noisy_to_onnx(NoisyGraph(Exploding(), distance_head(detector, kind), 3), (1,)))
         votes, scores = run(np.array([[0], [1], [2], [3], [4], [5]], dtype=np.int32))
         assert votes.tolist() == [0, 1, 1, 3, 3, 1]  # NaN and -inf logits vote for none
         assert np.isposinf(scores[[1, 2]]).all()
@@ -158,7 +161,7 @@ def test_a_head_gives_a_row_the_same_bits_in_every_slot(kind, normalised, classe
     rows = generator.integers(-200, 200, (32, features)).astype(np.int32)
     fit_rows = unit(rows.astype(float)) if normalised else rows.astype(float)
     detector = fit(Moments.empty(fit_rows[0], classes).add(fit_rows, np.arange(32) % classes), normalised=normalised)
-    run = open_graph(noisy_to_onnx(NoisyGraph(Plain(classes), Score(detector, kind), classes), (features,)))
+    run = open_graph(noisy_to_onnx(NoisyGraph(Plain(classes), distance_head(detector, kind), classes), (features,)))
     mixed = run(rows)[1]
     for slot, row in enumerate(rows):
         alone = run(np.repeat(row[None], 32, axis=0))[1]
@@ -198,7 +201,7 @@ def test_an_export_that_fails_leaves_the_modes_too():
 def test_features_of_zero_length_have_a_finite_score():
     rows = np.abs(np.random.default_rng(1).standard_normal((50, 3)))
     detector = fit(Moments.empty(rows[0], 2).add(unit(rows), np.arange(50) % 2), normalised=True)
-    score = Score(detector, "md")(torch.zeros(1, 3)).numpy()
+    score = distance_head(detector, "md")(torch.zeros(1, 3), torch.zeros(1, 2)).numpy()
     np.testing.assert_allclose(score, detector.scores(np.zeros((1, 3)), "md"), rtol=1e-4)
 
 

@@ -331,6 +331,24 @@ def test_a_scikit_learn_pipeline_with_its_scaler(tmp_path):
     assert bundle.manifest.labels == tuple(data.target_names)
 
 
+def test_a_pipeline_whose_sums_depend_on_the_slot(tmp_path):
+    """Naive Bayes adds up over its 5 columns, which ONNX Runtime does in another order from slot to slot."""
+    from sklearn.naive_bayes import GaussianNB
+
+    rows = np.random.default_rng(0).standard_normal((60, 5))
+    model = GaussianNB().fit(rows, np.arange(60) % 3)
+    bundle = own_model.from_scikit_learn(model, rows, name="bayes", sigma=0.5, out=tmp_path, faults=faults)
+    assert bundle.manifest.training["rewritten_sums"] != "none"
+
+
+def test_a_classifier_without_probabilities_is_refused_with_the_mend(tmp_path):
+    from sklearn.svm import LinearSVC
+
+    model = LinearSVC().fit(ROWS, np.arange(len(ROWS)) % 3)
+    with pytest.raises(SourceError, match="CalibratedClassifierCV"):
+        own_model.from_scikit_learn(model, ROWS, name="x", sigma=0.2, out=tmp_path, faults=faults)
+
+
 def test_what_is_no_fitted_classifier_is_refused(tmp_path):
     from sklearn.linear_model import LinearRegression, LogisticRegression
 
