@@ -1,12 +1,14 @@
-"""Your own model from Python: `inspect`, `export` and `check`, with the names and arguments of the commands.
+"""Your own model from Python: `inspect`, `export`, `check` and `evaluate`, with the names and arguments of the commands.
 
 `from_scikit_learn` and `from_torch` take a model that is already in memory. Each gives a bundle, proven as serving would.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from export.build.assemble import Faults, Plan, assemble
 from export.build.compose import Entrance
 from export.bundle import Bundle
+from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
 from export.inspection.outputs import KINDS, Kind
 from export.sources import onnx_file
@@ -159,6 +162,31 @@ def check(bundle: str | Path) -> list[str]:
         return []
     said = [line for line in done.stdout.splitlines() if line] or done.stderr.splitlines()[-1:]
     return said or [f"the check ended with exit code {done.returncode}"]
+
+
+def evaluate(
+    bundle: str | Path, data: str | Path, *, outside: Sequence[str | Path] = (), **options: object
+) -> dict[str, Any]:
+    """The figures of `certserve evaluate` as one document (`export.evaluation.figures`), by an engine in its own process.
+
+    `options` are those of the command, with `_` for `-`: `draws=640, radii=[0, 0.5], records="work/records"`. Raises
+    `EvaluationError` with what the command says.
+    """
+    words = [each for place in outside for each in ("--outside", str(place))]
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        words += ["--" + name.replace("_", "-"), *map(str, values)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        command = [sys.executable, "-m", "serving.commands.cli", "evaluate", str(bundle), "--data", str(data), *words]
+        done = subprocess.run(
+            [*command, "--json", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if done.returncode != 0:
+            said = done.stderr.splitlines()[-1:] or [f"it ended with exit code {done.returncode}"]
+            raise EvaluationError(said[0].removeprefix("certserve: "))
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
 
 
 def opened(model: str | Path, weights: str | Path | None, shape: tuple[int, ...] | None) -> Source:

@@ -133,6 +133,8 @@ def _over_ray(options: argparse.Namespace, bundle: Any, test: Any, store: Any) -
     from serving.deployments.evaluate_on_ray import spread
 
     start = store.complete(TEST)
+    if start >= len(test):
+        return
     where = (options.bundle.resolve(), options.data.resolve(), options.label, options.every)
     make = functools.partial(part_of, *where, asked(options), secret(options.seed), start)
     bar: ProgressBar[object] = progress(what="test, over Ray", total=len(test), initial=start, unit="row")

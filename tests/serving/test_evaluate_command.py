@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export import own_model
+from export.evaluation.records import EvaluationError
 from serving.commands.cli import main
 from tests.half_space import CUT, SIGMA, true_radius, write_half_space
 
@@ -76,7 +78,8 @@ def test_the_figures_are_written(once):
 def test_the_same_run_takes_every_answer_from_its_records(place, once, evaluate, monkeypatch):
     monkeypatch.setattr("serving.deployments.in_process.build_engine", None)  # nobody is asked
     words = ["--outside", place / "foreign.npy", "--draws", 640, "--records", place / "records"]
-    said = evaluate(*words, "--radii", 0, 30, "--plot", place / "curve.svg").out
+    monkeypatch.setattr("serving.deployments.evaluate_on_ray.spread", None)
+    said = evaluate(*words, "--radii", 0, 30, "--plot", place / "curve.svg", "--ray", 1).out
     assert f"| smoothed | - | {once['smoothed']['certified'][0]['share']:.3f} [" in said
     assert "<svg" in (place / "curve.svg").read_text()
 
@@ -111,6 +114,14 @@ def test_what_cannot_be_measured_is_one_line(evaluate, words, said):
     assert len([line for line in err.splitlines() if line.startswith("certserve:")]) == 1
 
 
+def test_from_python_it_is_the_same(place, once):
+    bundle, options = place / "half-space" / "1", {"draws": 640, "records": place / "records"}
+    found = own_model.evaluate(bundle, place / "test.csv", outside=[place / "foreign.npy"], radii=[0, 30], **options)
+    assert {**found, "attacked": None} == {**once, "attacked": None}
+    with pytest.raises(EvaluationError, match="another run: seed differ"):
+        own_model.evaluate(bundle, place / "test.csv", seed=9, **options)
+
+
 def test_sigma_is_suggested(place, evaluate):
     found = evaluate("--sigmas", 4, 32, "--radii", 5, 50, 500, "--draws", 200, "--plot", place / "sigma.png")
     assert found.out.count("\n| ") == 3
@@ -120,16 +131,16 @@ def test_sigma_is_suggested(place, evaluate):
 
 
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
-    """On every two hundredth row, with few draws: what is tested is that they can be said, and write what they say."""
+    """On every 250th row, with few draws: what is tested is that they can be said, and write what they say."""
     page = (ROOT / "docs" / "how-to" / "evaluate.md").read_text()
-    commands = re.findall(r"^\$ \.venv/bin/certserve (evaluate .*)$", page, re.M)
-    assert len(commands) == 3
+    commands = re.findall(r"^\$ \.venv/bin/certserve (evaluate (?:.*\\\n)?.*)$", page, re.M)
+    assert len(commands) == 2
     for name in ("models", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path)
     for command in commands:
-        assert main([*command.split(), "--every", "200", "--draws", "64"]) == 0
+        assert main([*command.replace("\\\n", " ").split(), "--every", "250", "--draws", "32"]) == 0
         assert "| certified" in capsys.readouterr().out
     assert {each.name for each in (tmp_path / "work").iterdir()} == {"records", "figures.json", "curve.svg"}
 
