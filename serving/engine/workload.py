@@ -301,8 +301,11 @@ class Workload:
             if (live := self._live.get(identity)) is None:
                 continue
             if probabilities is not None and np.isfinite(probabilities[row]).all():
-                live.job.receive_base(probabilities[row].copy())
-                self._look(identity, now)
+                try:
+                    live.job.receive_base(probabilities[row].copy())
+                    self._look(identity, now)
+                except Exception:
+                    self._broke(live)
             elif _failed(live, _BASE) < _ATTEMPTS:
                 self._scheduler.base_again(identity, batch.plan.model, live.request)
             else:
@@ -338,11 +341,18 @@ class Workload:
                 _log.warning("%s: %d draws from %d came to nothing", _name(live), part.rows, part.start)
             self._scheduler.settle(part)
             found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
-            live.job.receive(part.start, SliceResult(part.rows, *found))
-            counted[part.job] = None
+            try:
+                live.job.receive(part.start, SliceResult(part.rows, *found))
+                counted[part.job] = None
+            except Exception:
+                self._broke(live)
         for identity in counted:
-            if identity in self._live:  # a job that fails takes the others of its request with it
+            if (live := self._live.get(identity)) is None:  # a job that fails takes the others of its request with it
+                continue
+            try:
                 self._look(identity, now)
+            except Exception:
+                self._broke(live)
 
     def _look(self, identity: JobId, now: float) -> None:
         live = self._live[identity]
@@ -361,8 +371,7 @@ class Workload:
         try:
             answer = live.job.answer()
         except Exception:
-            _log.exception("%s: an answer could not be composed", _name(live))
-            self._fail(live.request, Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}"))
+            self._broke(live)
             return
         request = self._requests[live.request]
         request.answers[live.row] = answer
@@ -374,6 +383,11 @@ class Workload:
             self._deadlines.remove(live.request)
             key = live.job.bundle.key
             self._outcomes.append((live.request, _reply(request, now, self._bundles[key].digest, self._runtimes[key])))
+
+    def _broke(self, live: _Live) -> None:
+        """A defect of ours that shows in one row: its request fails, and no other."""
+        _log.exception("%s: an answer could not be composed", _name(live))
+        self._fail(live.request, Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}"))
 
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from certify.claims.procedures import RunningProcedure
 from serving.config import Limits
 from serving.engine.engine import Engine, Load, Served
 from serving.engine.scheduler import Scheduler
@@ -85,6 +86,25 @@ async def test_no_number_that_a_request_may_name_breaks_the_engine_for_others(se
     beside = ask(served[0], [150, 1, 2, 3], certify="best", max_draws=512)
     for answer in await asyncio.gather(asked, beside):
         assert answer.predictions[0].certificate.status in ("certified", "undecided", "refuted", "abstained")
+
+
+@pytest.mark.parametrize("where", ["receive", "expected_remaining", "conclude"])
+async def test_a_defect_that_shows_in_one_request_fails_no_other(served, monkeypatch, where):
+    """In whatever is asked of its procedure: here one that works until it has seen some draws."""
+    right = getattr(RunningProcedure, where)
+
+    def wrong(self, counts):
+        if self.procedure.name == "precision" and counts.draws > 100:
+            raise OverflowError("Numerical result out of range")
+        return right(self, counts)
+
+    monkeypatch.setattr(RunningProcedure, where, wrong)
+    options = {"certify": "best", "max_draws": 2_000}
+    beside = [asyncio.ensure_future(ask(served[0], [150, 1, 2, each], **options)) for each in range(4)]
+    with pytest.raises(Internal, match="row 0: an answer could not be composed"):
+        await ask(served[0], [150, 1, 2, 3], certify="precision", radius_tolerance=1.0, max_draws=2_000)
+    assert {answer.predictions[0].draws for answer in await asyncio.gather(*beside)} == {2_000}
+    assert served[1].healthy()
 
 
 async def test_one_batch_holds_draws_of_three_requests(served, bundle):
