@@ -38,7 +38,7 @@ def spread(make: Callable[[], RowsToLines], rows: int, together: int, workers: i
         numbers = ray.data.from_items([{"id": part} for part in range(parts)], override_num_blocks=parts)
         pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
         done = numbers.map_batches(
-            _Worker, fn_constructor_args=(make, rows, together), batch_size=1, compute=pool, num_cpus=1
+            _RayWorker, fn_constructor_args=(make, rows, together), batch_size=1, compute=pool, num_cpus=1
         )
         waiting: dict[int, list[str]] = {}
         ahead = 0
@@ -54,7 +54,7 @@ def spread(make: Callable[[], RowsToLines], rows: int, together: int, workers: i
             ray.shutdown()
 
 
-class _Worker:
+class _RayWorker:
     """In a process of Ray's: one engine for many parts."""
 
     def __init__(self, make: Callable[[], RowsToLines], rows: int, together: int) -> None:
