@@ -30,7 +30,7 @@ def main() -> int:
         print(f"{'explained' if explained else 'SURVIVED '}  {name} ({ran[name]})\n           {changed}")
     by_module: dict[str, Counter[bool]] = defaultdict(Counter)
     for name, state in ran.items():
-        by_module[name.split(".")[1]][state in NOTICED] += 1
+        by_module[name.split(".")[-2]][state in NOTICED] += 1
     for module, counts in sorted(by_module.items()):
         print(f"{module:14} {counts[True]:5} of {counts.total():5}  {counts[True] / counts.total():.1%}")
     score = 1 - len(survivors) / len(ran) if ran else 0.0
@@ -39,8 +39,8 @@ def main() -> int:
 
 
 def _function(mutant: str) -> str:
-    """`certify.bounds.binomial.x__check__mutmut_3` is a mutant of `bounds._check`, `x` and two bars stand before a class."""
-    _, module, name = mutant.split(".")
+    """`certify.bounds.binomial.x__check__mutmut_3` is a mutant of `binomial._check`, `x` and two bars stand before a class."""
+    *_, module, name = mutant.split(".")
     return f"{module}." + re.sub(r"^x[_ǁ]|__mutmut_\d+$", "", name).replace("ǁ", ".")
 
 
