@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _function(mutant: str) -> str:
-    """`certify.bounds.binomial.x__check__mutmut_3` is a mutant of `binomial._check`, `x` and two bars stand before a class."""
+    """`certify.bounds.binomial.x__check__mutmut_3` is one of `binomial._check`; `x` and two bars stand before a class."""
     *_, module, name = mutant.split(".")
     return f"{module}." + re.sub(r"^x[_ǁ]|__mutmut_\d+$", "", name).replace("ǁ", ".")
 
