@@ -160,9 +160,19 @@ def freed(model: ModelProto, made: Given, shape: tuple[int, ...]) -> ModelProto:
     for output in graph.output:
         if output.type.WhichOneof("value") == "tensor_type":
             output.type.tensor_type.ClearField("shape")
+    _drop_dropout(copy)
     if made.batch is not None:
         _mend_shapes(copy, made.batch)
     return copy
+
+
+def _drop_dropout(model: ModelProto) -> None:
+    """Dropout that drops nothing passes its input on; the mask that old exporters name beside it is asked for by nobody."""
+    used = {name for node in model.graph.node for name in node.input} | {each.name for each in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type == "Dropout" and len(node.input) < 3 and not used & set(node.output[1:]):
+            kept = helper.make_node("Identity", list(node.input[:1]), list(node.output[:1]), name=node.name)
+            node.CopyFrom(kept)
 
 
 def _mend_shapes(model: ModelProto, batch: int) -> None:

@@ -61,8 +61,8 @@ def _prove_noise(bundle: Bundle, runtime: Runtime) -> None:
     """
     law = bundle.law.at(bundle.golden.base_input[0])
     rows = max(_LEAST_ROWS, -(-_PROVEN_NUMBERS // bundle.manifest.input.size))
-    cuts = [0, 1, 33, rows // 2, rows]
-    ranges = [DrawRange(law, _KEY, first, last) for first, last in itertools.pairwise(cuts) if first < last]
+    cuts = _cuts(rows)
+    ranges = [DrawRange(law, _KEY, first, last) for first, last in itertools.pairwise(cuts)]
     ranges += [DrawRange(law, _KEY[::-1], _HIGH + first, _HIGH + last) for first, last in itertools.pairwise(cuts[1:4])]
     expected = [law.sample(each.key, each.start, each.stop) for each in ranges]
     if not np.array_equal(runtime.drawn(ranges), np.concatenate(expected)):
@@ -70,6 +70,11 @@ def _prove_noise(bundle: Bundle, runtime: Runtime) -> None:
             f"{bundle.key}: {runtime.description} draws other noise than the definition of {law.stream}; on a processor,"
             " remove numba to draw without compiled code"
         )
+
+
+def _cuts(rows: int) -> list[int]:
+    """Where ranges of so many draws begin and end: whole slices and others, in order however few rows a large input has."""
+    return sorted({0, 1, 33, max(34, rows // 2), rows})
 
 
 def _prove_noisy(bundle: Bundle, runtime: Runtime, slots: _Slots, effort: Effort) -> None:

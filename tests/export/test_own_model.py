@@ -102,6 +102,10 @@ def test_what_can_be_mended_is(tmp_path, case):
     assert len(bundle.manifest.labels) == 3
 
 
+def test_a_dropout_of_old_with_its_mask(tmp_path):
+    exported(written(tmp_path, "d, mask = Dropout(x) y = Gemm(d, w, b)", opset=9), tmp_path)
+
+
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 20])
 def test_opsets_old_and_new(tmp_path, opset):
     exported(written(tmp_path, SOFTMAX, opset=opset), tmp_path, proofs=faults if opset == 7 else lambda folder: [])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from serving.models import proof
 from serving.models.probes import near_ties
 from serving.models.proof import ProofError, prove
 from serving.runtimes.onnx_runtime import OnnxRuntime, tensorrt_settings
@@ -199,3 +200,11 @@ def test_the_gpu_reproduces_the_golden_outputs(bundle, provider):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("no GPU build of ONNX Runtime here")
     prove(bundle, OnnxRuntime(bundle, provider=provider), 8)
+
+
+@pytest.mark.parametrize("rows", [proof._LEAST_ROWS, 65, 66, 67, 1_000, 262_144])
+def test_ranges_of_draws_are_in_order_however_large_an_input_is(rows):
+    """A picture of 224x224x3 has few rows to a million numbers."""
+    cuts = proof._cuts(rows)
+    assert cuts == sorted(set(cuts))
+    assert (cuts[0], cuts[-1], len(cuts)) == (0, rows, 5)
