@@ -114,7 +114,7 @@ class Settings:
         default=None,
         metadata={"meaning": "file of the 32 bytes that sign receipts; without it they are made and kept likewise"},
     )
-    provider: str = _text("cpu", "where the models run", ("cpu", "cuda", "tensorrt"))
+    provider: str = _text("cpu", "where the models run", ("cpu", "cuda", "tensorrt", "onnx-tensorrt"))
     runtime: str = _text(
         "", "the only runtime that may answer, as answers name it; without it, that of the first engine that is proven"
     )

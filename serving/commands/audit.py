@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
     again.add_argument(
         "--picture", type=Path, required=True, help="the input: a PNG or JPEG file, or a JSON array of grid integers"
     )
-    again.add_argument("--provider", default="cpu", help="cpu, cuda or tensorrt (%(default)s)")
+    again.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt or onnx-tensorrt (%(default)s)")
     again.set_defaults(run=_replay)
 
 

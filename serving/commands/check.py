@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
     """The command, for the parser of the command line."""
     check = commands.add_parser("check", help="prove a bundle as serving would, and print each fault on a line")
     check.add_argument("bundle", type=Path, help="a bundle's folder")
-    check.add_argument("--provider", default="cpu", help="cpu, cuda or tensorrt (%(default)s)")
+    check.add_argument("--provider", default="cpu", help="cpu, cuda, tensorrt or onnx-tensorrt (%(default)s)")
     check.set_defaults(run=_run)
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from export.graphs.reading import one_line
 from serving.runtimes.device_batch import SOURCE
+from serving.runtimes.runtime import ProviderError
 from serving.runtimes.whole_file import write_whole
 
 PACKAGES = ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc")
 
 
-class DeviceError(RuntimeError):
+class DeviceError(ProviderError):
     """The device cannot be used: what is missing, how to install it, what serves without it."""
 
 

@@ -30,7 +30,7 @@ from serving.runtimes.runtime import DrawRange, FinishedPasses, Passes, Provider
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
     "cpu": ("CPUExecutionProvider", {}),
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
-    "tensorrt": ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "1"}),
+    "onnx-tensorrt": ("TensorrtExecutionProvider", {"trt_engine_cache_enable": "1"}),
 }
 _INSTRUCTIONS = {
     *("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "amx_int8"),
@@ -52,7 +52,7 @@ class OnnxRuntime:
         rows = bundle.manifest.batch_rows
 
         def profile(rows: int) -> dict[str, str]:
-            return tensorrt_settings(bundle, rows, cache.folder("tensorrt")) if provider == "tensorrt" else {}
+            return tensorrt_settings(bundle, rows, cache.folder("tensorrt")) if provider == "onnx-tensorrt" else {}
 
         self._base = _Session(bundle, BASE, provider, profile(base_rows))
         one = bundle.noisy == bundle.base
@@ -187,7 +187,7 @@ def _session(graph: bytes, provider: str, profile: dict[str, str]) -> onnxruntim
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # what is wrong is raised, and said in one line
     providers: list[Any] = [(name, settings | profile)]
-    if provider == "tensorrt":
+    if provider == "onnx-tensorrt":
         providers.append(PROVIDERS["cuda"])
     session = onnxruntime.InferenceSession(graph, options, providers=providers)
     if session.get_providers()[0] != name:

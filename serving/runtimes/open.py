@@ -17,7 +17,13 @@ def _onnx(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
     return OnnxRuntime(bundle, provider, base_rows)
 
 
-RUNTIMES: dict[str, Opener] = {"cpu": _onnx, "cuda": _onnx, "tensorrt": _onnx}
+def _tensorrt(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
+    from serving.runtimes.tensorrt import open_tensorrt
+
+    return open_tensorrt(bundle, provider, base_rows)
+
+
+RUNTIMES: dict[str, Opener] = {"cpu": _onnx, "cuda": _onnx, "tensorrt": _tensorrt, "onnx-tensorrt": _onnx}
 """One line for each provider; what it needs is imported when it is opened."""
 
 

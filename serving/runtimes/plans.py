@@ -45,6 +45,12 @@ class PlanKey:
         return json.dumps(asdict(self), sort_keys=True).encode()
 
 
+def timing_name(key: PlanKey) -> str:
+    """Of the file with what was timed, which holds for any graph on the same device with the same libraries."""
+    facts = "\0".join([key.library, key.driver, key.device, key.architecture])
+    return f"timing-{key.architecture}-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.cache"
+
+
 def read(folder: Path, key: PlanKey) -> bytes | None:
     """The plan that is kept for `key`, if there is one and it is whole."""
     try:

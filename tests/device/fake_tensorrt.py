@@ -83,10 +83,56 @@ class _Engine:
         return self.contexts[-1]
 
 
-class FakeTensorRt(SimpleNamespace):
-    """The module, for plans of `rows` rows on a device."""
+class _Builder:
+    """Builds a plan that is the graph itself, behind the number of its rows."""
 
-    TensorIOMode = TensorIOMode
+    def __init__(self, log) -> None:
+        pass
+
+    def create_network(self, flags: int):
+        given = SimpleNamespace(name="lattice", shape=(-1,))
+        return SimpleNamespace(num_inputs=1, given=given, get_input=lambda place: given, graph=b"")
+
+    def create_builder_config(self):
+        cache = SimpleNamespace(serialize=lambda: b"what was timed")
+        return SimpleNamespace(
+            set_flag=lambda flag: None,
+            clear_flag=lambda flag: None,
+            create_timing_cache=lambda content: cache,
+            set_timing_cache=lambda cache, ignore_mismatch: True,
+        )
+
+    def build_serialized_network(self, network, config) -> bytes:
+        config.progress_monitor.phase_start("Building engine", None, 1)
+        return plan_of(network.given.shape[0], network.graph)
+
+
+class _Parser:
+    num_errors = 1
+
+    def __init__(self, network, log) -> None:
+        self._network = network
+
+    def parse(self, graph: bytes) -> bool:
+        self._network.graph = graph
+        return True
+
+
+class _Base:
+    class Severity:
+        ERROR = INTERNAL_ERROR = 1
+
+
+def plan_of(rows: int, graph: bytes) -> bytes:
+    return b"plan" + rows.to_bytes(8, "little") + graph
+
+
+class FakeTensorRt(SimpleNamespace):
+    """The module, on a device; it counts the engines that were loaded."""
+
+    TensorIOMode, Builder, OnnxParser, ILogger, IProgressMonitor = TensorIOMode, _Builder, _Parser, _Base, _Base
+    BuilderFlag = SimpleNamespace(DISTRIBUTIVE_INDEPENDENCE=1, STRICT_NANS=2, TF32=3)
+    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     __version__ = "11.4.0.106"
 
     class Logger:
@@ -95,13 +141,13 @@ class FakeTensorRt(SimpleNamespace):
         def __init__(self, severity: int) -> None:
             pass
 
-    def __init__(self, driver, rows: int) -> None:
+    def __init__(self, driver) -> None:
         self.engines: list[_Engine] = []
 
         def deserialize(plan: bytes):
             if not plan.startswith(b"plan"):
                 return None
-            self.engines.append(_Engine(driver, plan[4:], rows))
+            self.engines.append(_Engine(driver, plan[12:], int.from_bytes(plan[4:12], "little")))
             return self.engines[-1]
 
         self.Runtime = lambda log: SimpleNamespace(deserialize_cuda_engine=deserialize)

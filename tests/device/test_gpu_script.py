@@ -15,6 +15,7 @@ from tests.device.fake_driver import FakeDriver, FakeNetwork
 def device(monkeypatch):
     monkeypatch.setattr(gpu, "ROWS", {"resnet50": 8, "resnet20": 16})
     monkeypatch.setattr(gpu, "PROVEN", (784,))
+    monkeypatch.setattr(gpu.noise_kernel, "njit", None)  # the host's side, without a compilation
     driver, networks = FakeDriver(), {}
 
     def network(name, rows):

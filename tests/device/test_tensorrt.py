@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import itertools
 import stat
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,8 @@ from benchmarks import gpu_networks
 from export.bundle import load
 from export.bundle.files import BASE, NOISY
 from export.graphs.prepared import prepare
-from serving.runtimes import plans, tensorrt_plan
+from serving.commands import cli
+from serving.runtimes import plans, tensorrt, tensorrt_plan
 from serving.runtimes.device_batch import SOURCE
 from serving.runtimes.device_driver import DeviceFacts
 from serving.runtimes.device_line import DeviceLine
@@ -25,7 +27,7 @@ from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
 from serving.runtimes.tensorrt_network import TensorRtNetwork
 from tests.device.fake_driver import FakeDriver
-from tests.device.fake_tensorrt import FakeTensorRt
+from tests.device.fake_tensorrt import FakeTensorRt, plan_of
 from tests.device.laws import drawn
 from tests.half_space import write_half_space
 from tests.servers import ROOT
@@ -91,7 +93,7 @@ def test_a_graph_that_is_none_is_refused_in_one_line(rtx):
 
 
 def test_without_tensorrt_one_line_says_what_serves(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(DeviceError, match=r"TensorRT cannot be imported.*certserve\[gpu\].*--provider cuda or cpu"):
         tensorrt_plan.library()
 
@@ -133,8 +135,8 @@ def test_where_nothing_can_be_kept_it_is_said(tmp_path):
 class Bench:
     def __init__(self, bundle, rows=32, file=NOISY):
         self.driver, self.graph, self.rows, self.bundle = FakeDriver(3), prepare(bundle, file).data, rows, bundle
-        self.trt = FakeTensorRt(self.driver, rows)
-        self.network = TensorRtNetwork(self.trt, self.driver, b"plan" + self.graph, f"{file} of {bundle.key}")
+        self.trt = FakeTensorRt(self.driver)
+        self.network = TensorRtNetwork(self.trt, self.driver, plan_of(rows, self.graph), f"{file} of {bundle.key}")
         self.session = onnxruntime.InferenceSession(self.graph)
 
     def line(self):
@@ -196,7 +198,7 @@ def test_a_batch_of_another_shape_is_refused(bundle):
 def test_a_plan_that_is_none_is_refused(bundle):
     driver = FakeDriver()
     with pytest.raises(DeviceError, match="does not load the plan of noisy.onnx of x/1: remove it"):
-        TensorRtNetwork(FakeTensorRt(driver, 8), driver, b"junk", "noisy.onnx of x/1")
+        TensorRtNetwork(FakeTensorRt(driver), driver, b"junk", "noisy.onnx of x/1")
 
 
 def test_a_run_that_is_refused_is_a_failure_of_the_device(bundle):
@@ -206,3 +208,55 @@ def test_a_run_that_is_refused_is_a_failure_of_the_device(bundle):
     bench.trt.engines[0].refuses = True
     with pytest.raises(DeviceError, match="did not run noisy.onnx of fashion-mnist/1"):
         line.submit([Draws(bytes(16), 0, 3, np.zeros(784, np.int32))])
+
+
+def test_a_second_start_builds_nothing_and_another_driver_builds_anew(bundle, tmp_path, monkeypatch):
+    built = []
+    build = tensorrt_plan.build
+
+    def counted(trt, graph, rows, where, *more):
+        built.append((where.split()[0], rows))
+        return build(trt, graph, rows, where, *more)
+
+    monkeypatch.setattr(tensorrt_plan, "build", counted)
+
+    def start(facts=FACTS):
+        driver = FakeDriver()
+        driver.facts = facts
+        return tensorrt.on_device(bundle, FakeTensorRt(driver), driver, SOURCE.read_bytes(), 8, tmp_path)
+
+    assert start().description == "tensorrt 11.4.0.106, NVIDIA H200 (sm_90, driver 13.0), 32 rows"
+    assert [rows for _, rows in built] == [bundle.manifest.batch_rows, 8]
+    start()
+    assert len(built) == 2
+    start(dataclasses.replace(FACTS, driver="13.1"))
+    assert len(built) == 4
+
+
+def test_a_plan_that_cannot_be_kept_serves_all_the_same_and_it_is_said(bundle, tmp_path):
+    said: list[str] = []
+    trt, graph = FakeTensorRt(FakeDriver()), prepare(bundle, NOISY).data
+    assert tensorrt.plan_of(trt, FACTS, graph, 8, "noisy.onnx of x/1", tmp_path / "absent", said.append)
+    assert said[-1].startswith("noisy.onnx of x/1: its plan cannot be kept in")
+
+
+def test_what_was_timed_goes_into_the_next_build_on_the_same_device(tmp_path, monkeypatch):
+    given = []
+
+    def build(trt, graph, rows, where, say, timing=b""):
+        given.append(timing)
+        return b"plan", b"timed " + graph
+
+    monkeypatch.setattr(tensorrt_plan, "build", build)
+    trt = FakeTensorRt(FakeDriver())
+    for graph, facts in ((b"one", FACTS), (b"two", FACTS), (b"three", dataclasses.replace(FACTS, name="another"))):
+        tensorrt.plan_of(trt, facts, graph, 8, "a graph", tmp_path, lambda said: None)
+    assert given == [b"", b"timed one", b""]
+
+
+def test_build_plan_says_in_one_line_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert cli.main(["build-plan", str(ROOT / "models")]) == 1
+    error = capsys.readouterr().err
+    assert "TensorRT cannot be imported" in error
+    assert error.count("\n") == 1

@@ -8,7 +8,7 @@ import pytest
 
 from serving.commands.cli import main
 from serving.config import Limits, SettingError, Settings, declared, explained
-from serving.runtimes.onnx_runtime import PROVIDERS
+from serving.runtimes.open import RUNTIMES
 
 NUMBERS = [each for each in declared() if "least" in each.metadata]
 OTHERS = ["host", "provider", "runtime", "noise_secret_file", "signing_key_file"]
@@ -59,7 +59,7 @@ def test_the_ends_of_a_range_are_within_it():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("provider", "gpu", "provider .*expected one of cpu, cuda, tensorrt; got 'gpu'"),
+        ("provider", "gpu", "provider .*expected one of cpu, cuda, tensorrt, onnx-tensorrt; got 'gpu'"),
         ("provider", None, "provider .*expected one of"),
         ("host", "", "host .*expected some text; got ''"),
         ("host", " ", "host .*expected some text"),
@@ -92,7 +92,7 @@ def test_two_equal_ports_are_refused_and_free_ones_are_not_equal():
 
 def test_the_providers_are_those_of_the_runtime():
     (provider,) = (each for each in declared() if each.name == "provider")
-    assert set(provider.metadata["choices"]) == set(PROVIDERS)
+    assert set(provider.metadata["choices"]) == set(RUNTIMES)
 
 
 def test_the_help_says_of_every_setting_what_it_is(capsys):

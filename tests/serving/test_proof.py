@@ -193,7 +193,7 @@ def test_a_tensorrt_profile_has_one_shape(bundle, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("provider", ["cuda", "onnx-tensorrt"])
 def test_the_gpu_reproduces_the_golden_outputs(bundle, provider):
     import onnxruntime
 

@@ -1,0 +1,79 @@
+"""A bundle on a device by TensorRT: its plans, from the cache or built now, behind the runtime protocol."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from export.bundle import Bundle
+from export.bundle.files import BASE, NOISY
+from export.graphs.prepared import Prepared, prepare
+from export.graphs.reading import place
+from serving import cache
+from serving.runtimes import plans, tensorrt_plan
+from serving.runtimes.cuda_driver import CudaDriver
+from serving.runtimes.device_driver import DeviceFacts, Driver
+from serving.runtimes.device_program import compiled
+from serving.runtimes.device_runtime import DeviceRuntime
+from serving.runtimes.tensorrt_network import TensorRtNetwork
+from serving.runtimes.whole_file import write_whole
+
+_log = logging.getLogger("certserve.tensorrt")
+_INT32 = 0
+Say = Callable[[str], None]
+
+
+def open_tensorrt(bundle: Bundle, provider: str, base_rows: int) -> DeviceRuntime:
+    """The bundle on the first device. Raises `ProviderError` where it, TensorRT or a package is missing, `GraphError` for a
+    graph that is not to be served. A plan that is not kept is built first, which takes minutes.
+    """
+    trt, driver = tensorrt_plan.library(), CudaDriver()
+    code = compiled(_INT32, driver.facts.architecture, cache.folder("kernels"))
+    return on_device(bundle, trt, driver, code, base_rows, cache.folder("plans"))
+
+
+def on_device(bundle: Bundle, trt: Any, driver: Driver, code: bytes, base_rows: int, folder: Path) -> DeviceRuntime:
+    """The bundle on this device, with plans kept in `folder`."""
+
+    def network(file: str, rows: int) -> tuple[Prepared, TensorRtNetwork]:
+        graph, where = prepare(bundle, file), place(bundle, file)
+        plan = plan_of(trt, driver.facts, graph.data, rows, where, folder, _log.info)
+        return graph, TensorRtNetwork(trt, driver, plan, where)
+
+    noisy, base = network(NOISY, bundle.manifest.batch_rows), network(BASE, base_rows)
+    return DeviceRuntime(bundle, driver, code, noisy, base, base_rows, _library(trt))
+
+
+def build_plans(bundle: Bundle, base_rows: int, say: Say) -> None:
+    """Build and keep what `open_tensorrt` would, and nothing that is kept already. Raises as it does."""
+    trt, driver, folder = tensorrt_plan.library(), CudaDriver(), cache.folder("plans")
+    for file, rows in ((NOISY, bundle.manifest.batch_rows), (BASE, base_rows)):
+        plan_of(trt, driver.facts, prepare(bundle, file).data, rows, place(bundle, file), folder, say)
+
+
+def plan_of(trt: Any, facts: DeviceFacts, graph: bytes, rows: int, where: str, folder: Path, say: Say) -> bytes:
+    """The plan of a graph for this device: the one that is kept, or a new one, which is kept then."""
+    key = plans.PlanKey.of(graph, rows, tensorrt_plan.SETTINGS, _library(trt), facts)
+    kept = plans.read(folder, key)
+    if kept is not None:
+        say(f"{where}: its plan is kept")
+        return kept
+    times = folder / plans.timing_name(key)
+    plan, timing = tensorrt_plan.build(trt, graph, rows, where, say, _bytes(times))
+    write_whole(times, timing)
+    if not plans.keep(folder, key, plan):
+        say(f"{where}: its plan cannot be kept in {folder}; it is built anew at each start")
+    return plan
+
+
+def _library(trt: Any) -> str:
+    return f"tensorrt {trt.__version__}"
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
