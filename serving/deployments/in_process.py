@@ -17,7 +17,6 @@ from serving.config import Limits, Settings
 from serving.deployments.assembly import build_engine
 from serving.gateway.gateway import Gateway
 from serving.messages import PredictRequest
-from serving.models.catalogue import Catalogue
 from serving.wires import options as wire_options
 from serving.wires.kserve_v1 import instances_json
 
@@ -39,7 +38,7 @@ def answers(bundle: Bundle, options: Mapping[str, object], secret: bytes, *, who
     chosen = wire_options.build(wire_options.from_query(asked.items()))
     settings = Settings(models=Path(), limits=_LIMITS)
     engine = build_engine([bundle], settings)
-    gateway = Gateway(Catalogue([bundle]), engine, secret, settings.limits)
+    gateway = Gateway(engine.catalogue, engine, secret, settings.limits)
 
     def ask(rows: NDArray[np.integer]) -> Sequence[Mapping[str, Any]]:
         request = PredictRequest(

@@ -14,7 +14,6 @@ from serving.deployments.both_wires import Wires
 from serving.deployments.first_answer import GoldenRow, sample
 from serving.errors import SEE_LOG
 from serving.gateway.gateway import Gateway
-from serving.models.catalogue import Catalogue
 from serving.models.identity import other_runtime
 
 
@@ -38,7 +37,7 @@ async def running(
     def unready() -> str:
         return other if engine.healthy() else f"its engine has failed; {SEE_LOG}"
 
-    gateway = Gateway(Catalogue(bundles), engine, secret, settings.limits, unready, settings.runtime)
+    gateway = Gateway(engine.catalogue, engine, secret, settings.limits, unready, settings.runtime)
     try:
         if settings.metrics_port:
             _serve_metrics(settings)

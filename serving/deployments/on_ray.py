@@ -91,7 +91,7 @@ class EngineReplica:
         """What differs from these bundles of a gateway, if anything does. It answers once the models are proven: the
         constructor returns no sooner.
         """
-        return differing(digests, self._engine.digests)
+        return differing(digests, self._engine.catalogue.digests)
 
     def check_health(self) -> None:
         """Asked by Ray, which replaces the replica if this raises."""

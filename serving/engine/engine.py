@@ -34,10 +34,11 @@ from serving.engine.job import Job
 from serving.engine.line import RequestId
 from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
-from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Workload
+from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Proven, Workload
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task
+from serving.models.catalogue import Catalogue
 from serving.runtimes.runtime import InFlight, Passes, Runtime
 from serving.security.signing import Notary, Signer
 
@@ -136,7 +137,7 @@ class _Worker:
 class Engine:
     """Answers tasks on one device. It starts at once; `close` refuses what is still in flight as unavailable.
 
-    With a `signer` it gives receipts to those who ask.
+    With a `signer` it gives receipts to those who ask. Its `catalogue` says what it serves, of what it was given.
     """
 
     def __init__(
@@ -148,11 +149,10 @@ class Engine:
         signer: Signer | None = None,
         clock: EngineClock | None = None,
     ) -> None:
-        self._served = {each.bundle.key: each for each in served}
-        bundles = {key: each.bundle for key, each in self._served.items()}
-        self.digests = {key: each.bundle.digest for key, each in self._served.items()}
-        self.runtimes = {key: each.runtime.description for key, each in self._served.items()}
-        self._work = Workload(bundles, self.runtimes, scheduler, max_pending_draws, _notaries(served, signer))
+        self._served = {each.bundle.digest: each for each in served}
+        self.runtimes = {each.bundle.key: each.runtime.description for each in served}
+        self.catalogue = Catalogue([_proven(each, signer) for each in served])
+        self._work = Workload(self.catalogue, scheduler, max_pending_draws)
         self._clock = clock or SystemClock()
         # The lock guards all that is below; what is above never changes, but for the workload, which it guards as well.
         self._lock = threading.Lock()
@@ -407,10 +407,9 @@ def _give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
-def _notaries(served: Sequence[Served], signer: Signer | None) -> dict[str, Notary]:
-    if signer is None:
-        return {}
-    return {each.bundle.key: Notary(signer=signer, runtime=each.runtime.description) for each in served}
+def _proven(served: Served, signer: Signer | None) -> Proven:
+    description = served.runtime.description
+    return Proven(served.bundle, description, Notary(signer=signer, runtime=description) if signer else None)
 
 
 def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDArray[np.float32]:

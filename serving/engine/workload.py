@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.smoothing.law import LawAt
-from export.bundle import Bundle
+from export.bundle import Bundle, Manifest
 from serving.engine.deadlines import Deadlines
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
@@ -30,12 +30,12 @@ from serving.errors import (
     CertserveError,
     DeadlinePassed,
     Internal,
-    NotFound,
     NotOffered,
     Overloaded,
     Unavailable,
 )
 from serving.messages import Prediction, Reply, Share, Task
+from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
 from serving.runtimes.runtime import DrawRange
 from serving.security.signing import Notary
@@ -81,25 +81,42 @@ class _Live:
     failures: dict[int, int] = field(default_factory=dict)
 
 
-class Workload:
-    """The requests in flight on one device that serves `bundles`, by the name "model/version".
+@dataclass(frozen=True, slots=True, eq=False)
+class Proven:
+    """A bundle that a device serves, the description of what runs it, and who signs its receipts; without, they are
+    refused.
+    """
 
-    `runtimes` are the descriptions of what runs them, and `notaries` sign receipts, by the same names; where there is no
-    notary, a receipt is refused.
+    bundle: Bundle
+    runtime: str
+    notary: Notary | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle."""
+        return self.bundle.manifest
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle."""
+        return self.bundle.digest
+
+
+class Workload:
+    """The requests in flight on one device that serves what the `catalogue` says.
+
+    A request goes on with the bundle that it began with, whatever the catalogue says meanwhile.
     """
 
     def __init__(
         self,
-        bundles: Mapping[str, Bundle],
-        runtimes: Mapping[str, str],
+        catalogue: Catalogue[Proven],
         scheduler: Scheduler,
         max_pending_draws: int,
-        notaries: Mapping[str, Notary] | None = None,
     ) -> None:
         self._scheduler = scheduler
-        self._runtimes = runtimes
-        self._notaries = notaries or {}
-        self._bundles = bundles
+        self._catalogue = catalogue
+        self._begun: dict[str, Proven] = {}
         self._max_pending = max_pending_draws
         self._numbers = itertools.count()
         self._live: dict[JobId, _Live] = {}
@@ -127,13 +144,14 @@ class Workload:
 
         It touches nothing that is in flight.
         """
-        bundle = self._bundles.get(f"{task.model}/{task.version}")
-        if bundle is None:
-            raise NotFound(f"Request for unknown model: '{task.model}' version '{task.version}' is not found")
-        refuse_others(task, bundle.digest, self._runtimes[bundle.key])
+        snapshot = self._catalogue.now
+        proven = snapshot.kept(snapshot.model(task.model, task.version).digest)
+        assert proven is not None
+        refuse_others(task, proven.digest, proven.runtime)
+        bundle = proven.bundle
         if draws is not None:
             return [ShareJob(bundle, task, row, draws) for row in range(len(task.rows))]
-        notary = self._notaries.get(bundle.key) if task.receipt else None
+        notary = proven.notary if task.receipt else None
         if task.receipt and notary is None:
             raise NotOffered(
                 "receipt: this server has no signing key, so it gives no receipts; leave it out, or have the operator set"
@@ -157,6 +175,7 @@ class Workload:
         """
         if self._closed:
             raise _stopping()
+        self._begin(jobs[0].bundle)
         self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
@@ -169,10 +188,17 @@ class Workload:
             self._schedule(identity, number, job)
         return number
 
+    def _begin(self, bundle: Bundle) -> None:
+        """Keep what serves a bundle, for requests that go on after it has left the catalogue."""
+        proven = self._catalogue.now.kept(bundle.digest)
+        if proven is None:
+            raise Unavailable(f"{bundle.key} has just been taken out of service; try again", retry_after_s=1)
+        self._begun[proven.digest] = proven
+
     def _schedule(self, identity: JobId, number: RequestId, job: Job | ShareJob) -> None:
         expected, wanted = job.forecast()
         demand = Demand(
-            model=job.bundle.key,
+            model=job.bundle.digest,
             batch_rows=job.bundle.manifest.batch_rows,
             max_draws=job.max_draws,
             expected=expected,
@@ -257,7 +283,7 @@ class Workload:
             assert isinstance(live.job, Job)
             rows[live.row] = live.job.answer(receipt=False)
         bundle = jobs[0].job.bundle
-        return _reply(replace(request, answers=rows), now, bundle.digest, self._runtimes[bundle.key])
+        return _reply(replace(request, answers=rows), now, self._begun[bundle.digest])
 
     def next_deadline(self) -> float:
         """When `expire` has to be called; infinite where nothing is in flight."""
@@ -321,7 +347,7 @@ class Workload:
         once; then it counts against every claim of its row, and of no other. A score that is not a number is the largest
         there is.
         """
-        none = len(self._bundles[batch.plan.model].manifest.labels)
+        none = len(self._begun[batch.plan.model].manifest.labels)
         wrong: NDArray[np.bool_] | None = None
         if results is not None:
             votes, scores = results
@@ -381,8 +407,7 @@ class Workload:
         if not request.jobs:
             del self._requests[live.request]
             self._deadlines.remove(live.request)
-            key = live.job.bundle.key
-            self._outcomes.append((live.request, _reply(request, now, self._bundles[key].digest, self._runtimes[key])))
+            self._outcomes.append((live.request, _reply(request, now, self._begun[live.job.bundle.digest])))
 
     def _broke(self, live: _Live) -> None:
         """A defect of ours that shows in one row: its request fails, and no other."""
@@ -416,11 +441,11 @@ def _failed(live: _Live, what: int) -> int:
     return live.failures[what]
 
 
-def _reply(request: _Request, now: float, digest: str, runtime: str) -> Reply[Any]:
+def _reply(request: _Request, now: float, by: Proven) -> Reply[Any]:
     started = now if request.started is None else request.started
     rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
     queued, ran = started - request.arrived, now - started
-    return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=digest, runtime=runtime)
+    return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=by.digest, runtime=by.runtime)
 
 
 def _stopping() -> Unavailable:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from serving.config import Limits
+from serving.engine.engine import Engine, Served
+from serving.engine.scheduler import Scheduler
 from serving.errors import NotFound, Unavailable
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
 from serving.messages import Options, PredictRequest, Reply
 from serving.models.catalogue import Catalogue, Snapshot
+from tests.half_space import write_half_space
 from tests.serving.wire.fake_gateway import model, prediction
+from tests.serving.wrapped import Wrapped, held_in_draws
 
 FIRST = model()
 SECOND = replace(FIRST, digest="sha256:" + "1" * 64)
@@ -98,3 +103,30 @@ def test_without_a_version_the_highest_number_is_meant():
     assert Catalogue(versions).now.model("pictures").manifest.version == "10"
     with pytest.raises(NotFound, match="version 3 is not found; there is 2, 10, 9"):
         Catalogue(versions).now.model("pictures", "3")
+
+
+async def test_an_engine_ends_what_it_began_and_begins_nothing_that_has_left(tmp_path):
+    """Gateway and engine of one process read the same catalogue: what leaves it is refused by both from then on."""
+    bundles = [write_half_space(tmp_path, name) for name in ("stays", "leaves")]
+    runtimes = [Wrapped(bundle) for bundle in bundles]
+    engine = Engine([Served(*each) for each in zip(bundles, runtimes, strict=True)], Scheduler(), 1, 200_000)
+    gateway, apart = server(engine.catalogue, engine), server(Catalogue(bundles), engine)
+
+    def ask(name):
+        return PredictRequest(model=name, version=None, inputs=np.array([[150, 1, 2, 3]]), options=Options())
+
+    try:
+        runtimes[1].hold()
+        flying = asyncio.ensure_future(gateway.predict(ask("leaves")))
+        await held_in_draws(engine, runtimes[1])
+        engine.catalogue.change([engine.catalogue.now.kept(bundles[0].digest)])
+        for each in (gateway, apart):
+            with pytest.raises(NotFound, match="'leaves' is not found"):
+                await each.predict(ask("leaves"))
+        assert dict(engine.catalogue.digests) == {"stays/1": bundles[0].digest}
+        runtimes[1].go.set()
+        assert (await flying).model.digest == bundles[1].digest
+        assert (await gateway.predict(ask("stays"))).model.digest == bundles[0].digest
+    finally:
+        runtimes[1].go.set()
+        engine.close()

@@ -15,9 +15,10 @@ from serving.engine.deadlines import Deadlines
 from serving.engine.line import size
 from serving.engine.scheduler import Scheduler
 from serving.engine.totals import CappedTotal
-from serving.engine.workload import BaseBatch, Workload
+from serving.engine.workload import BaseBatch, Proven, Workload
 from serving.errors import CertserveError
 from serving.messages import PARTS, Task
+from serving.models.catalogue import Catalogue
 from tests.certify.gaussian import asked
 from tests.half_space import write_half_space
 from tests.simulation.device import Device, base
@@ -84,8 +85,8 @@ class Walk:
         self.chance = random.Random(seed)
         self.bundles, self.device = bundles, Device(bundles[0])
         self.scheduler = Scheduler(base_rows=2)
-        named = {bundle.key: bundle for bundle in bundles}
-        self.work = Workload(named, dict.fromkeys(named, "virtual"), self.scheduler, max_pending_draws=100_000)
+        catalogue = Catalogue(Proven(bundle, "virtual") for bundle in bundles)
+        self.work = Workload(catalogue, self.scheduler, max_pending_draws=100_000)
         self.now, self.there, self.flying, self.outcomes = 0.0, {}, [], Counter()
 
     def admit(self):

@@ -14,9 +14,10 @@ from collections import deque
 import numpy as np
 
 from serving.engine.scheduler import _TURNS, Scheduler, one_at_a_time
-from serving.engine.workload import BaseBatch, Workload
+from serving.engine.workload import BaseBatch, Proven, Workload
 from serving.errors import CertserveError
 from serving.gateway.retry import Lost
+from serving.models.catalogue import Catalogue
 from tests.simulation.device import base
 
 BATCH_S = 0.01
@@ -67,11 +68,9 @@ class Replica:
         base_s=BATCH_S,
     ) -> None:
         self.workload = Workload(
-            {bundle.key: bundle for bundle in bundles},
-            {bundle.key: runtime for bundle in bundles},
+            Catalogue(Proven(bundle, runtime, notaries.get(bundle.key)) for bundle in bundles),
             WatchedScheduler(lambda what: broken("nothing_starves", what)),
             max_pending_draws=max_pending_draws,
-            notaries=notaries,
         )
         self.serving, self.dead, self.frozen = True, False, False
         self.fates: deque[tuple[str, int]] = deque()
