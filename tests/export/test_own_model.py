@@ -16,6 +16,7 @@ from export import own_model
 from export.build.grid import GridError, declared
 from export.bundle import load
 from export.sources.source import SourceError
+from serving.commands import answers
 from serving.commands.check import faults
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.runtimes.runtime import given
@@ -62,6 +63,16 @@ def test_an_outputs_own_numbers_come_out(tmp_path, body, outputs, expected, kind
     np.testing.assert_allclose(numbers, wanted, atol=1e-5)
     assert bundle.manifest.base_output == kind
     assert np.array_equal(votes, wanted.argmax(axis=1))
+
+
+def test_a_network_of_sigmoids_is_answered_with_a_certificate_and_scores(tmp_path):
+    path = written(tmp_path, SIGMOID)
+    bundle = exported(path, tmp_path, sigma=0.05)
+    with answers.from_engine(bundle, {"certify": "best", "max_draws": 256}) as ask:
+        found = ask(bundle.golden.base_input[0])
+    assert (found["probabilities"], found["mixture"], found["ood"]) == (None, None, None)
+    assert found["scores"] == pytest.approx(bundle.golden.base_probabilities[0].tolist(), abs=1e-5)
+    assert found["certificate"]["label"] in bundle.manifest.labels
 
 
 def test_the_file_as_it_came_travels_in_the_bundle_under_its_digest(tmp_path):
