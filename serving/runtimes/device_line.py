@@ -15,12 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from certify.smoothing.keys import KEY_BYTES
 from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.graphs.reading import one_line
 from serving.runtimes.device_batch import RESULT, THREADS, DevicePart, read_results, results_grid
 from serving.runtimes.device_driver import Driver, Stream
 from serving.runtimes.device_noise import DeviceNoise, NoiseSource
 from serving.runtimes.device_program import DeviceError
+from serving.runtimes.noise_kernel import Draws
 
 LANES = 2
 _KERNELS = ("add_noise", "gather_results")
@@ -101,6 +103,8 @@ class DeviceLine:
         source = NoiseSource(driver, kernels["add_noise"], law, coordinates, np.dtype(network.input_type))
         source.prove()
         self._free = [_Lane(driver, source.batch(rows), kernels["gather_results"], network) for _ in range(LANES)]
+        for lane in self._free:
+            _prove_lane(lane, law, rows, coordinates)
         self._shown = source.batch(rows)
         self._shown_once, self._shown_stream = threading.Lock(), driver.stream()
         self._changed = threading.Condition()
@@ -226,6 +230,12 @@ class _Lane:
         self._driver.wait(self._stream)
         return self._taken.bytes.view(RESULT).copy()
 
+    def given(self, parts: Sequence[DevicePart]) -> NDArray[Any]:
+        """The rows that the network is given in a whole batch of these parts."""
+        self.start(parts)
+        self.finish()
+        return self._noise.seen(self._stream)
+
     def _queue(self, stream: Stream) -> None:
         """All that a batch is, whatever it holds: sizes and addresses never change."""
         rows = self._noise.rows
@@ -241,3 +251,14 @@ class _Lane:
         ]
         self._driver.launch(self._gather, results_grid(rows), THREADS, arguments, stream)
         self._driver.copy(self._taken.address, self._results.address, rows * RESULT.itemsize, stream)
+
+
+def _prove_lane(lane: _Lane, law: RoundedGaussian, rows: int, coordinates: int) -> None:
+    """As it will serve, captured and all, a lane has to give the network what the law draws."""
+    draws = Draws(bytes(range(KEY_BYTES)), 2**33 + 5, rows, np.arange(coordinates, dtype=np.int32) % 251)
+    expected = law.sample(draws.key, draws.start, draws.start + rows, coordinates) + draws.lattice
+    if not np.array_equal(lane.given([draws]).astype(np.int64), expected):
+        raise DeviceError(
+            "the device gives its network other rows than the law draws: serve with --provider cpu, and report which device"
+            " and driver this was"
+        )

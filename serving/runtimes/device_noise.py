@@ -118,6 +118,10 @@ class DeviceNoise:
         self.check(parts)
         self.hand_over(parts, stream)
         self.queue(stream)
+        return self.seen(stream)
+
+    def seen(self, stream: Stream) -> NDArray[Any]:
+        """What lies in the batch now, on the host; waits for it."""
         rows, coordinates = self._shape
         seen = self._driver.on_host(rows * coordinates * self._element.itemsize)
         self._driver.copy(seen.address, self.batch.address, seen.bytes.size, stream)

@@ -314,3 +314,16 @@ def test_a_line_that_is_closed_ends_what_it_took_and_takes_nothing_more():
     for parts, pending in zip(given, held, strict=True):
         bench.right(parts, pending.result())
     bench.line.close()
+
+
+def test_a_capture_that_leaves_something_out_is_found_before_anything_is_served(monkeypatch):
+    capture = FakeDriver.capture
+
+    def forgetful(driver, work):
+        kept = capture(driver, work)
+        kept.waiting = type(kept.waiting)(each for each in kept.waiting if each[0] != "add_noise")
+        return kept
+
+    monkeypatch.setattr(FakeDriver, "capture", forgetful)
+    with pytest.raises(DeviceError, match="other rows than the law draws"):
+        Bench()
