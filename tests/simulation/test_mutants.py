@@ -71,9 +71,7 @@ def test_a_fixed_certificate_of_fewer_draws_is_found(bundles, monkeypatch):
     monkeypatch.setattr(
         procedures.Fixed,
         "conclude",
-        lambda self, counts: (
-            honest(replace(self, max_draws=counts.draws), counts) if counts.draws else honest(self, counts)
-        ),
+        lambda self, terms, counts: honest(replace(self, draws=counts.draws or self.draws), terms, counts),
     )
     assert breaks(bundles, "fixed_cut_abstains")
 
