@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
 from fractions import Fraction
@@ -153,6 +154,14 @@ class Defaults(_Strict):
     deadline_ms: Annotated[int, Field(gt=0, le=86_400_000)] = 10_000
 
 
+@functools.lru_cache(maxsize=256)
+def _gaussian(declared: float, steps: float, step: float, units: str) -> Gaussian:
+    """Every request asks for it, and fractions take their time."""
+    exact = Fraction(steps) * Fraction(step)
+    sigma = declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
+    return Gaussian(sigma, norm=Euclidean(units, (step,)))
+
+
 class Manifest(_Strict):
     """What a bundle declares. `files` maps each other file to its SHA-256 in hexadecimal.
 
@@ -187,9 +196,7 @@ class Manifest(_Strict):
 
         Its sigma is never above the exact product of steps and step, which bounds every radius.
         """
-        exact, declared = Fraction(self.noise.sigma_steps) * Fraction(self.input.step), self.noise.sigma
-        sigma = declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
-        return Gaussian(sigma, norm=Euclidean(self.input.units, (self.input.step,)))
+        return _gaussian(self.noise.sigma, self.noise.sigma_steps, self.input.step, self.input.units)
 
     @model_validator(mode="after")
     def _bound_together(self) -> Manifest:
