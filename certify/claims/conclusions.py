@@ -1,4 +1,11 @@
-"""What counts prove, whatever procedure made them end: bounds with the charge, and the certificate built from them."""
+"""What counts of votes prove, whichever procedure ended the draws: bounds of a probability, and the certificate built on
+them.
+
+The *decided label* is the one that the counts so far speak for (`Terms.decision`). A probability is *as drawn* where it
+is that under the noise table that the draws are made from. The exact law of the theorem differs from it by no more than
+the *charge*, in total variation; `Terms.charged` takes that off. Each statement holds with a share of `alpha` that the
+bundle fixes.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +16,28 @@ from certify.smoothing.ball import Ball
 
 
 def exceeds(terms: Terms, counts: Counts, needed: float) -> bool:
-    """Whether the decided label's probability, as drawn, is proven to lie above `needed`, at any stop."""
+    """Whether the decided label's probability, as drawn, is proven to lie above `needed`; valid whatever made the draws
+    stop.
+    """
     hits, level = counts.votes[terms.decision.label(counts)], terms.alpha * terms.split.of_class
     proves = anytime.chosen_exceeds if terms.decision.chosen else anytime.exceeds
     return needed < 1 and proves(counts.draws, hits, needed, level)
 
 
 def falls_short(terms: Terms, counts: Counts, needed: float) -> bool:
-    """Whether the decided label, and so every one that could be, is proven to have a probability below `needed`."""
+    """Whether the decided label's probability, as drawn, is proven to lie below `needed`, whatever made the draws stop.
+    Any other label has fewer votes, so that its probability is proven to lie below it, too.
+    """
     level = terms.alpha * terms.split.of_upper
     misses = counts.draws - counts.votes[terms.decision.label(counts)] - counts.lost
     return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level, terms.kappa_upper)
 
 
 def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBound | None:
-    """The decided label's bound by its confidence sequence, or `proven` where that is larger."""
+    """The decided label's lower bound, by its confidence sequence: valid whatever made the draws stop. A probability, as
+    drawn, that a test has `proven` counts where it is larger. None without draws, or where the bound does not certify the
+    decision.
+    """
     if not counts.draws:
         return None
     hits, level = counts.votes[terms.decision.label(counts)], terms.alpha * terms.split.of_class
@@ -35,7 +49,9 @@ def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBou
 
 
 def bound_of(terms: Terms, counts: Counts, complement: float) -> LowerBound | None:
-    """The label's bound where it certifies the decision; `complement` is of the noise as drawn, without the charge."""
+    """The decided label's lower bound `1 - complement`, as drawn, less the charge; None where that does not exceed the
+    threshold of the decision. It is handed over as its complement, which keeps its precision near 1.
+    """
     level, charged = terms.alpha * terms.split.of_class, terms.charged(complement)
     label = terms.decision.label(counts)
     bound = LowerBound(class_index=label, complement=charged, draws=counts.draws, alpha=level)
@@ -52,7 +68,12 @@ def certificate_of(
     target: Ball | None = None,
     radius_tolerance: float | None = None,
 ) -> Certificate:
-    """The certificate of a procedure that has stopped; it abstains where the bounds contradict each other."""
+    """The certificate of the procedure called `name`, which has stopped with this `status`; without a `bound` it
+    abstains.
+
+    It abstains, too, where the upper bound of the most probable label lies below the lower bound of the decided one: they
+    then contradict each other, which happens with probability `alpha` at most.
+    """
     most = most_probable_above(terms, counts)
     if bound is not None and most < bound.value:
         # Bounds that contradict each other show that the event failed: never resolved towards a favourite.
@@ -73,7 +94,12 @@ def certificate_of(
 
 
 def most_probable_above(terms: Terms, counts: Counts) -> float:
-    """A bound of the decided label's probability, and so of every class's that could be it: one fixed event."""
+    """An upper bound of the decided label's probability, and so of the most probable label's, under the exact law; 1
+    where the bundle gives the upper bound no share of alpha.
+
+    It holds on one event, that of the truly most probable label, which does not depend on who leads: no union over
+    labels.
+    """
     level = terms.alpha * terms.split.of_upper
     if level <= 0 or not counts.draws:
         return 1.0

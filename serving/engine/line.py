@@ -1,10 +1,12 @@
 """The jobs that wait for a device, in the orders in which it takes them. No clock, thread or tensor.
 
-Noisy passes are taken from a `NoisyLine`, one a model, which knows two orders. *By need*: whoever is soon decided comes
-first, so that many get their answer early. *By age*: requests take turns, a slice each, so that none waits for ever, and
-one of many rows gets no more than one of a single row. Base predictions wait in a `BaseLine`, where requests take turns.
+A job is one row of a request. Its noisy draws are made in slices of `SLICE` draws; each draw takes one place of a batch.
+Noisy draws are taken from a `NoisyLine`, one for each model, which knows two orders. *By need*: the job that is expected
+to be decided soonest comes first, so that many get their answer early. *By age*: requests take turns, a slice each, so
+that none waits for ever, and a request of many jobs gets no more than a request of one. Base predictions, on the input
+without noise, wait in a `BaseLine`, where requests take turns. The scheduler chooses between the orders.
 
-Both answer "who is next?" without looking at everybody who waits.
+Both lines answer "who is next?" without looking at everybody who waits.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ _LOOKED_AT = 64  # jobs, at most, that are asked for draws to fill rows that are
 
 
 def size(draws: int) -> int:
-    """Numbers of draws of which none is twice another are of one size, and of equal need."""
+    """The class of about equal need that a number of draws falls into: its number of binary digits."""
     return max(0, draws).bit_length()
 
 
@@ -42,8 +44,10 @@ class Slice:
 class Entry:
     """What the scheduler knows of a job that draws.
 
-    `whole` ends its whole slices, `tail` are the last draws where they are none; `remaining` is what it is expected to need,
-    `soon` what it wants before its next look, `least` what it must not be denied; all of `certain` ones is sure to be drawn.
+    Its draws have indices: whole slices end at `whole`, and `tail` are the last draws if they do not fill a slice.
+    `remaining` is the number of draws that it is expected to need, `soon` how many of them it wants before its procedure
+    looks again, `least` how many it gets however great the load. Where `certain`, it does not stop by what it sees, and
+    draws all it may. `again` are slices whose batch failed, `in_flight` counts slices that are being drawn.
     """
 
     job: JobId
@@ -81,24 +85,26 @@ class Entry:
         return size(self.soon), self.turn
 
     def sure(self) -> int:
-        """Draws that it wants and that are certain to be made."""
+        """How many draws it wants, if it is a job whose draws are certain to be made, else 0."""
         return max(0, self.wanted()) if self.certain else 0
 
     def needs(self) -> int:
-        """What is to be drawn for it whatever the load."""
+        """How many draws are to be made for it however great the load: what it is expected to need, `least` at most."""
         return min(self.remaining, self.least)
 
     def owes_otherwise(self, remaining: int) -> bool:
-        """Whether another forecast would change what is to be drawn for it, or among whom it is counted."""
+        """Whether the forecast `remaining` instead of its own would change `needs`, or the class that it is counted in."""
         same = size(remaining) == size(self.remaining) and min(remaining, self.least) == self.needs()
         return not same
 
     def ends_within(self, room: int) -> bool:
-        """Whether it has draws, no whole slice, that fit into `room` rows."""
+        """Whether a failed slice, or its tail, fits into `room` places of a batch."""
         return bool((self.again and self.again[0].rows <= room) or (self.tail and self.tail.rows <= room))
 
     def take(self, room: int) -> Slice | None:
-        """What comes next of what fits into `room` rows. The last draws, where they are no whole slice, may come early."""
+        """Its next draws that fit into `room` places: a failed slice, else a whole one, else the tail, which may come
+        early; None where none of them fits.
+        """
         if self.again and self.again[0].rows <= room:
             return self.again.pop(0)
         if self.next_start < self.whole and room >= SLICE:
@@ -112,17 +118,18 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class _Turns:
-    """The jobs of one request, whoever waits longest first; `served` is when it had its last turn, or came."""
+    """The jobs of one request, whoever waits longest first; `served` is when the request had its last turn, or came."""
 
     served: int
     jobs: OrderedDict[JobId, Entry] = field(default_factory=OrderedDict)
 
 
 class NoisyLine:
-    """The jobs of one model, which runs `rows` rows at a time, that have noisy passes to make.
+    """The jobs that wait for noisy draws of one model, whose batches have `rows` places.
 
-    `sure` are draws that are wanted and certain to be made, `unsure` jobs that stop by what they see, `failed` slices that
-    have to be made again; whoever changes a job keeps them.
+    Three totals over them are kept with every change: `sure`, the sum of `Entry.sure`; `unsure`, the number of jobs that
+    stop by what they see; `failed`, the number of slices that have to be drawn again. Entries are changed through this
+    class alone.
     """
 
     def __init__(self, model: str, rows: int) -> None:
@@ -138,7 +145,7 @@ class NoisyLine:
         return bool(self._requests)
 
     def enter(self, entry: Entry, now: int) -> None:
-        """A new job; `now` counts the rows planned so far, which is what age is measured in."""
+        """A new job; `now` counts the places planned so far, which is what age is measured in."""
         self._requests.setdefault(entry.request, _Turns(now)).jobs[entry.job] = entry
         self._jobs += 1
         self.unsure += not entry.certain
@@ -181,7 +188,7 @@ class NoisyLine:
         self._offer(entry)
 
     def _offer(self, entry: Entry) -> None:
-        """Something of this job changed: put it where its need belongs, if it wants draws."""
+        """Something of this job changed: enter it at its present place in the order by need, if it wants draws."""
         place = entry.place()
         if entry.queued != place and entry.wants():
             entry.queued = place
@@ -215,16 +222,20 @@ class NoisyLine:
         return self._requests[entry.request].served if entry else sys.maxsize
 
     def spare(self) -> list[Entry]:
-        """Some of those who could make draws beyond what they want, by age."""
+        """The first jobs by age that have draws left, wanted or not, to fill a batch that would run partly empty."""
         everybody = (entry for turns in self._requests.values() for entry in turns.jobs.values())
         return [entry for entry in itertools.islice(everybody, _LOOKED_AT) if entry.available()]
 
     def ends(self) -> Iterator[tuple[Entry, int]]:
-        """Some of the jobs with last draws that are no whole slice, and may fill rows too few for one."""
+        """The first jobs that came with a tail, or a failed one, and how many places that takes at most: it may fill what
+        is too little room for a whole slice.
+        """
         yield from [(entry, SLICE - 1) for entry in itertools.islice(self._tails.values(), _LOOKED_AT)]
 
     def take(self, entry: Entry, room: int, now: int) -> list[Slice]:
-        """The next draws of a job that fit into `room` rows; it stands last by age from then on."""
+        """The next draws of a job that fit into `room` places; its request stands last by age from then on, and it in its
+        request.
+        """
         parts: list[Slice] = []
         self.sure -= entry.sure()
         self.failed -= len(entry.again)

@@ -35,7 +35,7 @@ class Lost(Exception):
 
 
 class Resending:
-    """The `Predictor` over replicas that `send` reaches, and `stream` where events are asked for."""
+    """The `Predictor` over replicas: the function `send` reaches one for an answer, `stream` reaches one for its events."""
 
     def __init__(self, send: Send, stream: Follow | None = None) -> None:
         """Without `stream` there is one event, the final one."""
@@ -57,8 +57,9 @@ class Resending:
         raise tries.in_vain()
 
     async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Any]], None]:
-        """Another replica begins anew, by the same draws: what it says is passed on once it has counted more than was said,
-        and it has to be of the same runtime as the one before.
+        """The events of one replica after the other. Another one begins anew, by the same draws; what it says is passed
+        on once it has counted more draws than the client was told of. A replica of another runtime refuses, for it may
+        count other votes.
         """
         tries, counted = _Tries(task), -1
         while (left := tries.left()) > 0:
@@ -74,6 +75,7 @@ class Resending:
         raise tries.in_vain()
 
     async def _final(self, task: Task) -> AsyncGenerator[Heard, None]:
+        """The one event there is where replicas cannot be asked for more."""
         outcome = await self._send(task)
         yield Final(outcome) if isinstance(outcome, Reply) else outcome
 
@@ -100,7 +102,7 @@ class _Tries:
         await asyncio.sleep(max(0.0, min(PAUSE_S, self.left())))
 
     def in_vain(self) -> Unavailable:
-        """What the client is told after the last."""
+        """What the client is told after the last replica."""
         return Unavailable(f"no engine answered before the deadline{self._said}; try again", retry_after_s=2)
 
 
@@ -122,4 +124,5 @@ async def _next(stream: AsyncGenerator[Heard, None]) -> Heard:
 
 
 def _passing(lost: bool) -> tuple[type[CertserveError], ...]:
+    """The refusals that another replica may not repeat; `lost` says whether one had already taken the task in."""
     return (Unavailable, Overloaded) if lost else (Unavailable,)
