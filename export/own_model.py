@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from export import data as data_sets
 from export.build.assemble import Faults, Plan, assemble
 from export.build.compose import Entrance
+from export.build.learn import Labelled, parted
+from export.build.taken import arranged, shape_for
+from export.build.taken import samples as taken_samples
 from export.bundle import Bundle
+from export.data.in_memory import of_arrays
 from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
+from export.inspection.given import given
 from export.inspection.outputs import KINDS, Kind
 from export.sources import onnx_file
 from export.sources.source import Source, SourceError
@@ -52,20 +58,49 @@ def export(
     model: str | Path,
     *,
     name: str,
-    samples: NDArray[Any] | str | Path,
     sigma: float,
+    samples: NDArray[Any] | str | Path | None = None,
+    data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    label: str | None = None,
     weights: str | Path | None = None,
+    layout: Layout | None = None,
     out: str | Path = MODELS,
     faults: Faults | None = None,
     **declared: Any,
 ) -> Bundle:
-    """A bundle `out/name/<next version>` with certificates only. Raises `SourceError` and its like, and writes nothing then.
+    """A bundle `out/name/<next version>`. Raises `SourceError` and its like, and writes nothing then.
 
-    `samples` [n, *shape] are inputs in the caller's units, an array or an .npy file. `declared`: see `from_source`.
+    `samples` [n, *shape], an array or an .npy file in the caller's units, give certificates only. Labelled `data`, whatever
+    `export.data` reads, add a detector and a mixture; `calibration` are rows that neither network nor `data` have seen, a
+    third of `data` where they are left out. `label` names their column. `declared`: see `from_source`.
     """
-    values = array(samples, "--samples")
-    source = opened(model, weights, values.shape[1:])
-    return from_source(source, values, name=name, sigma=sigma, out=out, faults=faults, **declared)
+    if samples is not None and data is None:
+        if calibration is not None or declared.get("score") is not None:
+            raise SourceError("--calibration and --score go with --data; --samples have no labels")
+        values = array(samples, "--samples")
+        source = opened(model, weights, values.shape[1:])
+        return from_source(source, values, name=name, sigma=sigma, layout=layout, out=out, faults=faults, **declared)
+    if samples is not None or data is None:
+        raise SourceError("give either --samples, for certificates only, or --data, with labels, for every guarantee")
+    rows = data_sets.open(data, label=label)
+    held_out = None if calibration is None else data_sets.open(calibration, label=label)
+    source = opened(model, weights, shape_for(rows, layout))
+    shape = shape_for(rows, layout, given(source.model, source.name).axes[1:])
+    low, step = (declared.get(part) for part in ("low", "step"))
+    rows = arranged(rows, shape, on_grid=step is not None)
+    held_out = None if held_out is None else arranged(held_out, shape, on_grid=step is not None)
+    return from_source(
+        source,
+        taken_samples(rows, low, step),
+        name=name,
+        sigma=sigma,
+        layout=layout,
+        labelled=parted(rows, held_out),
+        out=out,
+        faults=faults,
+        **declared,
+    )
 
 
 def from_scikit_learn(
@@ -75,32 +110,45 @@ def from_scikit_learn(
     *,
     name: str,
     sigma: float,
+    calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
     out: str | Path = MODELS,
     faults: Faults | None = None,
     **declared: Any,
 ) -> Bundle:
-    """The same for a fitted classifier, scalers and all. `X` are samples, `y` their labels, by which `X` is told apart."""
+    """The same for a fitted classifier, scalers and all. `X` are samples; their labels `y` add detector and mixture.
+
+    `calibration` is a pair (X, y) of rows that the classifier was not fitted to.
+    """
     from export.sources import scikit_learn
 
-    source = scikit_learn.converted(pipeline, np.asarray(X))
-    return from_source(source, np.asarray(X), name=name, sigma=sigma, out=out, faults=faults, **declared)
+    rows = np.asarray(X)
+    source = scikit_learn.converted(pipeline, rows)
+    labelled = _in_memory(rows, y, calibration, named=True)
+    return from_source(source, rows, name=name, sigma=sigma, labelled=labelled, out=out, faults=faults, **declared)
 
 
 def from_torch(
     module: nn.Module,
     X: NDArray[Any],  # noqa: N803 as in from_scikit_learn
+    y: NDArray[Any] | None = None,
     *,
     name: str,
     sigma: float,
+    calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
     out: str | Path = MODELS,
     faults: Faults | None = None,
     **declared: Any,
 ) -> Bundle:
-    """The same for a torch module, in the mode that it is in: one in training mode, whose answers vary, is refused."""
+    """The same for a torch module, in the mode that it is in: one in training mode, whose answers vary, is refused.
+
+    Labels that are whole numbers are indices of its outputs.
+    """
     from export.sources import torch_module
 
-    source = torch_module.source(module, np.asarray(X).shape[1:])
-    return from_source(source, np.asarray(X), name=name, sigma=sigma, out=out, faults=faults, **declared)
+    rows = np.asarray(X)
+    source = torch_module.source(module, rows.shape[1:])
+    labelled = _in_memory(rows, y, calibration, named=False)
+    return from_source(source, rows, name=name, sigma=sigma, labelled=labelled, out=out, faults=faults, **declared)
 
 
 def from_source(
@@ -122,12 +170,17 @@ def from_source(
     channels: Literal["as given", "reversed"] = "as given",
     output: str | None = None,
     output_kind: Kind | None = None,
+    labelled: Labelled | None = None,
+    score: str | None = None,
+    work: str | Path | None = None,
     faults: Faults | None = None,
 ) -> Bundle:
     """A bundle of any source. `low`, `step` and `high` are the grid, in the samples' units, found in them if left out.
 
     `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
     sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
+    A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
+    kept in the folder `work` lets a second run go on where the first was broken off.
     """
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
@@ -150,6 +203,9 @@ def from_source(
         high=high,
         units=units,
         entrance=entrance,
+        labelled=labelled,
+        score=score,
+        work=None if work is None else Path(work),
     )
     return assemble(source, found, plan, faults or check)
 
@@ -218,6 +274,17 @@ def array(given: NDArray[Any] | str | Path, flag: str) -> NDArray[Any]:
     if given.dtype.kind not in "iufb" or given.ndim < 2 or not len(given):
         raise SourceError(f"{flag}: expected numbers [rows, ...], got {given.dtype} of shape {list(given.shape)}")
     return given
+
+
+def _in_memory(
+    rows: NDArray[Any], labels: NDArray[Any] | None, held_out: tuple[NDArray[Any], NDArray[Any]] | None, *, named: bool
+) -> Labelled | None:
+    if labels is None:
+        if held_out is not None:
+            raise SourceError("calibration goes with labels: give y as well")
+        return None
+    kept = None if held_out is None else of_arrays(np.asarray(held_out[0]), held_out[1], "calibration", named=named)
+    return parted(of_arrays(rows, labels, "X", named=named), kept)
 
 
 def _kind(given: str | None) -> Kind | None:

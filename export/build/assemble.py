@@ -1,13 +1,14 @@
 """From a foreign model and samples to a bundle: composed, compared with the original, proven, put in place.
 
-With samples alone the bundle has certificates only: one network is both the accurate and the smoothed one, and there is no
-score and no mixture. Nothing is put in place that serving would refuse.
+One network is both the accurate and the smoothed one. With samples alone the bundle has certificates only; labelled data
+add a detector and a mixture, as far as they are enough. Nothing is put in place that serving would refuse.
 """
 
 from __future__ import annotations
 
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from certify.smoothing.laws import gaussian_on_grid
-from export.build.calibrate import golden_outputs
+from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
+from export.build import learn, score_graph
+from export.build.calibrate import SCORE_DRAWS, golden_outputs
 from export.build.compare import check_expected, check_same
 from export.build.compose import Composed, Entrance, composed
 from export.build.grid import Grid, declared
+from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
-from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, NoiseSpec, write
-from export.bundle.batches import NoisyRun, in_batches
+from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec, write
+from export.bundle.batches import in_batches
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
 from export.sources.running import open_graph
@@ -36,13 +39,24 @@ Faults = Callable[[Path], Sequence[str]]
 """Every proof that serving would run on the bundle in a folder: one line for each fault, none if all hold."""
 
 ORIGINAL = "original.onnx"
+_DETECTING = AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
+"""As in the bundled model: class, its upper bound, verdict and interval of the score."""
 _LIGHT, _HEAVY = 2**21, 2**24
 """Multiplications of a row: up to the first, batches are large; beyond the second, little is tried."""
 
 
+def to_stderr(line: str) -> None:
+    """Tell what was found, beside the output of a command."""
+    print(line, file=sys.stderr)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What a bundle is to declare; None is found or has a default. `samples` [n, *shape] are in the caller's units."""
+    """What a bundle is to declare; None is found or has a default. `samples` [n, *shape] are in the caller's units.
+
+    `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
+    which the walks over them go on; `tell` is told of what the data fall short of.
+    """
 
     name: str
     samples: NDArray[Any]
@@ -55,24 +69,34 @@ class Plan:
     high: float | None = None
     units: str = "units of the samples"
     entrance: Entrance
+    labelled: Labelled | None = None
+    score: str | None = None
+    work: Path | None = None
+    tell: Tell = to_stderr
 
 
 def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle:
     """Write the bundle `out/name/<next version>`. Raises `SourceError` and its like, and leaves nothing behind then."""
     grid = declared(plan.samples, plan.sigma, low=plan.low, step=plan.step, high=plan.high)
     lattice = grid.integers(plan.samples)
+    spec, labels = _input(found, plan, grid), _labels(source, found, plan)
+    data = _enough(plan)
+    found = found if data is None else score_graph.current(found)
     made = composed(found, grid, plan.entrance)
     run = open_graph(made.graph, f"{source.name}, as it would be served,")
     check_same(source, found, grid, plan.entrance, lattice, run)
     if plan.expected is not None:
         check_expected(source, found, plan.entrance, plan.samples, plan.expected)
     tails = rounded_gaussian_tails(grid.sigma_steps)
+    law = gaussian_on_grid(grid.sigma_steps, tails)
     work = follow(onnx.load_from_string(made.graph), found.shape, source.name).multiplications
     rows, golden_rows = 128 if work <= _LIGHT else 32, _golden_rows(found, work)
+    learnt = None if data is None else _learnt(made, found, plan, data, spec, labels, law, rows)
+    noisy = made.graph if learnt is None else learnt.graph
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows),
-        gaussian_on_grid(grid.sigma_steps, tails),
-        in_batches(_noisy(run), rows),
+        law,
+        in_batches(noisy_run(open_graph(noisy, f"{source.name}, as it would be served under noise,")), rows),
         lambda batch: np.concatenate([run(row[None])["probabilities"] for row in batch]),
         rows=golden_rows,
     )
@@ -81,14 +105,14 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     version = next_version(folder)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made_in:
         place = Path(made_in) / version
-        manifest = _manifest(source, found, plan, grid, made, version, rows)
         bundle = write(
             place,
-            manifest,
-            base=made.graph,
-            noisy=made.graph,
+            _manifest(source, found, plan, grid, made, version, rows, learnt),
+            base=made.graph if learnt is None else score_graph.base(made),
+            noisy=noisy,
             tails=tails,
             golden=golden,
+            calibration=None if learnt is None else learnt.calibration.scores,
             others={ORIGINAL: source.original},
         )
         wrong = faults(place)
@@ -104,12 +128,31 @@ def next_version(folder: Path) -> str:
     return str(max(taken, default=0) + 1)
 
 
-def _noisy(run: Callable[[NDArray[Any]], dict[str, Any]]) -> NoisyRun:
-    def noisy(lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        vote = run(lattice)["vote"]
-        return vote, np.zeros(len(vote), np.float32)
+def _enough(plan: Plan) -> Labelled | None:
+    """The labelled data, if their held-out rows give a threshold; what they fall short of is told."""
+    if plan.labelled is None:
+        return None
+    try:
+        for line in learn.warnings(plan.labelled):
+            plan.tell(f"warning: {line}")
+    except ValueError as error:
+        plan.tell(f"warning: no detector, since {len(plan.labelled.held_out)} held-out rows are too few: {error}")
+        return None
+    return plan.labelled
 
-    return noisy
+
+def _learnt(
+    made: Composed,
+    found: Found,
+    plan: Plan,
+    data: Labelled,
+    spec: InputSpec,
+    labels: tuple[str, ...],
+    law: LatticeGaussian,
+    rows: int,
+) -> Learnt:
+    given = score_graph.scorable(made, found)
+    return learn.learn(given, data, spec, labels, law, rows, score=plan.score, work=plan.work, tell=plan.tell)
 
 
 def _candidates(lattice: NDArray[np.int32], count: int) -> NDArray[np.int32]:
@@ -126,42 +169,75 @@ def _golden_rows(found: Found, work: float) -> int:
     return int(np.clip(found.size // bytes_of_two, 4, 16 if work <= _HEAVY else 4))
 
 
+def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
+    """As said, else as the model says, else as the data say, else numbers."""
+    count = found.output.labels
+    named = plan.labelled.fit.names if plan.labelled is not None else ()
+    labels = plan.labels or source.labels or (named if len(named) == count else tuple(map(str, range(count))))
+    if len(labels) != count:
+        raise SourceError(f"--labels: {len(labels)} labels were given, and {source.name} tells {count} apart")
+    return labels
+
+
+def _input(found: Found, plan: Plan, grid: Grid) -> InputSpec:
+    return InputSpec(
+        name=_input_name(found.given.name),
+        shape=found.shape,
+        layout=plan.entrance.layout,
+        low=grid.low,
+        step=grid.step,
+        high=grid.high,
+        units=plan.units,
+    )
+
+
 def _manifest(
-    source: Source, found: Found, plan: Plan, grid: Grid, made: Composed, version: str, rows: int
+    source: Source,
+    found: Found,
+    plan: Plan,
+    grid: Grid,
+    made: Composed,
+    version: str,
+    rows: int,
+    learnt: Learnt | None,
 ) -> Manifest:
-    labels = plan.labels or source.labels or tuple(str(index) for index in range(found.output.labels))
-    if len(labels) != found.output.labels:
-        raise SourceError(
-            f"--labels: {len(labels)} labels were given, and {source.name} tells {found.output.labels} apart"
-        )
+    mixed = plan.labelled is not None and _probable(found)
+    what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
     return Manifest(
         format="certserve-bundle/1",
         name=plan.name,
         version=version,
-        description=f"{source.name}, exported with certificates only",
-        labels=labels,
-        input=InputSpec(
-            name=_input_name(found.given.name),
-            shape=found.shape,
-            layout=plan.entrance.layout,
-            low=grid.low,
-            step=grid.step,
-            high=grid.high,
-            units=plan.units,
-        ),
+        description=f"{source.name}, exported with {what}",
+        labels=_labels(source, found, plan),
+        input=_input(found, plan, grid),
         noise=NoiseSpec(stream="noise-v1", sigma=grid.sigma, sigma_steps=grid.sigma_steps),
-        alpha_split=AlphaShares(of_class=0.8, upper=0.2),
+        alpha_split=_DETECTING if learnt else AlphaShares(of_class=0.8, upper=0.2),
+        ood=None if learnt is None else _ood(learnt, grid),
+        mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),
         batch_rows=rows,
         base_output="probabilities" if _probable(found) else "scores",
         training={
             **source.notes,
+            **(learnt.notes if learnt else {}),
             "output": f"{found.output.name} ({found.output.kind})",
             "samples": len(plan.samples),
             "rewritten_sums": ", ".join(made.sums)[:4_000] or "none",
             "exported_with": f"certserve {version_of('certserve')}, onnx {version_of('onnx')}, Python"
             f" {platform.python_version()}",
         },
+    )
+
+
+def _ood(learnt: Learnt, grid: Grid) -> OodSpec:
+    return OodSpec(
+        score=learnt.score.removesuffix("++"),
+        normalised=learnt.score.endswith("++"),
+        score_draws=SCORE_DRAWS,
+        target_tpr=learn.TARGET_TPR,
+        eta=learn.ETA,
+        threshold=learnt.calibration.threshold,
+        radius=grid.sigma / 2,
     )
 
 

@@ -50,9 +50,13 @@ class Entrance:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Composed:
-    """`graph` has the outputs probabilities and vote; `sums` names the nodes of the network that were rewritten."""
+    """`graph` has the outputs probabilities and vote; `sums` names the nodes of the network that were rewritten.
+
+    `logits` is the tensor [rows, labels] that is voted by.
+    """
 
     graph: bytes
+    logits: str
     sums: Sequence[str]
 
 
@@ -62,7 +66,7 @@ def composed(found: Found, grid: Grid, entrance: Entrance) -> Composed:
     graph = network.graph
     parts = _Parts()
     _enter(parts, found, grid, entrance)
-    names = _leave(parts, found)
+    logits, names = _leave(parts, found)
     nodes = [*parts.before, *graph.node, *parts.after]
     made = helper.make_graph(
         nodes,
@@ -79,7 +83,7 @@ def composed(found: Found, grid: Grid, entrance: Entrance) -> Composed:
     )
     model, sums = rewritten(model, follow(model, found.shape, found.name).facts)
     onnx.checker.check_model(model)
-    return Composed(graph=bytes(model.SerializeToString(deterministic=True)), sums=sums)
+    return Composed(graph=bytes(model.SerializeToString(deterministic=True)), logits=logits, sums=sums)
 
 
 class _Parts:
@@ -123,8 +127,8 @@ def _enter(parts: _Parts, found: Found, grid: Grid, entrance: Entrance) -> None:
     parts.before.append(helper.make_node("Cast", [name], [PREFIX + found.given.name], to=kinds[found.given.name]))
 
 
-def _leave(parts: _Parts, found: Found) -> int:
-    """The outputs, from what the network gives and from what enters its last softmax or sigmoid; the number of labels."""
+def _leave(parts: _Parts, found: Found) -> tuple[str, int]:
+    """The outputs, from what the network gives and from what enters its last softmax or sigmoid; logits and labels."""
     size, kind = found.output.size or 0, found.output.kind
     given = _flat(parts, PREFIX + found.output.name, "given", size)
     inner = found.structure.before_last
@@ -139,7 +143,7 @@ def _leave(parts: _Parts, found: Found) -> int:
     else:
         parts.after.append(helper.make_node("Identity", [given], ["probabilities"]))
     _vote(parts, logits, found.output.labels)
-    return found.output.labels
+    return logits, found.output.labels
 
 
 def _flat(parts: _Parts, name: str, output: str, size: int) -> str:

@@ -42,7 +42,8 @@ class Dataset:
     `units`: `grid` where the numbers are grid integers (8-bit pictures, and arrays of integers), `values` where they are in
     the caller's units. `pictures`: inputs are [height, width, channels]. `names` are the labels by index; with `numbered`
     the data hold the indices themselves, and the names say no more. `columns` are those of a table. Without labels there
-    are no names, and every label is `UNLABELLED`. `files` are all that was read, in the order of the rows.
+    are no names, and every label is `UNLABELLED`. `files` are all that was read, in the order of the rows. `part` tells rows
+    apart that files and places do not.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Dataset:
     numbered: bool = False
     pictures: bool = False
     columns: tuple[str, ...] = ()
+    part: str = ""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -77,10 +79,27 @@ class Dataset:
         """The data set of the first rows."""
         return replace(self, places=self.places[:rows])
 
+    def only(self, chosen: NDArray[np.int64]) -> Dataset:
+        """The data set of the rows at these places of this one, one or more, which rise."""
+
+        def read(places: range, rows: int) -> Iterator[Batch]:
+            wanted = chosen[places.start : places.stop : places.step]
+            at = int(wanted[0])
+            for batch in self.batches(rows, at):
+                inside = np.isin(np.arange(at, at + len(batch)), wanted)
+                at += len(batch)
+                if inside.any():
+                    yield Batch(batch.inputs[inside], batch.labels[inside])
+                if at > wanted[-1]:
+                    return
+
+        part = hashlib.sha256(f"{self.places!r}{self.part}".encode() + chosen.astype("<i8").tobytes()).hexdigest()
+        return replace(self, places=range(len(chosen)), read=read, part=part)
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of names and bytes of all files, and of which rows are meant: the data set's provenance."""
-        total = hashlib.sha256(repr(self.places).encode())
+        total = hashlib.sha256(repr(self.places).encode() + self.part.encode())
         for path in self.files:
             name = path.relative_to(self.source) if path.is_relative_to(self.source) else path.name
             with path.open("rb") as stream:

@@ -63,25 +63,28 @@ def to_onnx(
     outputs: tuple[str, ...],
     *,
     names: tuple[str, ...] = (LATTICE,),
-    example: Tensor | None = None,
+    example: Tensor | tuple[Tensor, ...] | None = None,
+    opset: int = OPSET,
 ) -> bytes:
     """Export in evaluation mode with a free batch axis; names, notes and source lines of this program are stripped.
 
     The module is left as it was, each of its parts in the mode that it was in. `example` has two rows: a size of 1 would be
-    taken for a constant; without one the module takes the lattice, int32 of this shape.
+    taken for a constant; without one the module takes the lattice, int32 of this shape. Several are several inputs.
     """
     example = torch.zeros((2, *shape), dtype=torch.int32) if example is None else example
+    examples = example if isinstance(example, tuple) else (example,)
+    batch = torch.export.Dim("batch")
     with _evaluating(module), warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             module,
-            (example,),
+            examples,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(names),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=({0: batch},) * len(examples),
             external_data=False,
             verbose=False,
         )

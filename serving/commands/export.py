@@ -14,9 +14,24 @@ def add(commands: Any) -> None:
     export = commands.add_parser("export", help="make a bundle of your own model (needs certserve[export])")
     add_model(export)
     export.add_argument("--name", required=True, help="the model's name on the server")
-    export.add_argument(
-        "--samples", type=Path, required=True, metavar="FILE", help="inputs as .npy [rows, ...], in your units"
+    rows = export.add_mutually_exclusive_group(required=True)
+    rows.add_argument(
+        "--data", type=Path, help="labelled rows: pictures, IDX, NPZ, CSV or Parquet; for every guarantee"
     )
+    rows.add_argument(
+        "--samples", type=Path, metavar="FILE", help="inputs as .npy [rows, ...], in your units; for certificates only"
+    )
+    export.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DATA",
+        help="rows that nothing has seen, as --data; a third of those if left out",
+    )
+    export.add_argument("--label", help="the column, or array, of the labels (label, or y)")
+    export.add_argument(
+        "--score", metavar="NAME", help="of the detector; the one that is measured to be best if left out"
+    )
+    export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
     export.add_argument("--sigma", type=float, required=True, help="the noise, in the units of the samples")
     export.add_argument("--labels", type=_labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
     export.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
@@ -50,8 +65,18 @@ def _run(options: argparse.Namespace) -> None:
     bundle = own_model.export(options.model, faults=check.faults, **given)
     manifest = bundle.manifest
     print(
-        f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\ncertificates only: sigma"
+        f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\n{_guarantees(bundle)}: sigma"
         f" {manifest.noise.sigma:g} is {manifest.noise.sigma_steps:g} steps of {manifest.input.step:g}, from"
         f" {manifest.input.low:g} to {manifest.input.high:g}; every proof that serving runs holds\nserve it: certserve serve"
         f" --local {options.out}"
     )
+
+
+def _guarantees(bundle: Any) -> str:
+    ood, mixture, detector = bundle.manifest.ood, bundle.manifest.mixture, bundle.detector
+    parts = ["certificates"]
+    if ood is not None:
+        parts.append(f"detector ({ood.name}, {len(detector.calibration):,} held-out rows)")
+    if mixture is not None:
+        parts.append(f"mixture ({mixture.robust_weight:g} smoothed)")
+    return ", ".join(parts) if len(parts) > 1 else "certificates only"

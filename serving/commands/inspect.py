@@ -70,7 +70,9 @@ def lines(found: Any) -> Iterator[str]:
     yield (
         f"features   {structure.features!r}, what enters {structure.layer}"
         if structure.features
-        else ("features   not found: no last layer with constant weights")
+        else f"features   its own inputs, which enter {structure.layer}"
+        if structure.layer
+        else "features   not found: no last layer with constant weights; scores are made of its outputs"
     )
     yield f"normalises {structure.normalisation or 'nothing at its entrance'}"
     yield f"operators  {', '.join(f'{name} {count}' for name, count in sorted(structure.operators.items()))}"

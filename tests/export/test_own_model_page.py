@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from export.bundle.repository import load_repository
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "own-model.md"
 
@@ -21,5 +23,7 @@ def test_the_page_works_from_top_to_bottom(tmp_path):
         line = [sys.executable, "-c", text] if kind == "python" else ["sh", "-ec", command]
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, (text, done.stdout, done.stderr)
-    assert sorted(path.parent.name for path in tmp_path.glob("models/*/1")) == ["parts", "wine"]
-    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "sh", "python"]
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "sh", "sh", "python"]
+    found = {each.key: each.manifest for each in load_repository(tmp_path / "models")}
+    guarantees = {name: (each.ood is not None, each.mixture is not None) for name, each in found.items()}
+    assert guarantees == {"digits/1": (True, True), "parts/1": (False, False), "parts/2": (True, True)}

@@ -1,0 +1,199 @@
+"""Labelled data with a foreign model: detector and mixture beside the certificates, from rows that share nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+from scipy.special import logsumexp
+
+from export import data, own_model
+from export.build.calibrate import CalibrationError
+from export.build.learn import parted
+from export.build.taken import arranged, samples, shape_for
+from export.data import DataError
+from export.data.in_memory import of_arrays
+from export.sources.source import SourceError
+from serving.commands import answers
+from serving.commands.check import faults
+from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.runtimes.runtime import given
+from tests.export.test_idx import DATA
+
+CLOTHES = DATA / "fashion_mnist_test_1000"
+WIDE = 24
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A small classifier of clothes: features by chance, and the last layer by least squares. The file and its weights."""
+    rows = data.open(CLOTHES)
+    batch = next(rows.batches(len(rows)))
+    pixels = batch.inputs.reshape(-1, 784).astype(np.float32)
+    first = (np.random.default_rng(0).standard_normal((784, WIDE)) / 2_000).astype(np.float32)
+    hidden = np.maximum(pixels @ first, 0)
+    last = (10 * np.linalg.lstsq(hidden, np.eye(10)[batch.labels], rcond=None)[0]).astype(np.float32)
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> graph (float[n, 1, 28, 28] x) => (float[n, 10] y)
+        <int64[2] flat = {0, -1}> { f = Reshape(x, flat) s = MatMul(f, first) h = Relu(s) y = MatMul(h, last) }"""
+    )
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(each, name) for name, each in (("first", first), ("last", last))
+    )
+    path = tmp_path_factory.mktemp("network") / "clothes.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path, first, last
+
+
+def stored(path, rows):
+    """Rows of the clothes as NPZ, without the axis of colours."""
+    batch = next(data.open(CLOTHES).batches(1_000))
+    np.savez(path, x=batch.inputs[rows, :, :, 0], y=batch.labels[rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(network, tmp_path_factory):
+    """Everything from one data set, proven as serving would."""
+    out = tmp_path_factory.mktemp("models")
+    return out, own_model.export(network[0], name="clothes", data=CLOTHES, sigma=12.0, out=out, faults=faults)
+
+
+def test_a_model_with_data_is_served_with_every_guarantee(whole):
+    out, bundle = whole
+    assert faults(out / "clothes" / "1") == []
+    with answers.from_engine(bundle, {"certify": "best", "max_draws": 256}) as ask:
+        found, noise = (ask(rows) for rows in (bundle.golden.base_input[0], np.full((1, 28, 28), 255)))
+    assert found["certificate"]["status"] == "certified"
+    assert found["ood"]["in_distribution"]
+    assert not noise["ood"]["in_distribution"]
+    assert found["ood"]["certified"]["score_lower"] <= found["ood"]["score"] <= found["ood"]["certified"]["score_upper"]
+    assert found["mixture"]["radius"] > 0
+
+
+def test_what_the_bundle_says_of_its_data(whole):
+    _, bundle = whole
+    notes = bundle.manifest.training
+    assert (bundle.manifest.labels, notes["features"]) == (tuple(map(str, range(10))), "h")
+    assert notes["held_out"].startswith("333 rows drawn from the data")
+    assert len(bundle.detector.calibration) == 333
+    assert bundle.manifest.alpha_split.split().of_threshold > 0
+
+
+def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
+    """The score is the registry's own formula on the network's logits; names come from the data."""
+    path, first, last = network
+    rows = np.arange(1_000)
+    bundle = own_model.export(
+        path,
+        name="clothes",
+        data=stored(tmp_path / "fit.npz", rows[:800]),
+        calibration=stored(tmp_path / "held.npz", rows[800:]),
+        score="energy",
+        sigma=12.0,
+        out=tmp_path,
+        work=tmp_path / "work",
+        faults=lambda folder: [],
+    )
+    assert sorted(each.name for each in (tmp_path / "work").iterdir()) == ["calibration.safetensors", "fit.safetensors"]
+    lattice = bundle.golden.noisy_input
+    logits = np.maximum(lattice.reshape(-1, 784).astype(np.float64) @ first, 0) @ last
+    votes, scores = OnnxRuntime(bundle).noisy(given(lattice))
+    assert scores == pytest.approx(-logsumexp(logits, axis=1), rel=1e-4, abs=1e-4)
+    assert votes.tolist() == logits.argmax(axis=1).tolist()
+    assert (bundle.manifest.ood.name, len(bundle.detector.calibration)) == ("energy", 200)
+
+
+def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):
+    bundle = own_model.export(
+        network[0],
+        name="clothes",
+        data=stored(tmp_path / "few.npz", np.arange(200)),
+        sigma=12.0,
+        out=tmp_path,
+        faults=lambda folder: [],
+    )
+    assert (bundle.manifest.ood, bundle.manifest.mixture.robust_weight) == (None, 0.9)
+    assert "no detector, since 66 held-out rows are too few" in capsys.readouterr().err
+    with answers.from_engine(bundle, {"certify": "best", "max_draws": 256}) as ask:
+        found = ask(bundle.golden.base_input[0])
+    assert (found["ood"], found["certificate"]["status"], found["mixture"]["radius"] > 0) == (None, "certified", True)
+
+
+def test_rows_whose_labels_are_not_the_networks_are_refused(network, tmp_path):
+    """Labels in another order: the noisy graph is right no more often than by chance."""
+    batch = next(data.open(CLOTHES).batches(1_000))
+    np.savez(tmp_path / "turned.npz", x=batch.inputs[..., 0], y=(batch.labels + 1) % 10)
+    with pytest.raises(CalibrationError, match="wrong labels"):
+        own_model.export(network[0], name="x", data=tmp_path / "turned.npz", sigma=12.0, score="energy", out=tmp_path)
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": None}, "--samples"),
+        ({"samples": "x.npy"}, "--samples"),
+        ({"score": "guess"}, "--score"),
+        ({"score": "vim"}, "vim cannot be fitted"),
+        ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "calibration": "x"}, "--calibration"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_the_flag(network, tmp_path, change, reason):
+    with pytest.raises(SourceError, match=reason):
+        own_model.export(network[0], **({"name": "x", "data": CLOTHES, "sigma": 12.0, "out": tmp_path} | change))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_fit_choice_and_threshold_share_no_row(own):
+    """And nothing is lost."""
+    rows = of_arrays(np.arange(1_000.0)[:, None], np.arange(1_000) % 3, "x", named=False)
+    held = of_arrays(-np.arange(1.0, 101.0)[:, None], np.zeros(100, int), "held", named=False) if own else None
+    found = parted(rows, held)
+    parts = (found.fit, found.choice, found.held_out)
+    sets = [{float(row) for batch in each.batches(7) for row in batch.inputs[:, 0]} for each in parts]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == (1_100 if own else 1_000)
+    assert min(map(len, sets)) >= 100
+
+
+def test_some_rows_of_a_data_set_are_the_same_from_any_start():
+    rows = of_arrays(np.arange(50.0)[:, None], np.arange(50) % 3, "x", named=False)
+    chosen = np.array([0, 3, 4, 17, 40, 49])
+    some = rows.only(chosen)
+    for start in range(6):
+        assert (
+            np.concatenate([each.inputs[:, 0] for each in some.batches(2, start)]).tolist() == chosen[start:].tolist()
+        )
+    assert np.concatenate([each.inputs[:, 0] for each in some.only(np.array([1, 5])).batches(9)]).tolist() == [3, 49]
+    assert len({rows.digest, some.digest, rows.only(chosen - chosen % 2).digest}) == 3
+
+
+def test_pictures_are_brought_into_the_order_of_the_model(network):
+    rows = data.open(CLOTHES)
+    assert shape_for(rows, None) == shape_for(rows, None, ("n", "n", "n")) == (1, 28, 28)
+    assert shape_for(rows, "HWC", (28, 28, 1)) == shape_for(rows, None, (28, 28, 1)) == (28, 28, 1)
+    stored_rows = next(rows.batches(3)).inputs
+    for shape in ((1, 28, 28), (28, 28), (784,)):
+        turned = next(arranged(rows, shape, on_grid=False).batches(3)).inputs
+        assert turned.tolist() == stored_rows.reshape(3, *shape).tolist()
+    with pytest.raises(DataError, match="bring the data to this shape"):
+        arranged(rows, (3, 28, 28), on_grid=False)
+
+
+def test_samples_reach_as_far_as_the_data():
+    values = np.random.default_rng(0).standard_normal((5_000, 2))
+    found = samples(of_arrays(values, np.zeros(5_000, int), "x", named=False), None, None)
+    assert len(found) < 700
+    assert (found.min(), found.max()) == (values.min(), values.max())
+    assert {tuple(row) for row in found.tolist()} <= {tuple(row) for row in values.tolist()}
+
+
+def test_labels_in_memory_are_names_or_indices():
+    rows = np.zeros((3, 2))
+    assert of_arrays(rows, ["b", "a", "b"], "x", named=True).names == ("a", "b")
+    assert of_arrays(rows, np.array([4, 7, 4]), "x", named=True).names == ("4", "7")
+    assert of_arrays(rows, np.array([0, 2, 0]), "x", named=False).names == ("0", "1", "2")
+    for wrong in ([1, 2], [0, -1, 0]):
+        with pytest.raises(DataError):
+            of_arrays(rows, wrong, "x", named=False)
