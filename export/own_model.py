@@ -117,13 +117,15 @@ def from_scikit_learn(
 ) -> Bundle:
     """The same for a fitted classifier, scalers and all. `X` are samples; their labels `y` add detector and mixture.
 
-    `calibration` is a pair (X, y) of rows that the classifier was not fitted to.
+    Labels are the classifier's own, or their indices in its `classes_`. `calibration` is a pair (X, y) of rows that it was
+    not fitted to.
     """
     from export.sources import scikit_learn
 
     rows = np.asarray(X)
     source = scikit_learn.converted(pipeline, rows)
-    labelled = _in_memory(rows, y, calibration, named=True)
+    named = y is not None and bool({str(each) for each in np.unique(y)} & set(source.labels))
+    labelled = _in_memory(rows, y, calibration, named=named)
     return from_source(source, rows, name=name, sigma=sigma, labelled=labelled, out=out, faults=faults, **declared)
 
 

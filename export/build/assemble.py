@@ -87,6 +87,8 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     check_same(source, found, grid, plan.entrance, lattice, run)
     if plan.expected is not None:
         check_expected(source, found, plan.entrance, plan.samples, plan.expected)
+    if plan.labelled is not None:
+        learn.check_order(plan.labelled.choice, spec, labels, run)
     tails = rounded_gaussian_tails(grid.sigma_steps)
     law = gaussian_on_grid(grid.sigma_steps, tails)
     work = follow(onnx.load_from_string(made.graph), found.shape, source.name).multiplications

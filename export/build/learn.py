@@ -20,6 +20,8 @@ from export.build import enough, score_graph
 from export.build.calibrate import Calibration, calibrate_on
 from export.build.choose import MOST_ROWS, choose
 from export.build.fit import Gathered, gather
+from export.build.lattice import label_places, lattices, with_places
+from export.build.passes import BATCH
 from export.build.score_graph import Scorable
 from export.bundle import InputSpec
 from export.bundle.batches import NoisyRun, in_batches
@@ -31,6 +33,8 @@ TARGET_TPR, ETA = 0.95, 0.01
 ROBUST_WEIGHT = 0.9
 """Of the smoothed network in the mixture, as in the bundled model."""
 _MOST_HELD_OUT = 5_000
+_ENOUGH_TO_TELL = 5
+"""Rows of a label, of which the most are voted another."""
 
 _DRAWN = (
     "the held-out rows were drawn from the data: the threshold holds only if the network was not trained on these; give"
@@ -80,6 +84,30 @@ def warnings(data: Labelled) -> list[str]:
     """What the held-out rows fall short of. Raises `ValueError` where they give no threshold at all."""
     few = enough.calibration(len(data.held_out), TARGET_TPR, ETA)
     return [*([_DRAWN] if data.drawn else []), *few]
+
+
+def check_order(
+    rows: Dataset, spec: InputSpec, labels: tuple[str, ...], run: Callable[[NDArray[Any]], dict[str, Any]]
+) -> None:
+    """Raise `SourceError` where labels stand in another order than the network's: rows of one are mostly voted another.
+
+    That is, most rows of a first label are voted a second, most of the second a third, and so on, back to the first.
+    """
+    places = label_places(rows, labels)
+    counts = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
+    for lattice, truth in lattices(rows, spec, BATCH):
+        np.add.at(counts, (with_places(truth, places), run(lattice)["vote"]), 1)
+    seen = counts.sum(axis=1)
+    mostly = np.where((seen >= _ENOUGH_TO_TELL) & (2 * counts.max(axis=1) > seen), counts.argmax(axis=1), len(labels))
+    for first in range(len(labels)):
+        way = [first]
+        while (then := int(mostly[way[-1]])) < len(labels) and then not in way:
+            way.append(then)
+        if then == first and len(way) > 1:
+            named = ", ".join(f"most rows of {labels[at]!r} for {labels[int(mostly[at])]!r}" for at in way[:5])
+            raise SourceError(
+                f"the network takes {named}: its labels are in another order; give them in the network's own with --labels"
+            )
 
 
 def learn(

@@ -22,7 +22,7 @@ from serving.runtimes.runtime import given
 from tests.export.test_idx import DATA
 
 CLOTHES = DATA / "fashion_mnist_test_1000"
-WIDE = 24
+WIDE = 96
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,29 @@ def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):
     assert (found["ood"], found["certificate"]["status"], found["mixture"]["radius"] > 0) == (None, "certified", True)
 
 
-def test_rows_whose_labels_are_not_the_networks_are_refused(network, tmp_path):
-    """Labels in another order: the noisy graph is right no more often than by chance."""
+@pytest.mark.parametrize(
+    "order",
+    [
+        np.roll(np.arange(10), 1),  # none is right
+        [0, 8, 2, 3, 4, 5, 6, 7, 1, 9],  # two are swapped, and eight of ten are right
+        [0, 8, 2, 3, 4, 5, 6, 7, 9, 1],  # three in a circle
+    ],
+)
+def test_labels_in_another_order_than_the_networks_are_refused(network, tmp_path, order):
+    """Else a certificate would be of the wrong name."""
     batch = next(data.open(CLOTHES).batches(1_000))
-    np.savez(tmp_path / "turned.npz", x=batch.inputs[..., 0], y=(batch.labels + 1) % 10)
-    with pytest.raises(CalibrationError, match="wrong labels"):
-        own_model.export(network[0], name="x", data=tmp_path / "turned.npz", sigma=12.0, score="energy", out=tmp_path)
+    np.savez(tmp_path / "turned.npz", x=batch.inputs[..., 0], y=np.asarray(order)[batch.labels])
+    with pytest.raises((SourceError, CalibrationError), match="another order; give them .* --labels|wrong labels"):
+        own_model.export(network[0], name="x", data=tmp_path / "turned.npz", sigma=12.0, out=tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_rows_that_the_network_tells_no_better_than_by_chance_are_refused(network, tmp_path):
+    batch = next(data.open(CLOTHES).batches(1_000))
+    labels = (batch.labels + np.random.default_rng(0).integers(1, 10, 1_000)) % 10
+    np.savez(tmp_path / "chance.npz", x=batch.inputs[..., 0], y=labels)
+    with pytest.raises(CalibrationError, match="wrong labels"):
+        own_model.export(network[0], name="x", data=tmp_path / "chance.npz", sigma=12.0, score="energy", out=tmp_path)
 
 
 @pytest.mark.parametrize(
