@@ -206,5 +206,5 @@ def test_documents_that_the_tests_name_are_in_the_repository():
     """A number in a document that nobody can open explains nothing."""
     here = {path.name for path in ROOT.rglob("*.md") if not {".venv", "mutants"} & set(path.parts)}
     texts = {path.name: path.read_text() for path in Path(__file__).parent.rglob("*.py")}
-    named = {(test, name) for test, text in texts.items() for name in re.findall(r"\b\w+\.md\b", text)}
+    named = {(test, name) for test, text in texts.items() for name in re.findall(r"\b[\w-]+\.md\b", text)}
     assert {(test, name) for test, name in named if name not in here} == set()

@@ -17,6 +17,7 @@ from serving.deployments.both_wires import Wires
 from serving.errors import Unavailable
 from serving.gateway.draining import Draining
 from serving.gateway.gateway import Gateway
+from serving.models.catalogue import Catalogue
 from tests.servers import free_ports
 from tests.serving.wire.fake_gateway import FakeGateway, model
 
@@ -54,7 +55,7 @@ class _Held(Gateway):
     """A real gateway before an engine that answers when it is let."""
 
     def __init__(self, fake):
-        super().__init__(fake.models(), None, b"s" * 32, fake.limits)
+        super().__init__(Catalogue(fake.models()), None, b"s" * 32, fake.limits)
         self._fake = fake
 
     async def predict(self, request):
@@ -85,8 +86,9 @@ async def test_both_wires_answer_what_they_accepted_and_refuse_the_rest(wires):
     async with httpx.AsyncClient(base_url=http, trust_env=False) as client, grpc.aio.insecure_channel(rpc) as channel:
         stub = certserve_pb2_grpc.CertificationServiceStub(channel)
         accepted = [asyncio.ensure_future(client.post(PREDICT, json=ROW)), asyncio.ensure_future(_call(stub))]
-        while len(fake.asked) < 2:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(fake.asked) < 2:
+                await asyncio.sleep(0.01)
         closing = asyncio.create_task(found.close())
         await asyncio.sleep(0.05)
         for path, verb in ((PREDICT, "POST"), ("/v2/models/small/infer", "POST"), ("/v2/health/ready", "GET")):

@@ -29,6 +29,16 @@ def _remembered(monkeypatch):
     remember_bounds(monkeypatch.setattr)
 
 
+@pytest.fixture(autouse=True)
+def _quiet():
+    """What is written of every draw that a simulated device has lost is kept by pytest, and takes minutes to hand over."""
+    log = logging.getLogger("certserve")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
+
+
 def remember_bounds(put=setattr):
     """Bounds are pure functions of a few numbers, most of which come again in a simulation: each is computed once."""
     for name in ("chosen_exceeds", "chosen_lower_complement", "upper"):

@@ -26,6 +26,7 @@ import pytest
 from scipy.stats import binom
 
 from certify.bounds import anytime, binomial
+from certify.claims import procedures
 from certify.claims.certificate import WHOLE_ON_CLASS
 from serving.engine import job, workload
 from serving.messages import Options
@@ -34,7 +35,7 @@ from tests.simulation.clients import Client
 from tests.simulation.conftest import prepare_worker
 from tests.simulation.losing import MAX_DRAWS, TOLERANCES
 from tests.simulation.oracles import MENU
-from tests.simulation.stage import Account, played
+from tests.simulation.stage import TOGETHER, Account, played
 from tests.simulation.test_mutants import ScoreOfTheVotes
 
 FALSE_ALARM = 1e-6
@@ -163,23 +164,22 @@ class Insists(Client):
         return Options(certify="target", target_radius=above, max_draws=MAX_DRAWS, alpha=self.alpha)
 
 
-def far_too_many(oracle, event: str, client, **device) -> bool:
-    """Whether more inputs of 120 have something false than a sound server has at alpha .1; no more are asked then."""
-    found = Account()
-    for seed in range(20):
+def far_too_many(oracle, event: str, client, inputs: int = 120, **device) -> bool:
+    """Whether more of `inputs` have something false than a sound server has at alpha .1; no more are asked then."""
+    found, allowed = Account(), limit(inputs, 0.1)
+    for seed in range(inputs // TOGETHER):
         found.merge(played(oracle, 0.1, range(seed, seed + 1), client, **device))
-        if getattr(found, event) > limit(120, 0.1):
+        if getattr(found, event) > allowed:
             break
-    print(
-        f"\n{getattr(found, event)} of {found.inputs} inputs with something false, and {limit(120, 0.1)} of 120 allowed"
-    )
-    return getattr(found, event) > limit(120, 0.1)
+    print(f"\n{getattr(found, event)} of {found.inputs} inputs with something false, and {allowed} of {inputs} allowed")
+    return getattr(found, event) > allowed
 
 
 def test_fixed_draws_that_do_not_share_alpha_are_found(three_classes, monkeypatch):
     """Mutant: each number of the menu at the whole of alpha."""
-    monkeypatch.setattr(job, "class_alone", lambda menu: WHOLE_ON_CLASS)
-    assert far_too_many(three_classes, "fixed", AllOfTheMenu, tolerances=HONEST)
+    monkeypatch.setattr(procedures, "class_alone", lambda menu: WHOLE_ON_CLASS)
+    hardest = replace(three_classes, firsts=(100,))  # where the likeliest class has a hair less than one half
+    assert far_too_many(hardest, "fixed", AllOfTheMenu, inputs=240, tolerances=HONEST)
     assert played(three_classes, 0.1, range(1), AllOfTheMenu).dearest == pytest.approx(len(MENU))
 
 
@@ -208,7 +208,8 @@ def test_a_radius_from_a_chosen_number_of_draws_is_found(three_classes, monkeypa
 
     monkeypatch.setattr(anytime, "chosen_lower_complement", lower)
     monkeypatch.setattr(anytime, "chosen_exceeds", exceeds)
-    assert far_too_many(replace(three_classes, firsts=(128,)), "anytime", Insists, tolerances=HONEST)
+    aimed = replace(three_classes, firsts=(128,))
+    assert far_too_many(aimed, "anytime", Insists, inputs=480, tolerances=HONEST)
 
 
 def test_a_score_of_the_fixed_draws_is_found(half_space, monkeypatch):

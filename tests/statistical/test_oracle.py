@@ -76,8 +76,8 @@ async def test_false_certificates_stay_below_alpha(models, mode):
 async def test_the_mutant_with_three_alpha_fails(models, monkeypatch):
     honest = job._terms
 
-    def mutant(bundle, task):
-        terms = honest(bundle, task)
+    def mutant(*asked):
+        terms = honest(*asked)
         return type(terms)(**{name: getattr(terms, name) for name in terms.__slots__} | {"alpha": 3 * terms.alpha})
 
     monkeypatch.setattr(job, "_terms", mutant)
