@@ -146,7 +146,8 @@ class Certificate:
     @property
     def radius(self) -> float:
         """The size of the ball, in the caller's units; 0 where it abstains."""
-        return self.ball.size if self.ball else 0.0
+        ball = self.ball
+        return ball.size if ball else 0.0
 
     @property
     def target_radius(self) -> float | None:

@@ -32,8 +32,9 @@ async def run(decode: Callable[[], _Result], size: int, model: Model, held: Held
 
 async def written(write: Callable[[Answer], _Result], answer: Answer) -> _Result:
     """What `write` makes of an answer."""
-    numbers = len(answer.predictions) * (_A_ROW + len(answer.labels))
-    return await doing(functools.partial(write, answer), numbers <= _QUICK_NUMBERS)
+    if len(answer.predictions) * (_A_ROW + len(answer.labels)) <= _QUICK_NUMBERS:
+        return write(answer)
+    return await doing(functools.partial(write, answer), quick=False)
 
 
 async def doing(decode: Callable[[], _Result], quick: bool, held: Held | None = None) -> _Result:
