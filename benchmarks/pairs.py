@@ -44,7 +44,7 @@ def compare(other: Path, pairs: int, measure: Callable[[Path], Figures]) -> list
     for place in range(pairs):
         taken = {checkout: measure(checkout) for checkout in ((other, ROOT) if place % 2 else (ROOT, other))}
         found.append((taken[other], taken[ROOT]))
-        print(f"pair {place + 1} of {pairs}", file=sys.stderr, flush=True)
+        print(f"pair {place + 1} of {pairs}: before {taken[other]}, now {taken[ROOT]}", file=sys.stderr, flush=True)
     shared = [name for name in found[0][0] if all(name in side for pair in found for side in pair)]
     return [_line(name, [before[name] for before, _ in found], [now[name] for _, now in found]) for name in shared]
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T", covariant=True)
 EVERY_S = 30.0
 
@@ -44,6 +42,8 @@ def progress(
     """
     total = len(items) if total is None else total
     if sys.stderr.isatty() or quiet:
+        from tqdm import tqdm  # not installed where bundles are only served
+
         bar: ProgressBar[T] = tqdm(items, total=total, initial=initial, desc=what, unit=unit, disable=quiet, leave=None)
         return bar
     return Lines(items, total, what, initial)

@@ -4,7 +4,6 @@ it loads it.
 
 from __future__ import annotations
 
-import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,8 @@ def rounded_gaussian_tails(sigma_steps: float) -> NDArray[np.uint64]:
 
     Computed with `erfc` at 60 digits, so the floor is the exact one.
     """
+    import mpmath  # not installed where bundles are only served, and models looked at
+
     tails: list[int] = []
     with mpmath.workdps(DIGITS):
         scale = mpmath.mpf(sigma_steps) * mpmath.sqrt(2)

@@ -12,19 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-import torch
 from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, version_converter
 
 from certify.ood.scores import Scorer
 from export.build.compose import PREFIX, Composed
-from export.build.score_heads import head
 from export.graphs.facts import Place
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
 from export.inspection.structure import structure
 from export.sources.onnx_file import opset_of
 from export.sources.source import SourceError
-from export.sources.torch_module import to_onnx
 
 _OPSET = 18
 """What heads are written in. Older networks are brought up to it, and for newer ones heads are."""
@@ -89,6 +86,12 @@ def fitted_from(given: Scorable) -> bytes:
 
 def noisy(given: Scorable, name: str, scorer: Scorer) -> bytes:
     """The graph of a noisy pass, vote and score, with the head of a fitted score."""
+    # Heads alone are written in torch: a model is inspected, and exported with certificates only, without it.
+    import torch
+
+    from export.build.score_heads import head
+    from export.sources.torch_module import to_onnx
+
     opset = opset_of(given.model)
     examples = torch.zeros((2, given.size)), torch.zeros((2, given.labels))
     data = to_onnx(head(name, scorer), (), ("score",), names=("features", "logits"), example=examples, opset=_OPSET)

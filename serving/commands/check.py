@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle, BundleError, load
+from export.bundle.manifest import MANIFEST
 
 
 def add(commands: Any) -> None:
@@ -44,6 +45,10 @@ def damaged(folder: Path) -> list[str]:
     """What is wrong with each file by itself."""
     from export.bundle import files
 
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        inside = sorted(each.parent for each in folder.glob(f"*/*/{MANIFEST}"))
+        example = inside[0] if inside else folder / "<name>" / "1"
+        return [f"{folder} is no bundle, for it has no {MANIFEST}; give the folder of one version, such as {example}"]
     try:
         manifest = files.read_manifest(folder)
     except BundleError as error:

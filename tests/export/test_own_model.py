@@ -396,3 +396,4 @@ def test_check_says_each_fault_on_a_line(tmp_path):
     ]
     assert own_model.check(folder) == found
     assert len(faults(tmp_path)) == 1
+    assert f"such as {folder}" in faults(tmp_path / "models")[0]

@@ -44,8 +44,20 @@ def test_without_the_export_extra_the_message_names_it(tmp_path):
     assert "certserve[export]" in done.stderr
 
 
+def test_an_onnx_file_is_inspected_with_what_serving_installs():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'tqdm', 'mpmath', 'skl2onnx', 'pyarrow')))\n"
+        "from serving.commands.cli import main; sys.exit(main(['inspect', sys.argv[1], '--shape', '1x28x28']))"
+    )
+    model = Path("models/fashion-mnist/1/base.onnx").absolute()
+    done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "softmax" in done.stdout
+
+
 def test_every_command_explains_itself(capsys):
-    for command in ("serve", "predict", "verify", "replay", "recipe", "evaluate", "attack"):
+    served = ("serve", "build-plan", "predict", "verify", "replay", "recipe", "evaluate", "attack")
+    for command in (*served, "inspect", "export", "check"):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0
