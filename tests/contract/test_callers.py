@@ -21,7 +21,7 @@ from serving.models.catalogue import Catalogue
 from serving.security.callers import ANONYMOUS, INFER, Caller, Everybody
 from serving.wires.grpc.server import build_server
 from serving.wires.http.server import build_app
-from tests.serving.wire.fake_gateway import model, prediction
+from tests.serving.wires.fake_gateway import model, prediction
 
 OPEN = {"/", "/health", "/healthz", "/v2/health/live", "/v2/health/ready"}
 OPEN_CALLS = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"} | {

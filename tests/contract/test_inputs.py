@@ -27,7 +27,7 @@ from serving.messages import Options, PredictRequest
 from serving.wires.http.server import build_app
 from serving.wires.open_inference import oip_proto
 from serving.wires.typed import certserve_proto
-from tests.serving.wire.fake_gateway import FakeGateway, model
+from tests.serving.wires.fake_gateway import FakeGateway, model
 
 RNG = np.random.default_rng(5)
 

@@ -27,9 +27,9 @@ from serving.runtimes.onnx_runtime import check_one_distribution
 from serving.runtimes.open import RUNTIMES, open_runtime
 from serving.runtimes.runtime import DrawRange, ProviderError, given, passing, portions
 from tests.contract.second_runtime import DESCRIPTION, NumpyRuntime
-from tests.device.fake_runtime import on_fake_device
 from tests.half_space import CUT, write_half_space
 from tests.servers import ROOT
+from tests.serving.runtimes.fake_runtime import on_fake_device
 
 KEYS = [bytes([number] * 16) for number in (1, 200)]
 

@@ -19,7 +19,7 @@ from serving.commands import answers
 from serving.commands.check import faults
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.runtimes.runtime import given
-from tests.export.test_idx import DATA
+from tests.export.data.test_idx import DATA
 
 CLOTHES = DATA / "fashion_mnist_test_1000"
 WIDE = 96

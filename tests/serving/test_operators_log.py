@@ -17,13 +17,13 @@ from serving import errors
 from serving.errors import SEE_LOG, Internal
 from serving.log import REQUEST_ID
 from serving.wires.http.server import build_app
+from tests.serving.engine.test_engine import ask, bundle, essence, served  # noqa: F401
 from tests.serving.handed_clock import until
-from tests.serving.test_engine import ask, bundle, essence, served  # noqa: F401
-from tests.serving.wire.fake_gateway import FakeGateway
-from tests.serving.wire.pictures import encoded, grey
-from tests.serving.wire.test_grpc_calls import predict
-from tests.serving.wire.test_grpc_calls import serving as serving_grpc
-from tests.serving.wire.test_grpc_server import infer, oip_grpc, pb_grpc
+from tests.serving.wires.fake_gateway import FakeGateway
+from tests.serving.wires.grpc.test_grpc_calls import predict
+from tests.serving.wires.grpc.test_grpc_calls import serving as serving_grpc
+from tests.serving.wires.grpc.test_grpc_server import infer, oip_grpc, pb_grpc
+from tests.serving.wires.pictures import encoded, grey
 from tests.serving.wrapped import held_in_draws
 
 ODD = 200
