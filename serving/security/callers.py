@@ -1,7 +1,8 @@
 """Who asks, and what they may do: the port that a login implements.
 
 The frame of each wire asks for the caller of every request before any route sees it, so that a route which is added later is
-never open by mistake; health alone is told to everybody. `Everybody` is what is served today.
+never open by mistake; health alone is told to everybody. Every route and method names the scope that it stands under. Where
+there is no login nobody is asked: whoever comes is `ANONYMOUS`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from serving.errors import Forbidden
+from serving.errors import Forbidden, Unauthenticated
 
-INFER = "infer"
-"""The scope of those who may have inputs predicted."""
+INFER, READ, ADMIN = "infer", "read", "admin"
+"""The scopes: to have inputs predicted, to read what is served and how it goes, to change what is served."""
+SCOPES = (INFER, READ, ADMIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,15 @@ class Caller:
     scopes: frozenset[str]
 
     def must_have(self, scope: str) -> None:
-        """Raise `Forbidden` where the caller has no such scope."""
-        if scope not in self.scopes:
-            raise Forbidden(
-                f"the caller {self.name!r:.80} has no scope {scope!r}; ask the operator of the server for it"
-            )
+        """Raise `Forbidden` where the caller has no such scope, `Unauthenticated` where it is nobody in particular."""
+        if scope in self.scopes:
+            return
+        if not self.name:
+            raise Unauthenticated(f"this is for callers with the scope {scope!r}; send Authorization: Bearer <key>")
+        raise Forbidden(f"the caller {self.name!r:.80} has no scope {scope!r}; ask the operator of the server for it")
 
 
-ANONYMOUS = Caller(name="", scopes=frozenset({INFER}))
+ANONYMOUS = Caller(name="", scopes=frozenset({INFER, READ}))
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """The caller of the request that is worked at; each wire's frame sets it."""
 
@@ -45,14 +48,6 @@ class Callers(Protocol):
         the loop, once a request, so it must not wait. Raises `Unauthenticated`.
         """
         ...
-
-
-class Everybody:
-    """The `Callers` of a server without a login: whoever asks is anonymous and may have inputs predicted."""
-
-    def caller(self, fields: Mapping[str, str]) -> Caller:
-        """See `Callers.caller`."""
-        return ANONYMOUS
 
 
 def joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What every source of callers gives, and both wires make of it: one suite, on the one that is served and on one with keys.
+"""What every source of callers gives, and both wires make of it: one suite, without any and on one with keys.
 
 The second is written here and touches nothing of the product: what a login has to bring is one object with one method.
 """
@@ -18,8 +18,9 @@ from serving.errors import Unauthenticated
 from serving.gateway.gateway import Gateway
 from serving.messages import Reply
 from serving.models.catalogue import Catalogue
-from serving.security.callers import ANONYMOUS, INFER, Caller, Everybody
+from serving.security.callers import ANONYMOUS, INFER, SCOPES, Caller
 from serving.wires.grpc.server import build_server
+from serving.wires.http.frame import Guarded
 from serving.wires.http.server import build_app
 from tests.serving.wires.fake_gateway import model, prediction
 
@@ -46,7 +47,7 @@ class Keys:
 
 @dataclass
 class Source:
-    """A source, who is let in by which fields, who is not known, and who may not ask for predictions."""
+    """A source, or None; who is let in by which fields, who is not known, and who may not ask for predictions."""
 
     callers: object
     allowed: list
@@ -59,7 +60,7 @@ def bearing(*keys):
 
 
 SOURCES = {
-    "everybody": Source(Everybody(), [([], ANONYMOUS), (bearing("whatever"), ANONYMOUS)]),
+    "everybody": Source(None, [([], ANONYMOUS), (bearing("whatever"), ANONYMOUS)]),
     "keys": Source(
         Keys(),
         [(bearing("of-the-camera"), CAMERA)],
@@ -172,6 +173,7 @@ async def test_who_is_not_known_gets_nothing_on_any_way(source, asked):
 async def test_every_route_asks_who_it_is_for_but_health(source, asked):
     """Also routes that do not exist, or come later: there is no list of what is closed."""
     *_, http, channel, app = asked
+    assert all(isinstance(route, Guarded) and route.needs in (None, *SCOPES) for route in app.routes)
     paths = {route.path.replace("{name:served}", "pictures").replace("{version:served}", "1") for route in app.routes}
     for path in (paths | {"/nothing/here", "/v2/", "/v2/health"}) - OPEN:
         for fields in source.unknown[:1]:

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serving.errors import DeadlinePassed, MalformedMessage, NotOffered, Unavailable
-from serving.security.callers import Callers, Everybody
+from serving.security.callers import Callers
 from serving.wires.grpc.frame import answers
 
 _IN_PROGRESS, _IDLE = 1_024, 4_096  # calls at most; those that watch or have sent no message count apart
@@ -33,20 +33,21 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     A method that a servicer does not define, like one that nobody knows, is `NotOffered`. A unary call whose message has
     not come within `message_s` seconds is given up. A server that stops goes on to answer the methods `to_the_last`.
-    `callers` tells who asks, save of the methods `to_everybody`.
+    `callers` tells who asks. `needs` has the scope of every method, None for those that are for everybody; to take in a
+    method that it does not name is an error.
     """
 
     def __init__(
         self,
         message_s: float,
+        needs: Mapping[str, str | None],
         to_the_last: Collection[str] = (),
         callers: Callers | None = None,
-        to_everybody: Collection[str] = (),
     ) -> None:
         self._message_s = message_s
         self._to_the_last = to_the_last
-        self._callers = callers or Everybody()
-        self._to_everybody = to_everybody
+        self._callers = callers
+        self._needs = needs
         self._routes: dict[str, _Handler] = {}
         self._idle: dict[asyncio.Timeout, float] = {}
         self._accepted = 0
@@ -80,18 +81,23 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
                 await asyncio.wait_for(self._drained.wait(), seconds)
 
     def _route(self, handler: _Handler, method: str) -> _Handler | None:
-        callers = Everybody() if method in self._to_everybody else self._callers
         read, write = _reader(handler.request_deserializer), handler.response_serializer
         if inspect.iscoroutinefunction(handler.unary_unary):
             work = self._unary(handler.unary_unary, method in self._to_the_last)
-            return grpc.stream_unary_rpc_method_handler(answers(work, callers), read, write)
+            return grpc.stream_unary_rpc_method_handler(self._answers(work, method), read, write)
         if inspect.isasyncgenfunction(handler.unary_stream):
             work = self._watch(handler.unary_stream)
-            return grpc.stream_stream_rpc_method_handler(answers(work, callers), read, write)
+            return grpc.stream_stream_rpc_method_handler(self._answers(work, method), read, write)
         if inspect.isasyncgenfunction(handler.stream_stream):
             work = self._talk(handler.stream_stream)
-            return grpc.stream_stream_rpc_method_handler(answers(work, callers), read, write)
+            return grpc.stream_stream_rpc_method_handler(self._answers(work, method), read, write)
         return None
+
+    def _answers(self, work: _Method, method: str) -> _Method:
+        if method not in self._needs:
+            raise ValueError(f"nobody has said which scope {method} needs; say it where the methods' scopes are")
+        needs = self._needs[method]
+        return answers(work, None if needs is None else self._callers, needs)
 
     def _unary(self, method: _Method, to_the_last: bool) -> _Method:
         async def work(_: Any, context: _Context) -> Any:
@@ -168,11 +174,11 @@ def _reader(deserialize: _Read) -> _Read:
     return read
 
 
-def _not_offered(method: str, callers: Callers) -> _Handler:
+def _not_offered(method: str, callers: Callers | None) -> _Handler:
     async def refuse(_: Any, context: _Context) -> None:
         raise NotOffered(f"{method!r:.120} is not offered here; reflection lists what is")
 
-    return grpc.stream_unary_rpc_method_handler(answers(refuse, callers))
+    return grpc.stream_unary_rpc_method_handler(answers(refuse, callers, None))
 
 
 def _full(text: str) -> Unavailable:

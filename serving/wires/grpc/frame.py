@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.log import REQUEST_ID
-from serving.security.callers import CALLER, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.grpc")
@@ -30,10 +30,10 @@ _Result = TypeVar("_Result")
 
 
 def answers(
-    work: Callable[[Any, _Context], Awaitable[_Result]], callers: Callers
+    work: Callable[[Any, _Context], Awaitable[_Result]], callers: Callers | None, needs: str | None
 ) -> Callable[[Any, _Context], Coroutine[Any, Any, _Result]]:
-    """The handler of a call that does `work`: the request id is echoed, it is known who asks, and errors are
-    statuses.
+    """The handler of a call that does `work`: the request id is echoed, it is known who asks and that they have the scope
+    that it `needs`, if any, and errors are statuses. Without `callers` whoever comes is anonymous.
     """
 
     async def call(messages: Any, context: _Context) -> _Result:
@@ -41,7 +41,10 @@ def answers(
         REQUEST_ID.set(identifier)
         context.set_trailing_metadata((("x-request-id", identifier),))
         try:
-            CALLER.set(callers.caller(_fields(context)))
+            caller = ANONYMOUS if callers is None else callers.caller(_fields(context))
+            CALLER.set(caller)
+            if needs is not None:
+                caller.must_have(needs)
             return await work(messages, context)
         except CertserveError as error:
             refusal = error

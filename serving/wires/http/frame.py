@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
-from serving.security.callers import CALLER, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
 
-_OPEN = frozenset({"/", "/health", "/healthz", "/v2/health/live", "/v2/health/ready"})
-"""What is told to everybody, caller or not."""
+
+class Guarded(Route):
+    """A route for callers that have the scope `needs`; with None, whose path has no parameters, for everybody."""
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], needs: str | None, methods: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        self.needs = needs
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it, or raise what `Caller.must_have` raises."""
+        if self.needs is not None:
+            CALLER.get().must_have(self.needs)
+        await super().handle(scope, receive, send)
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -78,13 +93,15 @@ def _bug(error: Exception) -> Internal:
 
 
 class Frame:
-    """ASGI around the application: echoes X-Request-Id, asks `callers` who it is, serves a trailing slash as if it were
-    not there, and answers whatever nobody caught as a plain 500. Starlette's own place for the last would lose the id.
+    """ASGI around the application: echoes X-Request-Id, asks `callers` who it is, save at the paths `to_everybody`, serves a
+    trailing slash as if it were not there, and answers whatever nobody caught as a plain 500. Starlette's own place for the
+    last would lose the id. Without `callers` whoever comes is anonymous.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers | None, to_everybody: Collection[str]) -> None:
         self._app = app
         self._callers = callers
+        self._to_everybody = to_everybody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
@@ -96,7 +113,9 @@ class Frame:
         REQUEST_ID.set(exchange.identifier)
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         try:
-            if scope["path"] not in _OPEN:
+            if self._callers is None:
+                CALLER.set(ANONYMOUS)
+            elif scope["path"] not in self._to_everybody:
                 CALLER.set(self._callers.caller(_fields(scope)))
             await self._app(scope, receive, exchange.send)
         except CertserveError as error:  # of the caller alone: the application answers its own

@@ -19,18 +19,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from serving.errors import CertserveError, NotOffered, Unavailable
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
-from serving.security.callers import CALLER, Callers, Everybody
+from serving.security.callers import CALLER, INFER, READ, Callers
 from serving.wires import off_loop
 from serving.wires import options as wire_options
 from serving.wires.http import multipart
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
-from serving.wires.http.frame import Frame, certserve_error, error_response, http_error, json_response
+from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.observed import ClientGone, observed
 from serving.wires.open_inference import oip, oip_json, oip_models
@@ -80,28 +79,29 @@ def build_app(
     """
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
-    routes = [Route(base + ":predict", api.predict, methods=["POST"]) for base in (_V1, _V1 + _VERSION)]
-    routes += [Route(base + "/infer", api.infer, methods=["POST"]) for base in (_V2, _V2 + _VERSION)]
-    routes += [Route(path, _not_offered, methods=["GET", "POST"]) for path in _NOT_OFFERED]
+    routes = [Guarded(base + ":predict", api.predict, INFER, ["POST"]) for base in (_V1, _V1 + _VERSION)]
+    routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (_V2, _V2 + _VERSION)]
+    routes += [Guarded(path, _not_offered, READ, ["GET", "POST"]) for path in _NOT_OFFERED]
     routes += [
-        *(Route(path, api.alive) for path in ("/", "/health", "/healthz")),
-        Route("/v1/models", api.v1_models),
-        Route(_V1, api.v1_model),
-        Route("/v2", api.server),
-        Route("/v2/health/live", api.live),
-        Route("/v2/health/ready", api.ready),
-        Route("/v2/models", api.models),
-        Route("/v2/models/stats", api.statistics),
+        *(Guarded(path, api.alive, None) for path in ("/", "/health", "/healthz")),
+        Guarded("/v1/models", api.v1_models, READ),
+        Guarded(_V1, api.v1_model, READ),
+        Guarded("/v2", api.server, READ),
+        Guarded("/v2/health/live", api.live, None),
+        Guarded("/v2/health/ready", api.ready, None),
+        Guarded("/v2/models", api.models, READ),
+        Guarded("/v2/models/stats", api.statistics, READ),
     ]
     for base in (_V2, _V2 + _VERSION):
         routes += [
-            Route(base, api.metadata),
-            Route(base + "/ready", api.model_ready),
-            Route(base + "/config", api.config),
-            Route(base + "/stats", api.statistics),
+            Guarded(base, api.metadata, READ),
+            Guarded(base + "/ready", api.model_ready, READ),
+            Guarded(base + "/config", api.config, READ),
+            Guarded(base + "/stats", api.statistics, READ),
         ]
+    frame = Middleware(Frame, callers, frozenset(each.path for each in routes if each.needs is None))
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
-    app = Starlette(routes=routes, middleware=[Middleware(Frame, callers or Everybody())], exception_handlers=handlers)
+    app = Starlette(routes=routes, middleware=[frame], exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
 
