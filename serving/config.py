@@ -114,6 +114,15 @@ class Settings:
         default=None,
         metadata={"meaning": "file of the 32 bytes that sign receipts; without it they are made and kept likewise"},
     )
+    keys_file: Path | None = field(
+        default=None,
+        metadata={"meaning": "file of API keys, which `certserve keys` writes: whoever bears none is refused"},
+    )
+    jwt_keys: str = _text("", "file or https:// URL of an issuer's public keys, PEM or JWKS: its tokens are accepted")
+    jwt_issuer: str = _text("", "`iss` of the tokens; goes with jwt_keys")
+    jwt_audience: str = _text("", "one of the `aud` of the tokens; goes with jwt_keys")
+    jwt_leeway_s: int = _number(30, 0, 300, "seconds that the issuer's clock may be off")
+    metadata: str = _text("closed", "whether models' metadata are told to callers alone", ("closed", "open"))
     provider: str = _text("cpu", "where the models run", ("cpu", "cuda", "tensorrt", "onnx-tensorrt"))
     runtime: str = _text(
         "", "the only runtime that may answer, as answers name it; without it, that of the first engine that is proven"
@@ -133,6 +142,10 @@ class Settings:
             if port and port in taken:
                 raise SettingError(f"{taken[port]} and {_both(name)} are both {port}; give each a port of its own")
             taken[port] = _both(name)
+        if len({bool(each) for each in (self.jwt_keys, self.jwt_issuer, self.jwt_audience)}) > 1:
+            raise SettingError(
+                "jwt_keys, jwt_issuer and jwt_audience go together; give all three (--jwt-keys ...), or none"
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -144,7 +157,7 @@ class Settings:
             what = f"unknown setting {', '.join(unknown)}" if unknown else "the setting models is missing"
             raise SettingError(f"{what}; known are {', '.join(sorted(own | limits))}")
         chosen: dict[str, Any] = {name: values[name] for name in own & set(values)}
-        for name in ("models", "noise_secret_file", "signing_key_file"):
+        for name in ("models", "noise_secret_file", "signing_key_file", "keys_file"):
             if isinstance(chosen.get(name), str):
                 chosen[name] = _path(name, chosen[name])
         return cls(**chosen, limits=Limits(**{name: values[name] for name in limits & set(values)}))

@@ -27,7 +27,19 @@ def _run(arguments: Sequence[str] | None) -> int | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from serving.commands import attack, audit, build_plan, check, evaluate, export, inspect, predict, recipe, serve
+    from serving.commands import (
+        attack,
+        audit,
+        build_plan,
+        check,
+        evaluate,
+        export,
+        inspect,
+        keys,
+        predict,
+        recipe,
+        serve,
+    )
 
     parser = console.Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -37,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         check.add,
         build_plan.add,
         serve.add,
+        keys.add,
         predict.add,
         audit.add_commands,
         recipe.add,

@@ -21,6 +21,7 @@ from serving.commands import banner
 from serving.commands.console import say
 from serving.config import Settings, declared, explained
 from serving.security import signing
+from serving.security.login import login
 from serving.security.secret import (
     VARIABLE,
     SecretError,
@@ -56,7 +57,8 @@ def _run(options: argparse.Namespace) -> None:
     for file in (secret, signing_key):
         if file is not None and (warning := loose(file)):
             say(f"warning: {warning}")
-    settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key)
+    settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key, **_resolved(settings))
+    login(settings)  # before anything starts, for files that cannot be read
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop(options.local)) as runner:
         runner.run(_serve_until_told(settings, options.local))
 
@@ -80,6 +82,15 @@ def _signing_key(given: Path | None) -> Path | None:
             raise
         say(f"no receipts will be given: {error}")
         return None
+
+
+def _resolved(settings: Settings) -> dict[str, Any]:
+    """What says who may come, by absolute paths: Ray's processes have other working folders."""
+    keys, tokens = settings.keys_file, settings.jwt_keys
+    return {
+        "keys_file": keys and keys.resolve(),
+        "jwt_keys": tokens if not tokens or "://" in tokens else str(Path(tokens).resolve()),
+    }
 
 
 def _from_environment() -> Path | None:

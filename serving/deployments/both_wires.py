@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.config import Settings
 from serving.gateway.gateway import Gateway
+from serving.security.login import login
 from serving.wires.grpc.server import build_server
 from serving.wires.http.listener import HttpServer, listen
 from serving.wires.http.server import build_app
@@ -21,13 +22,16 @@ class Wires:
     """To be made on the loop that runs them. `shared`: the ports are those of the other gateways of this host, too."""
 
     def __init__(self, gateway: Gateway, settings: Settings, shared: bool) -> None:
-        """Bind both ports. Raises `PortError` where one cannot be had."""
+        """Bind both ports. Raises `PortError` where one cannot be had, `SecurityError` where who may come cannot be read."""
         self._gateway = gateway
+        callers = login(settings)
         # What was accepted is answered before the end: no deadline is longer than this.
         self._drain_s = settings.limits.max_deadline_ms / 1000 + _WAY_BACK_S
-        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=shared)
+        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=shared, callers=callers)
         self._closing = False
-        self._http = HttpServer(self._farewell(build_app(gateway)), gateway.buffered, drain_s=self._drain_s)
+        self._http = HttpServer(
+            self._farewell(build_app(gateway, callers=callers)), gateway.buffered, drain_s=self._drain_s
+        )
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
 
     async def open(self) -> None:

@@ -45,13 +45,13 @@ _SERVICES = (
 )
 
 _TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for name in ("ServerLive", "ServerReady")))
-_NEEDS: dict[str, str | None] = dict.fromkeys((*_TO_THE_LAST, "/grpc.health.v1.Health/Watch"), None)
-_NEEDS |= {f"/{_SERVICES[0]}/Predict": INFER, f"/{_SERVICES[1]}/ModelInfer": INFER}
-_NEEDS |= {
+NEEDS: dict[str, str | None] = dict.fromkeys((*_TO_THE_LAST, "/grpc.health.v1.Health/Watch"), None)
+NEEDS |= {f"/{_SERVICES[0]}/Predict": INFER, f"/{_SERVICES[1]}/ModelInfer": INFER}
+NEEDS |= {
     f"/{_SERVICES[1]}/{name}": READ
     for name in ("ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
 }
-_NEEDS[f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"] = READ
+NEEDS[f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"] = READ
 """The scope of every method that is offered; None is for everybody."""
 
 
@@ -96,7 +96,7 @@ def build_server(
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
     inner = PrivateFolder()  # nobody else may enter it, so nobody passes the door by
-    calls = Calls(message_s, _NEEDS, _TO_THE_LAST, callers)
+    calls = Calls(message_s, NEEDS, _TO_THE_LAST, callers)
     server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), calls)  # type: ignore[no-untyped-call]
