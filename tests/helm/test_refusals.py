@@ -50,7 +50,7 @@ def test_the_names_of_a_release_are_names_of_services(helm4: Path, shape: str) -
 
 def test_names_that_yaml_would_take_for_something_else_stay_names(helm4: Path) -> None:
     for shape in SHAPES:
-        for name in ("true", "null", "y"):
+        for name in ("true", "null", "y", "no", "on"):
             documents = render(helm4, {"shape": shape, "fullnameOverride": name})
             assert one(documents, "Deployment" if shape == "local" else "RayService")["metadata"]["name"] == name
         odd = {"noiseSecret": {"name": "123", "key": "0x1"}, "signingKey": {"name": "1.5"}, "priorityClassName": "007"}

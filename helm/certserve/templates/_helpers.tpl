@@ -17,6 +17,12 @@ releases never share one.
 {{- end -}}
 {{- end }}
 
+{{/* The same as a value in YAML: in quotes only where YAML would take the word for a boolean or for nothing. */}}
+{{- define "certserve.name" -}}
+{{- $name := include "certserve.fullname" . -}}
+{{- ternary ($name | quote) $name (regexMatch "^(true|false|yes|no|on|off|y|n|null)$" $name) -}}
+{{- end }}
+
 {{- define "certserve.labels" -}}
 app.kubernetes.io/name: certserve
 {{ include "certserve.selector" . }}
