@@ -53,8 +53,12 @@ class NumberText:
 
     def nested(self) -> bool:
         """Whether it is an array of arrays."""
-        head = self._body[self._start : min(self._start + _BLOCK, self._stop)]
-        return head.translate(None, b" \t\r\n")[1:2] == b"["
+        return self.depth() > 1
+
+    def depth(self) -> int:
+        """How many arrays begin before its first number."""
+        head = self._body[self._start : min(self._start + _BLOCK, self._stop)].translate(None, b" \t\r\n")
+        return len(head) - len(head.lstrip(b"["))
 
     def pieces(self, shape: Sequence[int], place: str) -> Iterator[list[object]]:
         """The numbers in order, some at a time; the text must have exactly this shape. `place` is what messages call it."""

@@ -5,6 +5,7 @@ The second is written here and touches nothing of the product: what a login has 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import grpc
@@ -19,6 +20,7 @@ from serving.gateway.gateway import Gateway
 from serving.messages import Reply
 from serving.models.catalogue import Catalogue
 from serving.security.callers import ANONYMOUS, INFER, SCOPES, Caller
+from serving.wires.grpc.control import CONTROL
 from serving.wires.grpc.server import build_server
 from serving.wires.http.frame import Guarded
 from serving.wires.http.server import build_app
@@ -29,6 +31,7 @@ OPEN_CALLS = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"} | {
     f"inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady")
 }
 ROW = [0] * 784
+PARTS = {"name": "pictures", "version": "1", "memory": "system"}  # of paths
 TENSOR = {"name": "image", "shape": [1, 1, 28, 28], "datatype": "INT32"}
 
 
@@ -174,14 +177,14 @@ async def test_every_route_asks_who_it_is_for_but_health(source, asked):
     """Also routes that do not exist, or come later: there is no list of what is closed."""
     *_, http, channel, app = asked
     assert all(isinstance(route, Guarded) and route.needs in (None, *SCOPES) for route in app.routes)
-    paths = {route.path.replace("{name:served}", "pictures").replace("{version:served}", "1") for route in app.routes}
+    paths = {re.sub(r"\{(\w+):\w+\}", lambda part: PARTS.get(part[1], "any"), route.path) for route in app.routes}
     for path in (paths | {"/nothing/here", "/v2/", "/v2/health"}) - OPEN:
         for fields in source.unknown[:1]:
-            assert (await http.get(path.replace("{rest:path}", "any"), headers=fields)).status_code == 401, path
+            assert (await http.get(path, headers=fields)).status_code == 401, path
     for path in OPEN | {"/v2/health/ready/"}:
         assert (await http.get(path)).status_code == 200, path
     reflection = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    closed = ["ServerMetadata", "ModelMetadata", "ModelConfig", "ModelReady", "ModelStatistics", "Nothing"]
+    closed = ["ServerMetadata", "ModelMetadata", "ModelConfig", "ModelReady", "ModelStatistics", *CONTROL, "Nothing"]
     for method in [reflection, *(f"inference.GRPCInferenceService/{name}" for name in closed)]:
         for fields in source.unknown[:1]:
             assert await outcome(channel, method, b"", fields) is grpc.StatusCode.UNAUTHENTICATED, method

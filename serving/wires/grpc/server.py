@@ -24,6 +24,7 @@ from serving.scratch import PrivateFolder
 from serving.security.callers import CALLER, INFER, READ, Callers
 from serving.wires import off_loop
 from serving.wires.grpc.calls import Calls
+from serving.wires.grpc.control import CONTROL, ControlMethods
 from serving.wires.grpc.door import Door
 from serving.wires.grpc.frame import time_left
 from serving.wires.grpc.readiness import Readiness
@@ -49,7 +50,7 @@ NEEDS: dict[str, str | None] = dict.fromkeys((*_TO_THE_LAST, "/grpc.health.v1.He
 NEEDS |= {f"/{_SERVICES[0]}/Predict": INFER, f"/{_SERVICES[1]}/ModelInfer": INFER}
 NEEDS |= {
     f"/{_SERVICES[1]}/{name}": READ
-    for name in ("ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
+    for name in (*CONTROL, "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
 }
 NEEDS[f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"] = READ
 """The scope of every method that is offered; None is for everybody."""
@@ -147,11 +148,8 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             return await off_loop.written(lambda whole: certserve_proto.encode(whole, request.options), answer)
 
 
-class _OpenInference(oip_grpc.GRPCInferenceServiceServicer):
+class _OpenInference(ControlMethods):
     """The Open Inference Protocol v2."""
-
-    def __init__(self, gateway: GatewayPort) -> None:
-        self._gateway = gateway
 
     def _model(self, name: str, version: str) -> Model:
         return self._gateway.model(name, oip.version(version))

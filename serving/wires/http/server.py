@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,44 +28,19 @@ from serving.wires import options as wire_options
 from serving.wires.http import multipart
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
+from serving.wires.http.control import ControlRoutes
 from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
+from serving.wires.http.paths import V1_MODEL, V2_MODEL, VERSION
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.observed import ClientGone, observed
-from serving.wires.open_inference import oip, oip_json, oip_models
+from serving.wires.open_inference import generate, oip, oip_json, oip_models
 from serving.wires.port import GatewayPort
 
 _Result = TypeVar("_Result")
 _Decoded: TypeAlias = tuple[PredictRequest, Callable[[Answer], Response]]
 """What is asked, and how its answer is written."""
 
-
-class _ModelName(Convertor[str]):
-    """A path segment that ends before the colon of `:predict`."""
-
-    regex = "[^/:]+"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("served", _ModelName())
-
-_V1, _V2 = "/v1/models/{name:served}", "/v2/models/{name:served}"
-_VERSION = "/versions/{version:served}"
-_NOT_OFFERED = (
-    *(base + tail for base in (_V2, _V2 + _VERSION) for tail in ("/generate", "/generate_stream")),
-    _V2 + "/trace/setting",
-    "/v2/trace/setting",
-    "/v2/logging",
-    "/v2/repository/index",
-    "/v2/repository/models/{name:served}/load",
-    "/v2/repository/models/{name:served}/unload",
-    "/v2/systemsharedmemory/{rest:path}",
-    "/v2/cudasharedmemory/{rest:path}",
-)
+_NOT_OFFERED = tuple(base + "/generate_stream" for base in (V2_MODEL, V2_MODEL + VERSION))
 
 
 def build_app(
@@ -79,26 +53,28 @@ def build_app(
     """
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
-    routes = [Guarded(base + ":predict", api.predict, INFER, ["POST"]) for base in (_V1, _V1 + _VERSION)]
-    routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (_V2, _V2 + _VERSION)]
+    routes = [Guarded(base + ":predict", api.predict, INFER, ["POST"]) for base in (V1_MODEL, V1_MODEL + VERSION)]
+    routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
+    routes += [Guarded(base + "/generate", api.generate, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(path, _not_offered, READ, ["GET", "POST"]) for path in _NOT_OFFERED]
     routes += [
         *(Guarded(path, api.alive, None) for path in ("/", "/health", "/healthz")),
         Guarded("/v1/models", api.v1_models, READ),
-        Guarded(_V1, api.v1_model, READ),
+        Guarded(V1_MODEL, api.v1_model, READ),
         Guarded("/v2", api.server, READ),
         Guarded("/v2/health/live", api.live, None),
         Guarded("/v2/health/ready", api.ready, None),
         Guarded("/v2/models", api.models, READ),
         Guarded("/v2/models/stats", api.statistics, READ),
     ]
-    for base in (_V2, _V2 + _VERSION):
+    for base in (V2_MODEL, V2_MODEL + VERSION):
         routes += [
             Guarded(base, api.metadata, READ),
             Guarded(base + "/ready", api.model_ready, READ),
             Guarded(base + "/config", api.config, READ),
             Guarded(base + "/stats", api.statistics, READ),
         ]
+    routes += ControlRoutes(gateway, idle_body_s).routes()
     frame = Middleware(Frame, callers, frozenset(each.path for each in routes if each.needs is None))
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
     app = Starlette(routes=routes, middleware=[frame], exception_handlers=handlers)
@@ -122,6 +98,10 @@ class _Api:
     async def infer(self, request: Request) -> Response:
         """The Open Inference Protocol's infer, in JSON or binary."""
         return await observed(self._gateway, "oip_http", self._infer(request))
+
+    async def generate(self, request: Request) -> Response:
+        """Triton's generate: one flat JSON object in and out."""
+        return await observed(self._gateway, "oip_http", self._generate(request))
 
     async def _predict(self, request: Request) -> Response:
         model = self._model(request)
@@ -157,6 +137,15 @@ class _Api:
             return asked.call.request, lambda answer: infer_response(request, *oip_json.encode(asked, answer, model))
 
         return await self._exchange(request, model, decode, all_json=json_length is None)
+
+    async def _generate(self, request: Request) -> Response:
+        model, limits = self._model(request), self._gateway.limits
+
+        def decode(body: bytearray) -> _Decoded:
+            call = generate.decode(body, model, limits)
+            return call.request, lambda answer: json_response(generate.encode(call, answer, model))
+
+        return await self._exchange(request, model, decode, all_json=True)
 
     async def _exchange(
         self, request: Request, model: Model, decode: Callable[[bytearray], _Decoded], *, all_json: bool

@@ -21,11 +21,13 @@ from serving.errors import InvalidInput
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.wires import options as wire_options
-from serving.wires.open_inference import datatypes, tensors
+from serving.wires.open_inference import datatypes, reserved, tensors
 from serving.wires.open_inference.tensors import WantedOutput
 
 _SHARED_MEMORY = "shared_memory_region"
 _MAX_DIMENSIONS = 16
+BINARY = "binary_data_output"
+"""The request's parameter that says whether outputs come as bytes where they do not say so themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,6 +47,8 @@ class InferCall:
     id: str
     request: PredictRequest
     outputs: tuple[WantedOutput, ...]
+    typed: bool = False
+    """Whether the client asks by `binary_data_output: false` for no bytes: typed contents where it calls over gRPC."""
 
 
 def input_datatype(spec: InputSpec) -> str:
@@ -52,6 +56,14 @@ def input_datatype(spec: InputSpec) -> str:
     grid, floats are values in the caller's units, and so are the 0 and 1 of BOOL.
     """
     return "UINT8" if spec.top <= 255 else "INT32"
+
+
+def flag(parameters: Mapping[str, object], key: str) -> bool | None:
+    """A parameter that is true or false, None where it is not given."""
+    value = parameters.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidInput(f"{key} is {shown(value)}; expected true or false")
+    return value
 
 
 def version(text: object) -> str | None:
@@ -87,15 +99,6 @@ def refuse_shared_memory(what: str, parameters: Mapping[str, object]) -> None:
         raise InvalidInput(f"{what} has parameter {_SHARED_MEMORY}, which is not offered; send the data in the request")
 
 
-def classification(name: str, value: object) -> int:
-    """The output parameter `classification`: how many of the best classes are wanted as text."""
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInput(f"classification of output {shown(name)} is {shown(value)}; expected an integer from 1")
-    return value
-
-
 def call(
     model: Model,
     id: str,
@@ -103,15 +106,18 @@ def call(
     inputs: Sequence[Tensor],
     outputs: Sequence[WantedOutput],
     seconds_left: float | None = None,
+    reserved_too: tuple[str, ...] = (),
 ) -> InferCall:
-    """The call that these pieces make; `seconds_left` is the deadline that the transport knows."""
+    """The call that these pieces make; `seconds_left` is the deadline that the transport knows, `reserved_too` are the
+    protocol's own parameters that it allows.
+    """
+    reserved.check(parameters, reserved_too)
     options = wire_options.build(wire_options.from_parameters(parameters))
     if any(each.name == tensors.RECEIPT for each in outputs):
         options = replace(options, receipt=True)
-    _refuse_sequences(parameters)
     tensors.check(outputs, model.manifest)
     options, outputs = _resolved(options, outputs, model)
-    for limit in (seconds_left, _timeout(parameters)):
+    for limit in (seconds_left, reserved.timeout(parameters)):
         options = wire_options.tightened(options, limit, model)
     request = PredictRequest(
         model=model.manifest.name,
@@ -121,7 +127,7 @@ def call(
         options=options,
         plain=True,
     )
-    return InferCall(id=id, request=request, outputs=tuple(outputs))
+    return InferCall(id=id, request=request, outputs=tuple(outputs), typed=flag(parameters, BINARY) is False)
 
 
 def _resolved(
@@ -138,23 +144,6 @@ def _resolved(
     if options.receipt and all(each.name != tensors.RECEIPT for each in outputs):
         outputs = [*outputs, WantedOutput(name=tensors.RECEIPT)]
     return replace(options, outputs=tensors.parts(outputs)), outputs
-
-
-def _refuse_sequences(parameters: Mapping[str, object]) -> None:
-    if parameters.get("sequence_id") not in (None, 0, "", "0"):
-        raise InvalidInput("sequence_id is given, and this server keeps no state between requests; leave it out")
-
-
-def _timeout(parameters: Mapping[str, object]) -> float | None:
-    """The protocol's own `timeout`, integer microseconds; 0 means none."""
-    value = parameters.get("timeout")
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-        value = int(value)
-    if value is None or value == 0:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
-        raise InvalidInput(f"timeout is {shown(value)}; expected an integer of microseconds")
-    return value / 1e6
 
 
 def _rows(inputs: Sequence[Tensor], spec: InputSpec) -> NDArray[np.generic]:

@@ -21,7 +21,7 @@ from serving.errors import InvalidInput, TooLarge
 from serving.inputs import number_text, rows
 from serving.inputs.number_text import NumberText
 from serving.messages import Answer, Model
-from serving.wires.open_inference import datatypes, oip, tensors
+from serving.wires.open_inference import datatypes, oip, reserved, tensors
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
@@ -57,7 +57,7 @@ def decode(body: bytes | bytearray, json_length: int | None, model: Model, limit
     outputs = [_wanted(each) for each in _objects(fields, "outputs")]
     return JsonCall(
         call=oip.call(model, _string(fields, "id"), parameters, inputs, outputs),
-        binary=_flag(parameters, "binary_data_output") or False,
+        binary=oip.flag(parameters, oip.BINARY) or False,
     )
 
 
@@ -76,14 +76,19 @@ def encode(json_call: JsonCall, answer: Answer, model: Model) -> tuple[bytes, in
             trailer.append(datatypes.to_bytes(tensor.array))
             described["parameters"] = {"binary_data_size": len(trailer[-1])}
         else:
-            values = tensor.array.ravel().tolist()
-            described["data"] = [v.decode() for v in values] if tensor.datatype == datatypes.BYTES else values
+            described["data"] = listed(tensor)
         outputs.append(described)
     head = {"model_name": answer.model.name, "model_version": answer.model.version}
     if json_call.call.id:
         head["id"] = json_call.call.id
     text = strict_json.dumps({**head, "parameters": oip.answer_parameters(answer, model), "outputs": outputs})
     return b"".join((text, *trailer)), len(text) if trailer else None
+
+
+def listed(tensor: tensors.NamedTensor) -> list[object]:
+    """The elements of a tensor as JSON has them, flat."""
+    values = tensor.array.ravel().tolist()
+    return [value.decode() for value in values] if tensor.datatype == datatypes.BYTES else values
 
 
 class _Binary:
@@ -130,7 +135,7 @@ def _input(fields: Mapping[str, object], reader: _Binary, limits: Limits) -> oip
             raise InvalidInput(f"binary_data_size of input {shown(name)} is {shown(size)}; expected a number of bytes")
         data = datatypes.from_bytes(name, datatype, count, reader.take(name, size))
     else:
-        data = _from_json(name, datatype, shape, count, fields["data"], parameters)
+        data = from_json(name, datatype, shape, count, fields["data"], parameters)
     return oip.Tensor(name=name, datatype=datatype, shape=shape, data=data)
 
 
@@ -140,9 +145,10 @@ def _shape(name: str, value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _from_json(
+def from_json(
     name: str, datatype: str, shape: tuple[int, ...], count: int, data: object, parameters: Mapping[str, object]
 ) -> NDArray[np.generic]:
+    """The elements of `data`, flat: it is written flat, or nested as `shape` says."""
     if not isinstance(data, NumberText):
         return datatypes.from_values(name, datatype, count, _values(name, shape, data, parameters))
     written = shape if data.nested() else (count,)
@@ -172,8 +178,8 @@ def _wanted(fields: Mapping[str, object]) -> tensors.WantedOutput:
     name = _string(fields, "name")
     parameters = _object(fields, "parameters")
     oip.refuse_shared_memory(f"output {shown(name)}", parameters)
-    classes = oip.classification(name, parameters.get("classification"))
-    return tensors.WantedOutput(name=name, binary=_flag(parameters, "binary_data"), classes=classes)
+    classes = reserved.classification(name, parameters.get("classification"))
+    return tensors.WantedOutput(name=name, binary=oip.flag(parameters, "binary_data"), classes=classes)
 
 
 def _object(fields: Mapping[str, object], key: str) -> dict[str, object]:
@@ -198,11 +204,4 @@ def _string(fields: Mapping[str, object], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise InvalidInput(f"{key} is {shown(value)}; expected a string")
-    return value
-
-
-def _flag(parameters: Mapping[str, object], key: str) -> bool | None:
-    value = parameters.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise InvalidInput(f"{key} is {shown(value)}; expected true or false")
     return value

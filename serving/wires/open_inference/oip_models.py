@@ -17,8 +17,18 @@ from serving.wires.answer_document import Document
 from serving.wires.open_inference import datatypes, oip, tensors
 from serving.wires.port import GatewayPort
 
-EXTENSIONS = ("classification", "model_configuration", "binary_tensor_data", "parameters", "statistics")
-"""Extensions that work, and no others."""
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+    "generate",
+)
+"""Extensions that work, and no others: of repository, trace and log all can be read."""
 
 _FORMATS = {"CHW": "FORMAT_NCHW", "HWC": "FORMAT_NHWC", "features": "FORMAT_NONE"}
 _PLATFORM = "certserve"

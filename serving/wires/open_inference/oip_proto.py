@@ -1,11 +1,12 @@
 """The Open Inference Protocol over gRPC. This module and the gRPC server alone import its stubs.
 
-Answers are in raw_output_contents only: what clients read. Requests are all raw or all typed.
+Requests are all raw or all typed. Answers are in raw_output_contents, which clients read, unless typed contents are
+asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf import json_format
 
@@ -14,7 +15,7 @@ from protos.inference import open_inference_pb2 as pb
 from serving.config import Limits
 from serving.errors import InvalidInput
 from serving.messages import Answer, Model
-from serving.wires.open_inference import datatypes, oip, tensors
+from serving.wires.open_inference import datatypes, oip, oip_control, reserved, tensors
 
 # The typed field of each datatype; the small integers share one.
 _FIELDS = {
@@ -41,7 +42,8 @@ def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_
         raise InvalidInput(f"raw_input_contents has {len(raw)} elements for {len(message.inputs)} inputs")
     inputs = [_input(each, raw[i] if raw else None, limits) for i, each in enumerate(message.inputs)]
     outputs = [_wanted(each) for each in message.outputs]
-    return oip.call(model, message.id, _values(message.parameters), inputs, outputs, seconds_left)
+    parameters = _values(message.parameters)
+    return oip.call(model, message.id, parameters, inputs, outputs, seconds_left, (reserved.EMPTY_FINAL,))
 
 
 def encode(call: oip.InferCall, answer: Answer, model: Model) -> pb.ModelInferResponse:
@@ -53,11 +55,15 @@ def encode(call: oip.InferCall, answer: Answer, model: Model) -> pb.ModelInferRe
         model_version=answer.model.version,
         id=call.id,
         parameters=parameters,
-        outputs=[
-            pb.ModelInferResponse.InferOutputTensor(name=each.name, datatype=each.datatype, shape=each.array.shape)
-            for each in found
-        ],
-        raw_output_contents=[datatypes.to_bytes(each.array) for each in found],
+        outputs=[_output(each, call.typed) for each in found],
+        raw_output_contents=[] if call.typed else [datatypes.to_bytes(each.array) for each in found],
+    )
+
+
+def _output(tensor: tensors.NamedTensor, typed: bool) -> pb.ModelInferResponse.InferOutputTensor:
+    contents = pb.InferTensorContents(**{_FIELDS[tensor.datatype]: tensor.array.ravel().tolist()}) if typed else None
+    return pb.ModelInferResponse.InferOutputTensor(
+        name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape, contents=contents
     )
 
 
@@ -79,6 +85,35 @@ def server(document: Mapping[str, object]) -> pb.ServerMetadataResponse:
 def statistics(document: Mapping[str, object]) -> pb.ModelStatisticsResponse:
     """The message of a statistics document."""
     return json_format.ParseDict(dict(document), pb.ModelStatisticsResponse())
+
+
+def index(models: Sequence[Mapping[str, object]]) -> pb.RepositoryIndexResponse:
+    """The message of the repository's index."""
+    return json_format.ParseDict({"models": list(models)}, pb.RepositoryIndexResponse())
+
+
+def trace_changes(message: pb.TraceSettingRequest) -> dict[str, object]:
+    """The settings of tracing that a message would change: a list has several values, nothing means the default."""
+    values = {name: list(each.value) for name, each in message.settings.items()}
+    return {name: (value[0] if len(value) == 1 else value or None) for name, value in values.items()}
+
+
+def trace(settings: Mapping[str, oip_control.Setting]) -> pb.TraceSettingResponse:
+    """The message of the settings of tracing."""
+    lists = {name: each if isinstance(each, list) else [str(each)] for name, each in settings.items()}
+    return json_format.ParseDict({"settings": {k: {"value": v} for k, v in lists.items()}}, pb.TraceSettingResponse())
+
+
+def log_changes(message: pb.LogSettingsRequest) -> dict[str, object]:
+    """The settings of the log that a message would change."""
+    return {name: _chosen(each) for name, each in message.settings.items()}
+
+
+def log(settings: Mapping[str, oip_control.Setting]) -> pb.LogSettingsResponse:
+    """The message of the settings of the log."""
+    kinds = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+    values = {name: {kinds[type(each)]: each} for name, each in settings.items()}
+    return json_format.ParseDict({"settings": values}, pb.LogSettingsResponse())
 
 
 def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, limits: Limits) -> oip.Tensor:
@@ -110,17 +145,18 @@ def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> 
 
 def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.WantedOutput:
     oip.refuse_shared_memory(f"output {shown(message.name)}", message.parameters)
-    classes = oip.classification(message.name, _values(message.parameters).get("classification"))
+    classes = reserved.classification(message.name, _values(message.parameters).get("classification"))
     return tensors.WantedOutput(name=message.name, classes=classes)
 
 
 def _values(parameters: _Parameters) -> dict[str, object]:
     """Parameters as values; one that a client's library could not send arrives without any, as None."""
-    found: dict[str, object] = {}
-    for name, parameter in parameters.items():
-        kind = parameter.WhichOneof("parameter_choice")
-        found[name] = getattr(parameter, kind) if kind else None
-    return found
+    return {name: _chosen(parameter) for name, parameter in parameters.items()}
+
+
+def _chosen(parameter: pb.InferParameter | pb.LogSettingsRequest.SettingValue) -> object:
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind else None
 
 
 def _parameter(value: str | int) -> pb.InferParameter:

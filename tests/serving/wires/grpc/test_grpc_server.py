@@ -208,14 +208,6 @@ async def test_a_model_that_is_not_served_is_not_ready_and_no_error(inference, n
 
 
 async def test_what_is_not_offered_is_unimplemented(inference, channel):
-    for method, request in {
-        "RepositoryIndex": oip.RepositoryIndexRequest(),
-        "RepositoryModelLoad": oip.RepositoryModelLoadRequest(),
-        "RepositoryModelUnload": oip.RepositoryModelUnloadRequest(),
-    }.items():
-        error = await refused(getattr(inference, method)(request))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert reason(error) == "NOT_OFFERED"
     stream = inference.ModelStreamInfer(iter([infer()]))
     error = await refused(stream.read())
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED

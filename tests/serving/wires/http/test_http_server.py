@@ -135,22 +135,16 @@ async def test_failures_keep_their_form(http, gateway, failure, status, retry, p
         ("POST", "/v2/models/stats", 405),
         ("POST", "/v2/models/pictures/stats", 405),
         ("POST", "/v2/models/pictures/versions/1/stats", 405),
-        *(
-            (method, path, 501)
-            for method in ("GET", "POST")
-            for path in (
-                "/v2/models/pictures/generate",
-                "/v2/models/pictures/generate_stream",
-                "/v2/models/pictures/trace/setting",
-                "/v2/trace/setting",
-                "/v2/logging",
-                "/v2/repository/index",
-                "/v2/repository/models/pictures/load",
-                "/v2/repository/models/pictures/unload",
-                "/v2/systemsharedmemory/status",
-                "/v2/cudasharedmemory/region/r/register",
-            )
-        ),
+        ("GET", "/v2/models/pictures/generate_stream", 501),
+        ("POST", "/v2/models/pictures/generate_stream", 501),
+        ("GET", "/v2/models/pictures/generate", 405),
+        ("GET", "/v2/repository/index", 405),
+        ("GET", "/v2/repository/models/pictures/load", 405),
+        ("POST", "/v2/systemsharedmemory/status", 405),
+        ("GET", "/v2/cudasharedmemory/unregister", 405),
+        ("PUT", "/v2/logging", 405),
+        ("GET", "/v2/othersharedmemory/status", 404),
+        ("GET", "/v2/systemsharedmemory", 404),
     ],
 )
 @pytest.mark.parametrize("slash", ["", "/"])

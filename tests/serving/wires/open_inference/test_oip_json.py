@@ -212,14 +212,21 @@ def test_what_is_wrong_with_an_input_is_said(changes, said):
         ({"parameters": []}, "parameters is a JSON array"),
         ({"parameters": {"certserve.colour": 1}}, "unknown parameter 'certserve.colour'; known are certserve.certify"),
         ({"parameters": {"certserve.alpha": None}}, "may send text"),
-        ({"parameters": {"sequence_id": 7}}, "keeps no state"),
+        ({"parameters": {"sequence_id": -7}}, "sequence_id is -7; expected a number from 0, or text"),
+        ({"parameters": {"sequence_id": True}}, "sequence_id is True"),
+        ({"parameters": {"sequence_start": 1}}, "sequence_start is 1; expected true or false"),
+        ({"parameters": {"sequence_end": "yes"}}, "sequence_end is 'yes'"),
+        ({"parameters": {"priority": -1}}, "priority is -1; expected a number from 0"),
+        ({"parameters": {"priority": 1.5}}, "priority is 1.5"),
+        ({"parameters": {"triton_x": 1}}, "starting with 'triton_' are reserved for Triton usage and should not"),
+        ({"parameters": {"triton_enable_empty_final_response": True}}, "reserved for Triton usage"),
         ({"parameters": {"timeout": -1}}, "microseconds"),
         ({"parameters": {"timeout": 1.5}}, "microseconds"),
         ({"parameters": {"binary_data_output": 1}}, "binary_data_output is 1; expected true or false"),
         ({"outputs": [{"name": "y"}]}, "unknown output 'y'; this model has probabilities, label"),
         ({"outputs": [{"name": "label"}, {"name": "label"}]}, "asked for twice"),
         ({"outputs": [{"name": "label", "parameters": {"classification": 2}}]}, "has no classes"),
-        ({"outputs": [{"name": "probabilities", "parameters": {"classification": 0}}]}, "expected an integer from 1"),
+        ({"outputs": [{"name": "probabilities", "parameters": {"classification": -1}}]}, "expected an integer from 0"),
         ({"outputs": [{"name": "label", "parameters": {"shared_memory_region": "r"}}]}, "not offered"),
         ({"outputs": [{"name": "p_a_lower"}], "parameters": {"certify": "off"}}, "certify is off"),
     ],
@@ -331,6 +338,22 @@ def test_the_best_classes_are_named():
         "shape": [1, 2],
         "data": ["0.400000:3:class 3", "0.300000:2:class 2"],
     }
+
+
+def test_no_best_classes_are_asked_for_by_0():
+    call = decode(request(outputs=[{"name": "probabilities", "parameters": {"classification": 0}}]))
+    assert call.call.outputs[0].classes == 0
+
+
+def test_sequences_and_priorities_change_nothing_as_with_models_that_have_no_use_for_them():
+    plain = decode(request()).call.request
+    for parameters in (
+        {"sequence_id": 7, "sequence_start": True, "sequence_end": True},
+        {"sequence_id": "a name"},
+        {"sequence_id": 0, "priority": 2**63, "timeout": 0},
+    ):
+        found = decode(request(parameters=parameters)).call.request
+        assert (found.options, found.plain) == (plain.options, plain.plain)
 
 
 def test_absence_claims_nothing_and_is_finite():

@@ -85,7 +85,11 @@ def test_half_precision_and_truth_are_values_exactly():
         (raw(b"\0" * 15), "has 15 bytes; expected 16"),
         (raw(parameters={"certserve.x": pb.InferParameter(bool_param=True)}), "unknown parameter"),
         (raw(parameters={"alpha": pb.InferParameter()}), "may send text"),
-        (raw(parameters={"sequence_id": pb.InferParameter(uint64_param=3)}), "keeps no state"),
+        (raw(parameters={"sequence_id": pb.InferParameter(bool_param=True)}), "sequence_id is True"),
+        (raw(parameters={"sequence_start": pb.InferParameter(int64_param=1)}), "sequence_start is 1"),
+        (raw(parameters={"priority": pb.InferParameter(int64_param=-1)}), "priority is -1"),
+        (raw(parameters={"binary_data_output": pb.InferParameter(int64_param=0)}), "binary_data_output is 0"),
+        (raw(parameters={"triton_x": pb.InferParameter(bool_param=True)}), "only triton_enable_empty_final_response"),
         (raw(outputs=[Wanted(name="y")]), "unknown output 'y'"),
         (
             raw(
@@ -136,6 +140,23 @@ def test_both_wires_of_the_protocol_carry_the_same_tensors():
     assert not any(each.HasField("contents") for each in found.outputs)
     kinds = {each.WhichOneof("parameter_choice") for each in found.parameters.values()}
     assert kinds == {"int64_param", "string_param"}
+
+
+def test_typed_contents_come_where_they_are_asked_for_and_say_the_same():
+    certify = {"certify": pb.InferParameter(string_param="best")}
+    asked = {**certify, "binary_data_output": pb.InferParameter(bool_param=False)}
+    reserved = {"triton_enable_empty_final_response": pb.InferParameter(bool_param=True)}
+    typed = oip_proto.encode(decode(raw(parameters={**asked, **reserved})), answer(), SMALL)
+    for said in (certify, {**certify, "binary_data_output": pb.InferParameter(bool_param=True)}):
+        plain = oip_proto.encode(decode(raw(parameters=said)), answer(), SMALL)
+        assert not any(each.HasField("contents") for each in plain.outputs)
+        assert [each.name for each in plain.outputs] == [each.name for each in typed.outputs]
+    assert not typed.raw_output_contents
+    for each, data in zip(typed.outputs, plain.raw_output_contents, strict=True):
+        ((field, values),) = each.contents.ListFields()
+        assert field.name == oip_proto._FIELDS[each.datatype]
+        dtype = object if each.datatype == "BYTES" else datatypes.NUMPY[each.datatype]
+        assert datatypes.to_bytes(np.array(list(values), dtype=dtype)) == data
 
 
 def test_metadata_and_configuration_are_those_of_http():
