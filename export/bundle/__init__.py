@@ -3,6 +3,7 @@
     manifest.json          strict: an unknown key or version refuses to load; it names the SHA-256 of every other file
     base.onnx              lattice int32 [n, *shape] -> probabilities float32 [n, C]
     noisy.onnx             lattice int32 [n, *shape] -> vote int64 [n] (C stands for "none"), score float32 [n]
+                           (either may take int16 or float16, where that holds all that noise may make of an input)
     noise.safetensors      tails uint64, the exact law of the noise
     golden.safetensors     inputs and the outputs that a runtime has to reproduce before it serves
     calibration.safetensors  scores float64, sorted (only with an OOD head)

@@ -14,19 +14,21 @@ from onnx import ModelProto, TensorProto, helper
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
 from export.graphs.facts import Fact, Place
-from export.graphs.reading import GraphError, declared_outputs, place, read
+from export.graphs.reading import LATTICE_TYPES, GraphError, declared_outputs, lattice_kind, place, read
 from export.graphs.rows import Rows, follow
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """`data` is the graph to open. `declared`: the numpy type and the shape of a row of each output of the format.
+    """`data` is the graph to open; it takes the lattice as `input_type`, numpy's name of it, which holds whatever noise may
+    make of an input. `declared`: the numpy type and the shape of a row of each output of the format.
 
     `axes`: the axis of the rows in each output, what the decisions are made from included; `suspects` and
     `multiplications` as in `export.graphs.rows.Rows`.
     """
 
     data: bytes
+    input_type: str
     declared: Mapping[str, tuple[str, tuple[int, ...]]]
     axes: Mapping[str, int]
     suspects: Sequence[str]
@@ -36,7 +38,7 @@ class Prepared:
 def prepare(bundle: Bundle, file: str) -> Prepared:
     """The graph in `file`, checked and followed. Raises `GraphError`."""
     where, model = place(bundle, file), read(bundle, file)
-    rows = follow(model, bundle.manifest.input.shape, where)
+    rows = follow(model, bundle.manifest.input.shape, where, lattice_kind(model))
     wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
     shapes = {name: (len(bundle.manifest.labels),)[: rank - 1] for name, (_, rank) in wanted.items()}
     for name, (kind, _) in wanted.items():
@@ -49,6 +51,7 @@ def prepare(bundle: Bundle, file: str) -> Prepared:
     model.graph.output.extend(helper.make_tensor_value_info(name, _kind(fact), None) for name, fact in added.items())
     return Prepared(
         data=model.SerializeToString(),
+        input_type=LATTICE_TYPES[lattice_kind(model)],
         declared={name: (_NUMPY[kind], shapes[name]) for name, (kind, _) in wanted.items()},
         axes=dict.fromkeys(wanted, 0) | {name: fact.place.axis for name, fact in added.items() if fact.place},
         suspects=rows.suspects,

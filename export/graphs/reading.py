@@ -16,6 +16,14 @@ from export.bundle import Bundle, BundleError
 from export.bundle.files import BASE, NOISY
 
 LATTICE = "lattice"
+LATTICE_TYPES: Mapping[int, str] = {
+    TensorProto.INT32: "int32",
+    TensorProto.INT16: "int16",
+    TensorProto.FLOAT16: "float16",
+}
+"""What a graph may take its lattice as, by numpy's name."""
+EXACT_UP_TO = {"int32": 2**31 - 1, "int16": 2**15 - 1, "float16": 2**11}
+"""The largest size up to which a type holds every integer; beyond it FP16 knows even ones alone."""
 _OLDEST_OPSET = 7  # before it, a network was in training mode unless it said otherwise
 _OUTPUTS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     BASE: {"probabilities": (TensorProto.FLOAT, 2)},
@@ -49,7 +57,8 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         _check_versions(model)
         _check_external(model)
         model = _checked(model)
-        _check_input(model, (None, *bundle.manifest.input.shape))
+        noise = bundle.noise.largest if file == NOISY or bundle.base == bundle.noisy else 0
+        _check_input(model, (None, *bundle.manifest.input.shape), bundle.manifest.input.top + noise)
         wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
         _check_outputs(model, wanted, len(bundle.manifest.labels))
     except _Unfit as error:
@@ -121,7 +130,12 @@ def _checked(model: ModelProto) -> ModelProto:
         raise _Unfit(f"is no valid ONNX graph ({one_line(error)}); export it again") from error
 
 
-def _check_input(model: ModelProto, shape: tuple[int | None, ...]) -> None:
+def lattice_kind(model: ModelProto) -> int:
+    """The type of the lattice, of ONNX's."""
+    return next(int(each.type.tensor_type.elem_type) for each in model.graph.input if each.name == LATTICE)
+
+
+def _check_input(model: ModelProto, shape: tuple[int | None, ...], reach: int) -> None:
     constants = {each.name for each in model.graph.initializer}
     given = [each for each in model.graph.input if each.name not in constants]
     if [each.name for each in given] != [LATTICE]:
@@ -129,7 +143,14 @@ def _check_input(model: ModelProto, shape: tuple[int | None, ...]) -> None:
         raise _Unfit(
             f"has the inputs {found}; expected {LATTICE!r} alone (an input more would be a state): export it so"
         )
-    _check_type(given[0], TensorProto.INT32)
+    kind = lattice_kind(model)
+    if kind not in LATTICE_TYPES:
+        _check_type(given[0], TensorProto.INT32)
+    elif reach > (limit := EXACT_UP_TO[LATTICE_TYPES[kind]]):
+        raise _Unfit(
+            f"takes {LATTICE!r} as {LATTICE_TYPES[kind]}, which holds every integer up to {limit}, and inputs with their"
+            f" noise reach {reach}; export it with int32"
+        )
     _check_shape(given[0], shape)
 
 

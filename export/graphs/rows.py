@@ -56,10 +56,10 @@ class Rows:
     multiplications: float = 0.0
 
 
-def follow(model: ModelProto, shape: Sequence[int], where: str) -> Rows:
-    """Follow the rows of `model`, whose lattice has this shape; `where` begins the message of a `GraphError`."""
+def follow(model: ModelProto, shape: Sequence[int], where: str, kind: int = TensorProto.INT32) -> Rows:
+    """Follow the rows of `model`, whose lattice has this shape and type; `where` begins the message of a `GraphError`."""
     lattice = Fact(
-        kind=TensorProto.INT32,
+        kind=kind,
         shapes=((SIZES[0], *shape), (SIZES[1], *shape)),
         place=Place(0),
         depends=True,

@@ -96,7 +96,7 @@ class EngineReplica:
     def check_health(self) -> None:
         """Asked by Ray, which replaces the replica if this raises."""
         if not self._engine.healthy():
-            raise RuntimeError("a worker of the engine has died")
+            raise RuntimeError(f"the engine has failed; {SEE_LOG}")
 
     def __del__(self) -> None:
         if hasattr(self, "_engine"):

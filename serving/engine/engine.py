@@ -5,7 +5,8 @@ for more in flight, it submits the next before it waits for the results of the l
 Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
 outside of it.
 
-A device may fail: its batch is drawn again. Or it may hang: nobody can know that, so nothing is drawn again, but a thread
+A device may fail: its batch is drawn again. Or it is lost for good: the engine refuses everything as unavailable, so that
+another one answers, and is unhealthy. Or it may hang: nobody can know that, so nothing is drawn again, but a thread
 that never touches a device keeps the deadlines, and answers come from what was counted. The engine is unhealthy then.
 """
 
@@ -39,7 +40,7 @@ from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
-from serving.runtimes.runtime import InFlight, Passes, Runtime
+from serving.runtimes.runtime import DeviceLost, InFlight, Passes, Runtime
 from serving.security.signing import Notary, Signer
 
 _log = logging.getLogger("certserve.engine")
@@ -159,7 +160,7 @@ class Engine:
         self._waiting: dict[RequestId, _Waiting] = {}
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
-        self._closed = self._told = False
+        self._closed = self._told = self._lost = False
         self._drawn, self._predicted = _Rate(), _Rate()
         self._batch_s: dict[str, float] = {}
         self._at_work: dict[BaseBatch | NoisyBatch, float] = {}
@@ -244,7 +245,7 @@ class Engine:
         ended = not all(thread.is_alive() for thread in self._threads)
         with self._lock:
             hung = self._clock.now() - min(self._at_work.values(), default=math.inf) > _HUNG_S
-            closed, failed = self._closed, (hung or ended) and not self._closed
+            closed, failed = self._closed, (hung or ended or self._lost) and not self._closed
             told, self._told = self._told, self._told or failed
         if failed and not told:
             _log.error("the engine has failed: %s", "a thread has ended" if ended else "a batch does not end")
@@ -349,6 +350,8 @@ class Engine:
         try:
             rows = np.stack(batch.lattices)
             probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
+        except DeviceLost as error:
+            self._lose(error)
         except Exception:
             _log.exception("a batch of base predictions failed")
         with self._lock:
@@ -360,9 +363,21 @@ class Engine:
     def _submit(self, batch: NoisyBatch, started: float) -> _Flight:
         try:
             return _Flight(batch, self._served[batch.plan.model].runtime.submit(batch.draws), started)
+        except DeviceLost as error:
+            self._lose(error)
         except Exception:
             _log.exception("a batch of noisy passes could not be begun")
-            return _Flight(batch, None, started)
+        return _Flight(batch, None, started)
+
+    def _lose(self, error: DeviceLost) -> None:
+        """The device is gone, and what this engine has in hand is another's: draws are keyed, so that loses time alone."""
+        with self._lock:
+            if self._lost:
+                return
+            self._lost = self._told = True
+            self._work.close("the device of this engine has failed; try again")
+            self._tell()
+        _log.error("the engine has failed: %s", error)
 
     def _settle(self, worker: _Worker, flight: _Flight) -> None:
         """Hand the results of a batch back, as soon as they are there."""
@@ -371,6 +386,8 @@ class Engine:
         try:
             if flight.results is not None:
                 results = _votes(flight.results.result(), drawn, self._served[batch.plan.model].bundle)
+        except DeviceLost as error:
+            self._lose(error)
         except Exception:
             _log.exception("a batch of noisy passes failed")
         with self._lock:

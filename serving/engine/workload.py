@@ -44,6 +44,7 @@ Outcome = Reply[Any] | CertserveError
 _log = logging.getLogger("certserve.engine")
 _ATTEMPTS = 2
 _BASE = -1
+_STOPPING = "the server is stopping; try again elsewhere"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +125,7 @@ class Workload:
         self._deadlines = Deadlines()
         self._outcomes: list[tuple[RequestId, Outcome]] = []
         self._news: set[RequestId] = set()
-        self._closed = False
+        self._closed = ""  # why nothing more is taken
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -174,7 +175,7 @@ class Workload:
         known. Of a request that is `followed`, `take_news` tells when there is more to say.
         """
         if self._closed:
-            raise _stopping()
+            raise Unavailable(self._closed, retry_after_s=1)
         self._begin(jobs[0].bundle)
         self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
@@ -250,10 +251,10 @@ class Workload:
             self._scheduler.remove(identity)
             self._live.pop(identity, None)
 
-    def close(self) -> None:
-        """Refuse what is in flight, and everything from now on."""
-        self._closed = True
-        self.abort(_stopping())
+    def close(self, because: str = _STOPPING) -> None:
+        """Refuse what is in flight, and everything from now on, as unavailable."""
+        self._closed = because
+        self.abort(Unavailable(because, retry_after_s=1))
 
     def abort(self, error: CertserveError) -> None:
         """End every request in flight with this error."""
@@ -446,7 +447,3 @@ def _reply(request: _Request, now: float, by: Proven) -> Reply[Any]:
     rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
     queued, ran = started - request.arrived, now - started
     return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=by.digest, runtime=by.runtime)
-
-
-def _stopping() -> Unavailable:
-    return Unavailable("the server is stopping; try again elsewhere", retry_after_s=1)

@@ -54,7 +54,8 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
         else:
             row[...] = generator.integers(0, spec.top + 1, spec.shape)
         row += np.rint(bundle.manifest.noise.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
-    return rows
+    reach = bundle.noise.largest  # golden inputs have had their noise before
+    return np.clip(rows, -reach, spec.top + reach)
 
 
 def clean_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:

@@ -89,6 +89,10 @@ class CudaDriver:
         """See `Driver.replay`."""
         captured.launch(_inner(stream))
 
+    def after(self, stream: Stream, earlier: Stream) -> None:
+        """See `Driver.after`."""
+        _inner(stream).wait(_inner(earlier))
+
     def wait(self, stream: Stream) -> None:
         """See `Driver.wait`."""
         _inner(stream).sync()

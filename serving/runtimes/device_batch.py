@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from certify.smoothing.lattice_gaussian import RoundedGaussian
+from export.graphs.reading import EXACT_UP_TO
 from serving.runtimes.noise_kernel import Draws
 
 SOURCE = Path(__file__).with_name("device_kernels.cu")
@@ -26,11 +27,8 @@ LARGEST_BATCH = 65_535  # rows, the hardware's limit of a grid's second axis
 _OPEN = -32768
 
 RESULT = np.dtype([("vote", "<i4"), ("score", "<f4")])
-_ELEMENTS: dict[np.dtype[np.generic], tuple[int, int]] = {
-    np.dtype(np.int32): (0, 2**31 - 1),
-    np.dtype(np.int16): (1, 2**15 - 1),
-    np.dtype(np.float16): (2, 2**11),  # beyond it FP16 knows even numbers alone
-}
+_ELEMENTS = {np.dtype(name): (number, EXACT_UP_TO[name]) for number, name in enumerate(("int32", "int16", "float16"))}
+"""`ELEMENT` of the kernels, and up to which size the type is exact."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

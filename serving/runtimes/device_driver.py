@@ -99,6 +99,10 @@ class Driver(Protocol):
         """All of what was captured, by one call."""
         ...
 
+    def after(self, stream: Stream, earlier: Stream) -> None:
+        """What is asked for on `stream` from now on happens after all that was asked for on `earlier` until now."""
+        ...
+
     def wait(self, stream: Stream) -> None:
         """Until all that was asked for on the stream is done. The one synchronisation there is."""
         ...

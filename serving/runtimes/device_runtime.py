@@ -6,8 +6,9 @@ device; those of any other law, and inputs that are given, go there as the host 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 
 from certify.smoothing.lattice_gaussian import LatticeGaussianAt, RoundedGaussian
 from export.bundle import Bundle
+from export.bundle.files import BASE, NOISY
 from export.graphs.prepared import Prepared
-from serving.runtimes.device_batch import AsTheyAre, DevicePart
+from export.graphs.reading import one_line
+from serving.runtimes.device_batch import AsTheyAre, DevicePart, element_kind
 from serving.runtimes.device_driver import Driver
-from serving.runtimes.device_line import LANES, DeviceLine, Network
+from serving.runtimes.device_lane import Network
+from serving.runtimes.device_line import LANES, DeviceLine
+from serving.runtimes.device_rate import Rate, advice, neighbours
 from serving.runtimes.noise_kernel import Draws
 from serving.runtimes.runtime import DrawRange, FinishedPasses, InFlight, Passes, portions
 
@@ -29,6 +34,47 @@ class WholeNetwork(Network, Protocol):
     def run(self, lattice: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
         """All outputs for one batch (rows, *shape) of its shape, which is waited for."""
         ...
+
+
+_log = logging.getLogger("certserve.device")
+Make = Callable[[str, int], tuple[Prepared, WholeNetwork]]
+"""The network of a file of the bundle for batches of so many rows; raises `NotKept` where that would take too long."""
+
+
+class NotKept(Exception):
+    """A network that serves nothing yet would have to be built first."""
+
+
+def open_on(
+    bundle: Bundle, driver: Driver, compiled: Callable[[int], bytes], make: Make, base_rows: int, library: str
+) -> DeviceRuntime:
+    """The bundle on a device: `compiled` gives its kernels, `make` its networks. The log tells of better batches.
+
+    Raises `DeviceError`, or what `make` does for the batches that are served.
+    """
+    noisy, base = make(NOISY, bundle.manifest.batch_rows), make(BASE, base_rows)
+    code = compiled(_element(bundle, noisy[1]))
+    _measure(bundle, Rate(driver, code, bundle.noise, bundle.manifest.input.size), noisy[1], make)
+    return DeviceRuntime(bundle, driver, code, noisy, base, base_rows, library)
+
+
+def _element(bundle: Bundle, network: WholeNetwork) -> int:
+    return element_kind(bundle.noise, 0, bundle.manifest.input.top, network.input_type)
+
+
+def _measure(bundle: Bundle, rate: Rate, noisy: WholeNetwork, make: Make) -> None:
+    """What is declared is served, whatever is found: results may depend on the shape of a batch."""
+    declared = bundle.manifest.batch_rows
+    rates = {declared: rate.of(noisy, declared)}
+    for rows in neighbours(declared, bundle.manifest.input.size):
+        try:
+            rates[rows] = rate.of(make(NOISY, rows)[1], rows)
+        except NotKept:
+            continue
+        except Exception as error:  # as a rule it does not fit into the device
+            _log.warning("%s: batches of %d rows cannot be measured: %s", bundle.key, rows, one_line(error))
+    if said := advice(rates, declared):
+        _log.warning("%s: %s", bundle.key, said)
 
 
 class DeviceRuntime:
@@ -72,7 +118,11 @@ class DeviceRuntime:
         """See `Runtime.base`."""
         padded = np.concatenate([lattice, np.zeros((-len(lattice) % self._base_rows, *self._shape), np.int32)])
         starts = range(0, len(padded), self._base_rows)
-        parts = [self._base.run(padded[at : at + self._base_rows])["probabilities"] for at in starts]
+        self._line.check()
+        try:
+            parts = [self._base.run(padded[at : at + self._base_rows])["probabilities"] for at in starts]
+        except Exception as error:
+            raise self._line.lose(error) from error
         return np.concatenate(parts)[: len(lattice)]
 
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:

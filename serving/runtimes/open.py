@@ -11,10 +11,16 @@ Opener = Callable[[Bundle, str, int], Runtime]
 """Opens a bundle for a provider and a number of rows in a batch of base predictions."""
 
 
-def _onnx(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
+def _processor(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
     from serving.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(bundle, provider, base_rows)
+    return OnnxRuntime(bundle, base_rows)
+
+
+def _onnx_device(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
+    from serving.runtimes.onnx_device import open_onnx
+
+    return open_onnx(bundle, provider, base_rows)
 
 
 def _tensorrt(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
@@ -23,7 +29,12 @@ def _tensorrt(bundle: Bundle, provider: str, base_rows: int) -> Runtime:
     return open_tensorrt(bundle, provider, base_rows)
 
 
-RUNTIMES: dict[str, Opener] = {"cpu": _onnx, "cuda": _onnx, "tensorrt": _tensorrt, "onnx-tensorrt": _onnx}
+RUNTIMES: dict[str, Opener] = {
+    "cpu": _processor,
+    "cuda": _onnx_device,
+    "tensorrt": _tensorrt,
+    "onnx-tensorrt": _onnx_device,
+}
 """One line for each provider; what it needs is imported when it is opened."""
 
 

@@ -86,6 +86,10 @@ class ProviderError(RuntimeError):
     """The configured execution provider cannot be used on this machine."""
 
 
+class DeviceLost(ProviderError):
+    """The device behind a runtime has failed, and nothing more will come of this runtime: another replica may answer."""
+
+
 class InFlight(Protocol):
     """Draws that were submitted."""
 
@@ -137,7 +141,10 @@ class Runtime(Protocol):
         ...
 
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:
-        """Votes and scores of any number of draws, one range after another, in batches of the served shape."""
+        """Votes and scores of any number of draws, one range after another, in batches of the served shape.
+
+        This, `base` and what was submitted raise `DeviceLost` where the device is gone for good.
+        """
         ...
 
     def submit(self, draws: Sequence[DrawRange]) -> InFlight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from serving.runtimes import plans, tensorrt_plan
 from serving.runtimes.cuda_driver import CudaDriver
 from serving.runtimes.device_driver import DeviceFacts, Driver
 from serving.runtimes.device_program import compiled
-from serving.runtimes.device_runtime import DeviceRuntime
+from serving.runtimes.device_rate import neighbours
+from serving.runtimes.device_runtime import DeviceRuntime, NotKept, open_on
 from serving.runtimes.tensorrt_network import TensorRtNetwork
 from serving.runtimes.whole_file import write_whole
 
 _log = logging.getLogger("certserve.tensorrt")
-_INT32 = 0
 Say = Callable[[str], None]
 
 
@@ -30,27 +31,48 @@ def open_tensorrt(bundle: Bundle, provider: str, base_rows: int) -> DeviceRuntim
     graph that is not to be served. A plan that is not kept is built first, which takes minutes.
     """
     trt, driver = tensorrt_plan.library(), CudaDriver()
-    code = compiled(_INT32, driver.facts.architecture, cache.folder("kernels"))
-    return on_device(bundle, trt, driver, code, base_rows, cache.folder("plans"))
+    kernels = partial(compiled, architecture=driver.facts.architecture, folder=cache.folder("kernels"))
+    return on_device(bundle, trt, driver, kernels, base_rows, cache.folder("plans"))
 
 
-def on_device(bundle: Bundle, trt: Any, driver: Driver, code: bytes, base_rows: int, folder: Path) -> DeviceRuntime:
-    """The bundle on this device, with plans kept in `folder`."""
+def on_device(
+    bundle: Bundle, trt: Any, driver: Driver, kernels: Callable[[int], bytes], base_rows: int, folder: Path
+) -> DeviceRuntime:
+    """The bundle on this device, with the `kernels` for the type that its graph takes, and with plans kept in `folder`.
+
+    For the sake of a measurement no plan is built: `build_plans` does that.
+    """
 
     def network(file: str, rows: int) -> tuple[Prepared, TensorRtNetwork]:
         graph, where = prepare(bundle, file), place(bundle, file)
+        if rows not in (bundle.manifest.batch_rows, base_rows) and not _kept(
+            trt, driver.facts, graph.data, rows, folder
+        ):
+            raise NotKept
         plan = plan_of(trt, driver.facts, graph.data, rows, where, folder, _log.info)
         return graph, TensorRtNetwork(trt, driver, plan, where)
 
-    noisy, base = network(NOISY, bundle.manifest.batch_rows), network(BASE, base_rows)
-    return DeviceRuntime(bundle, driver, code, noisy, base, base_rows, _library(trt))
+    return open_on(bundle, driver, kernels, network, base_rows, _library(trt))
 
 
 def build_plans(bundle: Bundle, base_rows: int, say: Say) -> None:
-    """Build and keep what `open_tensorrt` would, and nothing that is kept already. Raises as it does."""
+    """Build and keep what `open_tensorrt` would, and what it would measure beside it, but nothing that is kept already.
+    Raises as it does.
+    """
     trt, driver, folder = tensorrt_plan.library(), CudaDriver(), cache.folder("plans")
-    for file, rows in ((NOISY, bundle.manifest.batch_rows), (BASE, base_rows)):
+    for file, rows in planned(bundle, base_rows):
         plan_of(trt, driver.facts, prepare(bundle, file).data, rows, place(bundle, file), folder, say)
+
+
+def planned(bundle: Bundle, base_rows: int) -> list[tuple[str, int]]:
+    """The file and the rows of each plan of a bundle: the two that serve, then those that are measured beside them."""
+    declared = bundle.manifest.batch_rows
+    beside = neighbours(declared, bundle.manifest.input.size)
+    return [(NOISY, declared), (BASE, base_rows), *((NOISY, rows) for rows in beside)]
+
+
+def _kept(trt: Any, facts: DeviceFacts, graph: bytes, rows: int, folder: Path) -> bool:
+    return plans.read(folder, plans.PlanKey.of(graph, rows, tensorrt_plan.SETTINGS, _library(trt), facts)) is not None
 
 
 def plan_of(trt: Any, facts: DeviceFacts, graph: bytes, rows: int, where: str, folder: Path, say: Say) -> bytes:

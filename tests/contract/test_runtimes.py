@@ -23,13 +23,14 @@ from serving.gateway.gateway import Gateway
 from serving.messages import Options, PredictRequest
 from serving.models.catalogue import Catalogue
 from serving.models.proof import prove
-from serving.runtimes.onnx_runtime import check_one_distribution
+from serving.runtimes import device_noise, device_rate
+from serving.runtimes.onnx_session import check_one_distribution
 from serving.runtimes.open import RUNTIMES, open_runtime
 from serving.runtimes.runtime import DrawRange, ProviderError, given, passing, portions
 from tests.contract.second_runtime import DESCRIPTION, NumpyRuntime
 from tests.half_space import CUT, write_half_space
 from tests.servers import ROOT
-from tests.serving.runtimes.fake_runtime import on_fake_device
+from tests.serving.runtimes.fake_runtime import ON_FAKE_DEVICE
 
 KEYS = [bytes([number] * 16) for number in (1, 200)]
 
@@ -58,7 +59,7 @@ def bundles(tmp_path_factory):
     params=[
         *itertools.product(["half-space", "fashion-mnist"], ["cpu"]),
         ("half-space", "second"),
-        ("half-space", "device"),
+        *itertools.product(["half-space"], ON_FAKE_DEVICE),
         *(
             pytest.param((name, each), marks=pytest.mark.gpu)
             for name in ("half-space",)
@@ -71,7 +72,11 @@ def opened(request, bundles, monkeypatch):
     """A bundle and a runtime of it."""
     name, provider = request.param
     monkeypatch.setitem(RUNTIMES, "second", NumpyRuntime)
-    monkeypatch.setitem(RUNTIMES, "device", on_fake_device)
+    for each, opener in ON_FAKE_DEVICE.items():
+        monkeypatch.setitem(RUNTIMES, each, opener)
+    if provider in ON_FAKE_DEVICE:  # the tests of the device see that it is a million, and others wait less
+        monkeypatch.setattr(device_noise, "_PROVEN_VALUES", 20_000)
+        monkeypatch.setattr(device_rate, "_SECONDS", 0.0)
     try:
         runtime = open_runtime(bundles[name], provider, base_rows=8)
     except ProviderError as error:

@@ -18,6 +18,7 @@ from serving.runtimes.device_driver import DeviceFacts
 from tests.serving.runtimes import host_kernels
 
 GARBAGE = 0xA5
+ELEMENT = b"// ELEMENT "
 
 
 @dataclass(eq=False)
@@ -63,7 +64,9 @@ class FakeDriver:
     on_host = on_device
 
     def kernels(self, code: bytes, names) -> dict[str, str]:
-        assert code == SOURCE.read_bytes(), "the fake compiles for itself"
+        source, _, element = code.partition(ELEMENT)
+        assert source == SOURCE.read_bytes(), "the fake compiles for itself"
+        self._element = int(element or self._element)
         return {name: name for name in names}
 
     def copy(self, target: int, source: int, size: int, stream: FakeStream) -> None:
@@ -87,6 +90,18 @@ class FakeDriver:
     def replay(self, captured: FakeStream, stream: FakeStream) -> None:
         work = list(captured.waiting)
         self._ask("replay", stream, tuple(what for what, _ in work), lambda: [each() for _, each in work])
+
+    def after(self, stream: FakeStream, earlier: FakeStream) -> None:
+        """An event behind all that waits in `earlier`, and work of `stream` that cannot go on before it."""
+        reached = []
+        with self._one_device:
+            earlier.waiting.append(("event", lambda: reached.append(True)))
+
+        def until() -> None:
+            while not reached:
+                earlier.waiting.popleft()[1]()
+
+        self._ask("after", stream, (earlier.handle,), until)
 
     def wait(self, stream: FakeStream) -> None:
         self.calls.append(("wait", stream.handle, ()))

@@ -9,7 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 
-_TYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+_TYPES = {
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(float)": np.float32,
+}
 
 
 class TensorIOMode(enum.Enum):
@@ -48,7 +54,8 @@ class _Engine:
         self.contexts: list[_Context] = []
         given = [*self.session.get_inputs(), *self.session.get_outputs()]
         self._inputs = [each.name for each in self.session.get_inputs()]
-        zeros = np.zeros((rows, *self.session.get_inputs()[0].shape[1:]), np.int32)
+        (lattice,) = self.session.get_inputs()
+        zeros = np.zeros((rows, *lattice.shape[1:]), _TYPES[lattice.type])
         found = dict(
             zip(
                 [each.name for each in self.session.get_outputs()],

@@ -41,7 +41,7 @@ def test_an_error_of_the_driver_is_named():
     ("kind", "names"),
     [
         (cuda.core.Device, ["set_current", "create_stream", "create_graph_builder", "memory_resource", "name", "arch"]),
-        (cuda.core.Stream, ["sync", "__cuda_stream__"]),
+        (cuda.core.Stream, ["sync", "wait", "__cuda_stream__"]),
         (cuda.core.graph.GraphBuilder, ["begin_building", "end_building", "complete", "__cuda_stream__"]),
         (cuda.core.graph.Graph, ["launch"]),
         (cuda.core.ObjectCode, ["from_cubin", "get_kernel"]),

@@ -13,6 +13,7 @@ from serving.runtimes.device_line import DeviceLine
 from serving.runtimes.device_noise import NoiseSource
 from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
+from serving.runtimes.runtime import DeviceLost
 from tests.serving.runtimes import host_kernels
 from tests.serving.runtimes.fake_driver import FakeDriver, FakeNetwork
 from tests.serving.runtimes.laws import drawn, law_of
@@ -221,12 +222,12 @@ def test_a_device_that_failed_is_asked_nothing_more(moment):
     bench, parts = Bench(), parts_of(np.random.default_rng(1))
     held = bench.line.submit(parts) if moment == "wait" else None
     bench.driver.failing = moment
-    with pytest.raises(DeviceError, match="the device failed: .*ILLEGAL_ADDRESS at") as error:
+    with pytest.raises(DeviceLost, match="the device failed: .*ILLEGAL_ADDRESS at") as error:
         held.result() if held else bench.line.submit(parts)
     assert "\n" not in str(error.value)
     bench.driver.failing = None
     bench.driver.calls.clear()
-    with pytest.raises(DeviceError, match="failed before.*start this replica again"):
+    with pytest.raises(DeviceLost, match="failed before.*start this replica again"):
         bench.line.submit(parts)
     assert bench.names() == []
 
@@ -236,7 +237,7 @@ def test_all_that_were_submitted_hear_of_the_failure():
     held = [bench.line.submit(parts_of(rng)) for _ in range(4)]
     bench.driver.failing = "wait"
     for pending in held:
-        with pytest.raises(DeviceError, match="the device failed: .*ILLEGAL_ADDRESS"):
+        with pytest.raises(DeviceLost, match="the device failed: .*ILLEGAL_ADDRESS"):
             pending.result()
     assert bench.names().count("wait") == 1
 
@@ -247,7 +248,7 @@ def test_a_result_that_was_taken_outlives_a_failure():
     held = [bench.line.submit(parts) for parts in given]
     bench.right(given[0], held[0].result())
     bench.driver.failing = "wait"
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceLost):
         held[1].result()
     bench.right(given[0], held[0].result())
 
@@ -265,7 +266,7 @@ def test_what_the_network_would_be_given_can_be_seen():
 def test_what_is_no_vote_is_a_failure_of_the_device():
     bench, parts = Bench(), parts_of(np.random.default_rng(1))
     bench.network.answer = lambda lattice: (np.full(ROWS, CLASSES + 1), np.zeros(ROWS, np.float32))
-    with pytest.raises(DeviceError, match="a vote is outside 0 to 9"):
+    with pytest.raises(DeviceLost, match="a vote is outside 0 to 9"):
         bench.line.submit(parts).result()
 
 

@@ -25,10 +25,12 @@ from serving.runtimes.device_driver import DeviceFacts
 from serving.runtimes.device_line import DeviceLine
 from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
+from serving.runtimes.runtime import DeviceLost
 from serving.runtimes.tensorrt_network import TensorRtNetwork
 from tests.half_space import write_half_space
 from tests.servers import ROOT
 from tests.serving.runtimes.fake_driver import FakeDriver
+from tests.serving.runtimes.fake_runtime import kernels
 from tests.serving.runtimes.fake_tensorrt import FakeTensorRt, plan_of
 from tests.serving.runtimes.laws import drawn
 
@@ -206,7 +208,7 @@ def test_a_run_that_is_refused_is_a_failure_of_the_device(bundle):
     bench.network.capturable = False
     line = bench.line()
     bench.trt.engines[0].refuses = True
-    with pytest.raises(DeviceError, match="did not run noisy.onnx of fashion-mnist/1"):
+    with pytest.raises(DeviceLost, match="did not run noisy.onnx of fashion-mnist/1"):
         line.submit([Draws(bytes(16), 0, 3, np.zeros(784, np.int32))])
 
 
@@ -223,7 +225,7 @@ def test_a_second_start_builds_nothing_and_another_driver_builds_anew(bundle, tm
     def start(facts=FACTS):
         driver = FakeDriver()
         driver.facts = facts
-        return tensorrt.on_device(bundle, FakeTensorRt(driver), driver, SOURCE.read_bytes(), 8, tmp_path)
+        return tensorrt.on_device(bundle, FakeTensorRt(driver), driver, kernels, 8, tmp_path)
 
     assert start().description == "tensorrt 11.4.0.106, NVIDIA H200 (sm_90, driver 13.0), 32 rows"
     assert [rows for _, rows in built] == [bundle.manifest.batch_rows, 8]
