@@ -191,13 +191,16 @@ def _bits(values: NDArray[Any]) -> Sequence[bytes]:
 
 
 def _check_served(bundle: Bundle, runtime: Runtime, rows: int, found: _Evidence) -> None:
-    """What is proven has to be what is served, which asks the same session for fewer outputs."""
+    """What is proven has to be what is served, which asks the same session for fewer outputs, in as many places as the
+    runtime has batches in flight.
+    """
     batch = next(_batches(bundle.golden.noisy_input, rows))
-    vote, score = runtime.noisy(given(batch))
+    vote, score = runtime.noisy(given(np.concatenate([batch] * runtime.ahead)))
     count = min(rows, len(bundle.golden.noisy_input))
     for name, served in (("vote", vote), ("score", score)):
-        if _bits(served[:count]) != _bits(found[name][:count]):
-            raise ProofError(f"{bundle.key}: {name!r} differs by what else is asked of {runtime.description}")
+        for start in range(0, len(served), rows):
+            if _bits(served[start : start + count]) != _bits(found[name][:count]):
+                raise ProofError(f"{bundle.key}: {name!r} differs by what else is asked of {runtime.description}")
 
 
 def _check_answers(bundle: Bundle, answers: _Evidence) -> None:

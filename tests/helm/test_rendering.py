@@ -9,6 +9,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+from serving.runtimes.open import RUNTIMES
 from tests.helm.chart import MONITORING, Document, container, helm, one, pod_templates, render, serve_config
 
 CLUSTER_VERSIONS = ("1.33", "1.37")
@@ -165,6 +166,25 @@ def test_a_pod_that_stops_is_given_the_time_of_the_longest_request(rendered: Ren
             assert int(environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]) >= longest
             (application,) = serve_config(documents)["applications"]
             assert all(d["graceful_shutdown_timeout_s"] > longest for d in application["deployments"])
+
+
+@pytest.mark.parametrize("provider", RUNTIMES)
+def test_every_provider_that_is_served_by_can_be_chosen_and_a_gpu_is_asked_for_by_all_but_the_processor(
+    provider: str, helm4: Path
+) -> None:
+    for shape in SHAPES:
+        documents = render(helm4, {"shape": shape, "provider": provider})
+        server = container(pod_templates(documents)["server"])
+        limits = server["resources"].get("limits", {})
+        assert limits.get("nvidia.com/gpu") == (None if provider == "cpu" else 1)
+        if shape == "local":
+            assert f"--provider={provider}" in server["args"]
+        else:
+            (application,) = serve_config(documents)["applications"]
+            assert application["args"]["provider"] == provider
+            (engine,) = [each for each in application["deployments"] if each["name"] == "engine"]
+            wanted = {name: number for name, number in engine["ray_actor_options"].items() if name.startswith("num_")}
+            assert wanted == ({"num_cpus": 1} if provider == "cpu" else {"num_gpus": 1})
 
 
 def test_a_gpu_is_asked_for_by_the_servers_alone(rendered: Rendered) -> None:
