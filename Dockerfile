@@ -24,7 +24,7 @@ RUN case "${VARIANT}" in \
         *) echo "VARIANT is ${VARIANT}; expected cpu or gpu" >&2; exit 1 ;; \
     esac \
     && /opt/certserve/bin/pip install -c constraints.txt "$@" \
-    && /opt/certserve/bin/python -c 'from serving.runtimes import onnx_runtime; onnx_runtime.check_one_distribution()' \
+    && /opt/certserve/bin/python -c 'from serving.runtimes import onnx_session; onnx_session.check_one_distribution()' \
     && ln -s "$(/opt/certserve/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" /opt/certserve/site
 
 FROM ${PYTHON_IMAGE}

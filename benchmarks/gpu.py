@@ -2,21 +2,25 @@
 
     kernel       the noise of the device against its definition, bit for bit
     noise        ns a value at 224x224x3, beside the host's compiled kernel
+    captured     answers of a ResNet-20 in two batches at once, captured where it can be, against its own on the host's noise
     draws        draws a second, noise and results included, over the bare network: ResNet-50 and ResNet-20, FP16
     certificate  the time of 1,000 draws of ResNet-50
     waits        how often the host waits for the device in one batch
 
-A part that cannot run says why in one line. Networks run by TensorRT, or by torch where that is absent; weights are random.
+A part that cannot run says why in one line. Networks run by TensorRT, by ONNX Runtime where that is absent, else by torch;
+weights are random.
 None of this has ever run: nobody who built it had a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from serving.runtimes.device_line import DeviceLine
 from serving.runtimes.device_noise import NoiseSource
 from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
+from serving.runtimes.runtime import ProviderError
 
 KEY = bytes(range(16))
 ROWS = {"resnet50": 128, "resnet20": 512}
@@ -42,11 +47,11 @@ LATTICE = np.dtype(np.int32)
 
 @dataclass(frozen=True)
 class Device:
-    """A device, its kernels, and how a network of a name is had on it: with its coordinates and its classes."""
+    """A device, its kernels, and how a network of a name is had on it: with the shape of its input and its classes."""
 
     driver: Driver
     code: bytes
-    network: Callable[[str, int], tuple[Any, int, int]]
+    network: Callable[[str, int], tuple[Any, tuple[int, ...], int]]
     sigma: float = 63.75
     batches: int = 40
 
@@ -58,11 +63,12 @@ class Device:
         kernel = self.driver.kernels(self.code, ["add_noise"])["add_noise"]
         return NoiseSource(self.driver, kernel, self.law, coordinates, LATTICE)
 
-    def line(self, name: str, driver: Driver | None = None) -> tuple[DeviceLine, Any, int]:
-        """The network's line, itself, and its coordinates."""
-        network, coordinates, classes = self.network(name, ROWS[name])
-        line = DeviceLine(driver or self.driver, self.code, network, self.law, ROWS[name], coordinates, classes)
-        return line, network, coordinates
+    def line(self, name: str, driver: Driver | None = None) -> tuple[DeviceLine, Any, tuple[int, ...]]:
+        """The network's line, itself, and the shape of its input."""
+        network, shape, classes = self.network(name, ROWS[name])
+        size = math.prod(shape)
+        line = DeviceLine(driver or self.driver, self.code, network, self.law, ROWS[name], size, classes)
+        return line, network, shape
 
 
 def kernel(device: Device) -> list[Row]:
@@ -92,23 +98,40 @@ def noise(device: Device, coordinates: int = 150_528, rows: int = 128) -> list[R
     return [figure]
 
 
+def captured(device: Device, name: str = "resnet20") -> list[Row]:
+    line, network, shape = device.line(name)
+    lattice, rows = np.arange(math.prod(shape), dtype=LATTICE) % 256, ROWS[name]
+    parts = [Draws(KEY, start * rows, rows, lattice) for start in range(4)]
+    flying = [line.submit([part]) for part in parts]
+    equal: list[bool] = []
+    for part, pending in zip(parts, flying, strict=True):
+        noisy = device.law.sample(part.key, part.start, part.start + rows, lattice.size) + lattice
+        own = network.run(noisy.astype(LATTICE).reshape(rows, *shape))
+        votes, scores = pending.result()
+        equal += list((votes == own["vote"]) & (scores == own["score"]))
+    said = f"{sum(equal):,} of {len(equal):,}"
+    return [
+        Row(f"answers of {name} in flight equal its own", said, "the network", float(np.mean(equal)), gate=1.0, aim=1.0)
+    ]
+
+
 def draws(device: Device) -> list[Row]:
     return [_draws(device, name) for name in ROWS]
 
 
 def _draws(device: Device, name: str) -> Row:
-    line, network, coordinates = device.line(name)
+    line, network, shape = device.line(name)
     rows, driver = ROWS[name], device.driver
-    places = [driver.on_device(rows * size) for size in (coordinates * 4, 8, 4)]
+    places = [driver.on_device(rows * size) for size in (math.prod(shape) * 4, 8, 4)]
     stream = driver.stream()
     run = network.execution(dict(zip(("lattice", "vote", "score"), (p.address for p in places), strict=True)), stream)
     run(stream)
     driver.wait(stream)
-    captured = driver.capture(run)
+    again = partial(driver.replay, driver.capture(run)) if network.capturable else run
 
     def bare() -> None:
         for _ in range(device.batches):
-            driver.replay(captured, stream)
+            again(stream)
         driver.wait(stream)
 
     ours, beside = (device.batches * rows / _seconds(each) for each in (lambda: _draw(line, device, name), bare))
@@ -117,7 +140,7 @@ def _draws(device: Device, name: str) -> Row:
 
 def _draw(line: DeviceLine, device: Device, name: str, total: int | None = None) -> None:
     """So many draws of one request, two batches in flight."""
-    rows, lattice = ROWS[name], np.zeros(device.network(name, ROWS[name])[1], LATTICE)
+    rows, lattice = ROWS[name], np.zeros(math.prod(device.network(name, ROWS[name])[1]), LATTICE)
     total, flying = total or device.batches * rows, []
     for start in range(0, total, rows):
         flying.append(line.submit([Draws(KEY, start, min(rows, total - start), lattice)]))
@@ -157,7 +180,7 @@ def waits(device: Device) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[Device], list[Row]]] = {
-    each.__name__: each for each in (kernel, noise, draws, certificate, waits)
+    each.__name__: each for each in (kernel, noise, captured, draws, certificate, waits)
 }
 
 
@@ -171,24 +194,29 @@ def _seconds(work: Callable[[], None]) -> float:
     return min(times[1:])
 
 
-def _network(driver: Driver) -> Callable[[str, int], tuple[Any, int, int]]:
+def _network(driver: Driver) -> Callable[[str, int], tuple[Any, tuple[int, ...], int]]:
     kept: dict[tuple[str, int], Any] = {}
 
     def make(name: str, rows: int) -> Any:
         from benchmarks import gpu_networks
 
-        try:
-            return gpu_networks.tensorrt_network(name, driver, rows, lambda phase: None)
-        except DeviceError as error:
-            print(f"{name} is run by torch: {error}")
-            return gpu_networks.TorchNetwork(name, rows)
+        for library, made in (
+            ("TensorRT", lambda: gpu_networks.tensorrt_network(name, driver, rows, lambda phase: None)),
+            ("ONNX Runtime", lambda: gpu_networks.onnx_network(name, driver, rows)),
+        ):
+            try:
+                return made()
+            except ProviderError as error:
+                print(f"{name} is not run by {library}: {error}")
+        print(f"{name} is run by torch, as a stand-in")
+        return gpu_networks.TorchNetwork(name, rows)
 
-    def network(name: str, rows: int) -> tuple[Any, int, int]:
+    def network(name: str, rows: int) -> tuple[Any, tuple[int, ...], int]:
         from benchmarks import gpu_networks
 
         if (name, rows) not in kept:
             kept[name, rows] = make(name, rows)
-        return kept[name, rows], int(np.prod(gpu_networks.SHAPES[name])), gpu_networks.CLASSES[name]
+        return kept[name, rows], gpu_networks.SHAPES[name], gpu_networks.CLASSES[name]
 
     return network
 

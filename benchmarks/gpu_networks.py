@@ -98,20 +98,31 @@ def graph(name: str) -> bytes:
 
 
 class TorchNetwork:
-    """The network by torch on a stream of ours, for a machine without TensorRT."""
+    """The network by torch on a stream of ours, for a machine without TensorRT.
+
+    Each execution has memory of its own: torch would give what one batch has done with to the other, which is in flight.
+    """
 
     input_type, capturable, waits = np.int32, True, False
 
     def __init__(self, name: str, rows: int) -> None:
         self._network, self._shape = Noisy(name).cuda(), (rows, *SHAPES[name])
 
+    def run(self, lattice: np.ndarray) -> dict[str, np.ndarray]:
+        """Both outputs for one batch (rows, *shape), which is waited for; nothing is captured."""
+        with torch.no_grad():
+            vote, score = self._network(torch.from_numpy(lattice).cuda())
+        return {"vote": vote.cpu().numpy(), "score": score.cpu().numpy()}
+
     def execution(self, addresses: Mapping[str, int], stream: Stream) -> Callable[[Stream], None]:
         rows = self._shape[0]
         lattice = _tensor(addresses["lattice"], "<i4", self._shape)
         vote, score = _tensor(addresses["vote"], "<i8", (rows,)), _tensor(addresses["score"], "<f4", (rows,))
+        own = torch.cuda.MemPool()
 
         def queue(stream: Stream) -> None:
-            with torch.cuda.stream(torch.cuda.ExternalStream(stream.handle)), torch.no_grad():
+            there = torch.cuda.stream(torch.cuda.ExternalStream(stream.handle))
+            with there, torch.cuda.use_mem_pool(own), torch.no_grad():
                 votes, scores = self._network(lattice)
                 vote.copy_(votes), score.copy_(scores)
 
@@ -123,6 +134,22 @@ def _tensor(address: int, kind: str, shape: tuple[int, ...]) -> Tensor:
         __cuda_array_interface__ = {"data": (address, False), "typestr": kind, "shape": shape, "version": 3}  # noqa: RUF012
 
     return torch.as_tensor(There(), device="cuda")
+
+
+def onnx_network(name: str, driver: Driver, rows: int) -> Any:
+    """The network by ONNX Runtime on CUDA. Raises `ProviderError` where its build for a GPU, or CUDA, is absent."""
+    from export.graphs.prepared import Prepared
+    from serving.runtimes.onnx_network import OnnxNetwork
+    from serving.runtimes.onnx_session import check_available, open_session
+
+    check_available("cuda")
+    declared = {"vote": ("int64", ()), "score": ("float32", ())}
+    axes = dict.fromkeys(declared, 0)
+    prepared = Prepared(
+        data=graph(name), input_type="int32", declared=declared, axes=axes, suspects=(), multiplications=0.0
+    )
+    shape = (rows, *SHAPES[name])
+    return OnnxNetwork(lambda data, settings: open_session(data, "cuda", settings), driver, prepared, shape, name)
 
 
 def tensorrt_network(name: str, driver: Driver, rows: int, say: Callable[[str], None]) -> Any:

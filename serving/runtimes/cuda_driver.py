@@ -13,6 +13,9 @@ from export.graphs.reading import one_line
 from serving.runtimes.device_driver import DeviceFacts, HostMemory, Memory, Stream
 from serving.runtimes.device_program import DeviceError, versions
 
+_CUDA = 13
+"""The major version that the packages of the extra `gpu` are for."""
+
 
 class CudaDriver:
     """The device of this number among those that the process may see. Raises `DeviceError` where there is none."""
@@ -24,14 +27,14 @@ class CudaDriver:
             from cuda.core import Device
 
             self._api, self._number = driver, number
+            version = _driver_version(driver)
             device = Device(number)
             device.set_current()
-            major, minor = divmod(_done(driver.cuDriverGetVersion()), 1000)
-            self._facts = DeviceFacts(device.name, f"sm_{device.arch}", f"{major}.{minor // 10}")
+            self._facts = DeviceFacts(device.name, f"sm_{device.arch}", version)
         except Exception as error:  # no library, no driver, no device: all of kinds of their own
             raise DeviceError(
                 f"no CUDA device {number} can be used: {one_line(error)}; install NVIDIA's driver for"
-                " CUDA 13 on a machine with a GPU, or serve with --provider cpu"
+                f" CUDA {_CUDA} on a machine with a GPU, or serve with --provider cpu"
             ) from error
         self._allocating = self.stream()
 
@@ -101,6 +104,14 @@ class CudaDriver:
         from cuda.core import Device
 
         return Device(self._number)  # one object a thread
+
+
+def _driver_version(api: Any) -> str:
+    """Of CUDA, which the driver is made for."""
+    major, minor = divmod(_done(api.cuDriverGetVersion()), 1000)
+    if major < _CUDA:
+        raise RuntimeError(f"its driver is for CUDA {major}.{minor // 10}, and {_CUDA} or newer is needed")
+    return f"{major}.{minor // 10}"
 
 
 class _CudaStream:

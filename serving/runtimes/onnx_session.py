@@ -5,6 +5,8 @@ A provider that is asked for and absent is refused: ONNX Runtime itself would ru
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -50,7 +52,8 @@ def open_session(graph: bytes, provider: str, settings: Mapping[str, str]) -> An
     """
     name = check_available(provider)
     if provider != "cpu":
-        onnxruntime.preload_dlls(directory="")  # the libraries of CUDA that were installed as packages
+        with contextlib.redirect_stdout(io.StringIO()):  # what is missing is said below, in one line
+            onnxruntime.preload_dlls(directory="")  # the libraries of CUDA that were installed as packages
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True

@@ -16,6 +16,9 @@ def absent(number=0):
 
 
 def test_a_missing_driver_is_one_line_with_a_remedy(monkeypatch):
+    from cuda.bindings import driver
+
+    monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, 13_000))
     monkeypatch.setattr(cuda.core, "Device", absent)
     with pytest.raises(device_program.DeviceError, match="no CUDA device 3 .*libcuda.*driver.*--provider cpu") as error:
         cuda_driver.CudaDriver(3)
@@ -26,6 +29,17 @@ def test_missing_packages_are_named_before_anything_is_imported(monkeypatch):
     monkeypatch.setattr(device_program, "PACKAGES", ("cuda-core", "certserve-is-not-this"))
     with pytest.raises(device_program.DeviceError, match=r"certserve-is-not-this is missing.*certserve\[gpu\]"):
         cuda_driver.CudaDriver()
+
+
+@pytest.mark.parametrize(("version", "named"), [(12_080, "12.8"), (11_080, "11.8")])
+def test_a_driver_that_is_too_old_is_named_with_what_is_needed(monkeypatch, version, named):
+    from cuda.bindings import driver
+
+    monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, version))
+    said = f"its driver is for CUDA {named}, and 13 or newer is needed; install .*for CUDA 13.*--provider cpu"
+    with pytest.raises(device_program.DeviceError, match=said) as error:
+        cuda_driver.CudaDriver()
+    assert "\n" not in str(error.value)
 
 
 def test_an_error_of_the_driver_is_named():

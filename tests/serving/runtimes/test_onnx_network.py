@@ -14,7 +14,7 @@ from export.bundle import load
 from export.bundle.files import NOISY
 from export.graphs.prepared import prepare
 from export.graphs.reading import GraphError
-from serving.runtimes import onnx_device, onnx_session
+from serving.runtimes import onnx_device, onnx_network, onnx_session
 from serving.runtimes.device_batch import SOURCE
 from serving.runtimes.device_driver import DeviceFacts
 from serving.runtimes.device_line import DeviceLine
@@ -46,9 +46,9 @@ def pictures():
 class Bench:
     """A line of a bundle's noisy graph by a provider, and what its answers should be."""
 
-    def __init__(self, bundle, provider="cuda", seed=0, waits=None):
+    def __init__(self, bundle, provider="cuda", seed=0, waits=None, sessions=None):
         self.bundle, self.driver = bundle, FakeDriver(seed)
-        self.sessions, self.graph = FakeSessions(self.driver), prepare(bundle, NOISY)
+        self.sessions, self.graph = sessions or FakeSessions(self.driver), prepare(bundle, NOISY)
         waits = provider == "onnx-tensorrt" if waits is None else waits
         shape = (ROWS, *bundle.manifest.input.shape)
         self.network = OnnxNetwork(self._open(provider), self.driver, self.graph, shape, "noisy.onnx of x/1", waits)
@@ -162,6 +162,21 @@ def test_what_decides_is_put_out_by_the_session_that_serves(pictures):
     assert len(bench.sessions.opened) == 1
 
 
+def test_the_real_library_takes_what_it_is_bound_to(pictures, monkeypatch):
+    """ONNX Runtime itself, on buffers of the host. It runs when it is asked, not in a stream, so its input is waited for."""
+    monkeypatch.setattr(onnx_network, "_DEVICE", ("cpu", 0))
+
+    def real(graph, provider, settings):
+        return onnx_session.open_session(graph, "cpu", {})
+
+    bench = Bench(pictures, waits=True, sessions=real)
+    assert bench.all_right(np.random.default_rng(0), batches=3)
+    lattice = np.random.default_rng(0).integers(-300, 600, (ROWS, *pictures.manifest.input.shape)).astype(np.int32)
+    outputs = bench.network.run(lattice)
+    for name, expected in zip(outputs, bench.reference.run(list(outputs), {"lattice": lattice}), strict=True):
+        assert np.array_equal(outputs[name], expected)
+
+
 def test_a_batch_of_another_shape_is_refused(half_space):
     with pytest.raises(ValueError, match=r"is served for \(32, 4\); got \(31,"):
         Bench(half_space).network.run(np.zeros((31, 4), np.int32))
@@ -235,13 +250,17 @@ def test_each_provider_gets_its_stream_and_what_is_below_tensorrt_the_same(monke
     assert tensorrt[1] == {"trt_engine_cache_enable": "1", "trt_engine_cache_path": "there", **settings}
 
 
-def test_a_provider_that_another_would_stand_in_for_is_refused(monkeypatch):
+def test_a_provider_that_another_would_stand_in_for_is_refused(monkeypatch, capsys):
     """ONNX Runtime runs on the processor, without a word, where the libraries of CUDA are missing."""
     monkeypatch.setattr(onnx_session.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     silent = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnx_session.onnxruntime, "InferenceSession", lambda *args, **more: silent)
+    monkeypatch.setattr(
+        onnx_session.onnxruntime, "preload_dlls", lambda directory: print("Failed to load libcudnn.so.9")
+    )
     with pytest.raises(ProviderError, match=r"offers CPUExecutionProvider: .*certserve\[gpu\].*--provider cpu"):
         onnx_session.open_session(b"", "cuda", {})
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("provider", ["cuda", "onnx-tensorrt"])

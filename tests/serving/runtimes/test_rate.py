@@ -129,10 +129,11 @@ def test_a_size_that_does_not_fit_is_said_and_stops_nothing(bundle, monkeypatch,
 
     with caplog.at_level(logging.WARNING):
         opened(bundle, dict.fromkeys((128, 256), 1.0), monkeypatch, Small(None))
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert "batches of 64 rows cannot be measured: " in line
-    assert "out of memory" in line
-    assert "\n" not in line
+    lines = [record.getMessage() for record in caplog.records]
+    for line, rows in zip(lines, (64, 256), strict=True):
+        assert f"batches of {rows} rows cannot be measured: " in line
+        assert "out of memory" in line
+        assert "\n" not in line
 
 
 def test_no_plan_is_built_for_a_measurement_and_those_that_are_kept_are_measured(bundle, tmp_path, monkeypatch):

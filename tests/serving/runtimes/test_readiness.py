@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serving.models import proof
 from serving.models.proof import ProofError, prove
 from tests.half_space import write_half_space
 from tests.serving.runtimes.fake_runtime import ON_FAKE_DEVICE
@@ -15,11 +16,15 @@ def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(params=ON_FAKE_DEVICE)
-def runtime(request, bundle):
-    return ON_FAKE_DEVICE[request.param](bundle, request.param)
+@pytest.fixture
+def runtime(request, bundle, monkeypatch):
+    """Of one library, unless a test asks for both; that it is a million numbers is seen elsewhere."""
+    monkeypatch.setattr(proof, "_PROVEN_NUMBERS", 2**14)
+    provider = getattr(request, "param", "fake-cuda")
+    return ON_FAKE_DEVICE[provider](bundle, provider)
 
 
+@pytest.mark.parametrize("runtime", ["fake-cuda", "fake-tensorrt"], indirect=True)
 @pytest.mark.parametrize("place", [0, 1])
 def test_each_place_of_a_batch_in_flight_is_compared_with_what_was_proven(bundle, runtime, place):
     """One of the two has a network that rounds otherwise."""

@@ -27,6 +27,7 @@ from serving.runtimes.device_program import DeviceError
 from serving.runtimes.noise_kernel import Draws
 from serving.runtimes.runtime import DeviceLost
 from serving.runtimes.tensorrt_network import TensorRtNetwork
+from tests import graphs
 from tests.half_space import write_half_space
 from tests.servers import ROOT
 from tests.serving.runtimes.fake_driver import FakeDriver
@@ -85,6 +86,42 @@ def test_the_networks_that_are_measured_are_built_without_a_gpu(rtx, name, rows)
     graph = gpu_networks.graph(name)
     plan, _ = tensorrt_plan.build(rtx, graph, rows, name, lambda phase: None)
     assert len(plan) > 0.9 * len(graph)
+
+
+FP16 = "values = Cast <to = 10> (lattice) narrow = Cast <to = 10> (square) body = MatMul (values, narrow)"
+INT8 = """values = Cast <to = 1> (lattice)
+    given = QuantizeLinear (values, step, none) taken = DequantizeLinear (given, step, none)
+    kept = QuantizeLinear (square, step, none) weights_taken = DequantizeLinear (kept, step, none)
+    body = MatMul (taken, weights_taken)"""
+HEAD = """features = Cast <to = 1> (body) logits = MatMul (features, wide)
+    vote = ArgMax <axis = 1, keepdims = 0> (logits) score = ReduceMax <keepdims = 0> (logits, one)"""
+
+
+@pytest.mark.filterwarnings("ignore:Use Deprecated")
+@pytest.mark.parametrize(("body", "narrow"), [(FP16, "HALF"), (INT8, "INT8")], ids=["fp16", "int8"])
+def test_a_head_behind_a_body_of_fp16_or_int8_stays_in_fp32(rtx, body, narrow):
+    """Strongly typed, TensorRT computes every operator as the graph says: the scores that decide are never FP16 or INT8."""
+    constants = ", float step = {0.05}, int8 none = {0}"
+    model = graphs.graph(f"{body} {HEAD}", "int64[n] vote, float[n] score", constants=constants)
+    network, parsers = parsed(rtx, model)
+    types = {
+        (layer.get_output(0).name, layer.get_output(0).dtype.name)
+        for layer in (network.get_layer(place) for place in range(network.num_layers))
+    }
+    del parsers
+    found = dict(types)
+    assert narrow in found.values()
+    assert found["logits"] == found["score"] == "FLOAT"
+    plan, _ = tensorrt_plan.build(rtx, model, 32, "a graph", lambda phase: None)
+    assert len(plan) > 1_000
+
+
+def parsed(rtx, model):
+    builder = rtx.Builder(rtx.Logger(rtx.Logger.ERROR))
+    network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = rtx.OnnxParser(network, rtx.Logger(rtx.Logger.ERROR))
+    assert parser.parse(model), [str(parser.get_error(place)) for place in range(parser.num_errors)]
+    return network, (builder, parser)  # both have to outlive it
 
 
 @pytest.mark.filterwarnings("ignore:Use Deprecated")
