@@ -5,7 +5,7 @@
             holds with the others together
 `Final`     the answer, as whoever asks for nothing else gets it
 
-Every event is whole by itself, so a reader who is slow misses none but old ones.
+Every event is whole by itself, so a reader who is slow misses none but old ones; the base event is kept for every reader.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Events(Generic[Spoken]):
 
 
 class _Mailbox(Generic[Spoken]):
-    """Room for one event: a newer one takes the place of one that nobody has fetched."""
+    """Room for the base event, and for one more: a newer one takes the place of one that nobody has fetched."""
 
     def __init__(self) -> None:
+        self._base: Event[Spoken] | None = None
         self._event: Event[Spoken] | None = None
         self._filled, self._closed = asyncio.Event(), False
 
@@ -82,7 +83,10 @@ class _Mailbox(Generic[Spoken]):
         """Put in every event as it comes."""
         async with contextlib.aclosing(aiter(events)) as stream:  # type: ignore[type-var]
             async for event in stream:
-                self._event = event
+                if isinstance(event, Base):
+                    self._base = event
+                else:
+                    self._event = event
                 self._filled.set()
 
     def close(self, _: object) -> None:
@@ -91,16 +95,19 @@ class _Mailbox(Generic[Spoken]):
         self._filled.set()
 
     async def fetch(self) -> Event[Spoken] | None:
-        """The newest event, as soon as there is one; None where no more comes."""
+        """The base event, then the newest, as soon as there is one; None where no more comes."""
         await self._filled.wait()
-        if not self._closed:
+        found = self._base or self._event
+        if self._base is None:
+            self._event = None
+        self._base = None
+        if self._event is None and not self._closed:
             self._filled.clear()
-        event, self._event = self._event, None
-        return event
+        return found
 
 
 async def newest(events: AsyncIterable[Event[Spoken]]) -> AsyncGenerator[Event[Spoken], None]:
-    """The newest event each time one is asked for, the last among them in any case; older ones are left out."""
+    """The newest event each time one is asked for, the base event and the last in any case; older ones are left out."""
     mailbox: _Mailbox[Spoken] = _Mailbox()
     filling = asyncio.create_task(mailbox.fill(events))
     filling.add_done_callback(mailbox.close)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from serving.budget import BufferedBytes
 from serving.config import Limits
+from serving.events import Event
 from serving.gateway.statistics import Statistics
 from serving.messages import Answer, Model, PredictRequest
 
@@ -27,6 +29,12 @@ class GatewayPort(Protocol):
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to every row. Raises `CertserveError`; cancelling the awaiting task cancels the work."""
+        ...
+
+    def events(self, request: PredictRequest) -> AsyncGenerator[Event[Answer], None]:
+        """What is said of every row until its answer, which comes last and is that of `predict`. Raises as that; closing it
+        cancels the work.
+        """
         ...
 
     def model(self, name: str, version: str | None = None) -> Model:

@@ -56,6 +56,18 @@ def test_curl_asks_for_a_picture_and_for_rows_and_is_told_what_is_wrong(server):
     assert "unknown query parameter 'colour'" in wrong["error"]
 
 
+def test_curl_watches_a_certificate_tighten(server):
+    blocks = ran("sh", EXAMPLES / "watch.sh", server.http).strip().split("\n\n")
+    found = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+    assert [each["event"] for each in (found[0], found[-1])] == ["base", "final"]
+    assert {each["event"] for each in found[1:-1]} <= {"certificate"}
+    said = [json.loads(each["data"])["prediction"] for each in found]
+    assert [str(each["draws"]) for each in said] == [each["id"] for each in found]
+    assert (said[0]["label"], said[0]["certificate"]) == ("Sneaker", None)
+    assert (said[-1]["certificate"]["label"], said[-1]["draws"]) == ("Sneaker", 10_000)
+    assert "receipt" not in said[-1]
+
+
 def test_tritonclient_over_http_gets_plain_answers_and_certificates(server):
     said = python("ask_triton_http.py", host_of(server))
     found = dict(line.split(": ") for line in said.splitlines())

@@ -371,6 +371,18 @@ async def test_the_newest_event_is_what_a_reader_finds():
         await anext(events)
 
 
+async def test_the_base_event_is_kept_for_whoever_reads_slowly():
+    """However much came since: first the base event, then the newest, which may be the last."""
+
+    async def all_at_once():
+        yield Base("the base")
+        for number in range(10):
+            yield Progress(number)
+        yield Final("the end")
+
+    assert [event.said async for event in newest(all_at_once())] == ["the base", "the end"]
+
+
 async def test_to_await_the_events_is_to_wait_for_the_last_and_to_make_no_other():
     async def last():
         return "the end"

@@ -20,6 +20,7 @@ from uvicorn.protocols.utils import is_ssl
 from serving import metrics
 from serving.budget import BufferedBytes, Held
 from serving.errors import CertserveError, HeadTooLarge, InvalidInput, TooSlow, Unavailable
+from serving.wires.http.event_stream import PROBE
 from serving.wires.http.head import check_head, refusal
 
 _CLOSING_S = 2.0  # a client that still sends gets this long to read why it is refused
@@ -310,8 +311,15 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._asked = not self._asked
         self.due = now + (0.1 if self._asked else _ASK_AGAIN_S)
-        if self._asked and not (self.pipeline or self.cycle.response_started):
-            self.transport.write(_CONTINUE)
+        if self._asked and not self.pipeline:
+            self.transport.write(self._question())
+
+    def _question(self) -> bytes:
+        """What says nothing to a client that listens: an interim answer, or a piece of one that may have such pieces."""
+        if not self.cycle.response_started:
+            return _CONTINUE
+        probe: bytes = self.scope["state"].get(PROBE, b"")
+        return b"%x\r\n%b\r\n" % (len(probe), probe) if probe and not self.cycle.response_complete else b""
 
     def give_way(self) -> None:
         """Close, for others need the place."""

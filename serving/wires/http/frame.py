@@ -48,8 +48,8 @@ def error_response(
     error: CertserveError, headers: Mapping[str, str] | None = None, beside: Mapping[str, object] | None = None
 ) -> Response:
     """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
-    if SEE_LOG in error.message and not isinstance(error, Internal):  # which is logged where it is caught
-        _log.error("request %s is refused: %s", REQUEST_ID.get(), error.message)
+    if not isinstance(error, Internal):  # which is logged where it is caught
+        _log_refused(error)
     found = {**(headers or {}), **error_headers(error)}
     return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
 
@@ -70,8 +70,28 @@ async def certserve_error(request: Request, error: Exception) -> Response:
     """Starlette's handler of our errors. One that sends the client to the log is in the log."""
     assert isinstance(error, CertserveError)
     if isinstance(error, Internal):
-        _log.error("request %s failed: %s", REQUEST_ID.get(), error.message, exc_info=error.__cause__)
+        _log_failed(error)
     return error_response(error)
+
+
+def refusal_of(error: Exception) -> CertserveError:
+    """What the client is told of whatever ended an answer that had begun; what sends it to the log is in the log."""
+    if not isinstance(error, CertserveError):
+        return _bug(error)
+    if isinstance(error, Internal):
+        _log_failed(error)
+    else:
+        _log_refused(error)
+    return error
+
+
+def _log_failed(error: Internal) -> None:
+    _log.error("request %s failed: %s", REQUEST_ID.get(), error.message, exc_info=error.__cause__)
+
+
+def _log_refused(error: CertserveError) -> None:
+    if SEE_LOG in error.message:
+        _log.error("request %s is refused: %s", REQUEST_ID.get(), error.message)
 
 
 async def http_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
@@ -20,25 +20,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serving.errors import CertserveError, NotOffered, Unavailable
+from serving.gateway.statistics import Clock
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.security.callers import CALLER, INFER, READ, Callers
 from serving.wires import off_loop
 from serving.wires import options as wire_options
-from serving.wires.http import multipart
+from serving.wires.http import event_stream, multipart
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
 from serving.wires.http.control import ControlRoutes
+from serving.wires.http.event_stream import EventStream
 from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
 from serving.wires.http.paths import V1_MODEL, V2_MODEL, VERSION
 from serving.wires.kserve_v1 import instances_json
+from serving.wires.live import News
 from serving.wires.observed import ClientGone, observed
 from serving.wires.open_inference import generate, oip, oip_json, oip_models
 from serving.wires.port import GatewayPort
 
 _Result = TypeVar("_Result")
-_Decoded: TypeAlias = tuple[PredictRequest, Callable[[Answer], Response]]
+_Written = TypeVar("_Written")
+_Decoded: TypeAlias = tuple[PredictRequest, _Written]
 """What is asked, and how its answer is written."""
+_Answering: TypeAlias = Callable[[PredictRequest, _Written, Clock], Awaitable[_Result]]
+"""The rest of an exchange: ask the gateway, and write what it says."""
 
 _NOT_OFFERED = tuple(base + "/generate_stream" for base in (V2_MODEL, V2_MODEL + VERSION))
 
@@ -54,6 +60,7 @@ def build_app(
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
     routes = [Guarded(base + ":predict", api.predict, INFER, ["POST"]) for base in (V1_MODEL, V1_MODEL + VERSION)]
+    routes += [Guarded(base + ":stream", api.stream, INFER, ["POST"]) for base in (V1_MODEL, V1_MODEL + VERSION)]
     routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(base + "/generate", api.generate, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(path, _not_offered, READ, ["GET", "POST"]) for path in _NOT_OFFERED]
@@ -92,8 +99,18 @@ class _Api:
         self._working = 0
 
     async def predict(self, request: Request) -> Response:
-        """The friendly route: a picture or KServe V1 JSON in, the answer document out."""
+        """The friendly route: a picture or KServe V1 JSON in, the answer document out, or a stream of events."""
+        if event_stream.wanted(",".join(request.headers.getlist("accept"))):
+            return await self.stream(request)
         return await observed(self._gateway, "http", self._predict(request))
+
+    async def stream(self, request: Request) -> Response:
+        """The same as events: the base prediction at once, what is proven meanwhile, the answer of each row at last."""
+
+        async def work(stream: EventStream) -> None:
+            await observed(self._gateway, "http", self._stream(request, stream))
+
+        return event_stream.Streaming(work)
 
     async def infer(self, request: Request) -> Response:
         """The Open Inference Protocol's infer, in JSON or binary."""
@@ -104,15 +121,32 @@ class _Api:
         return await observed(self._gateway, "oip_http", self._generate(request))
 
     async def _predict(self, request: Request) -> Response:
-        model = self._model(request)
-        query = wire_options.from_query(request.query_params.multi_items())
-        kind = http_request.content_type(request)
+        model, decoded = self._friendly(request)
 
-        def decode(body: bytearray) -> _Decoded:
-            asked = self._decoded(body, request, model, query)
+        def decode(body: bytearray) -> _Decoded[Callable[[Answer], Response]]:
+            asked = decoded(body)
             return asked, lambda answer: json_response(instances_json.encode(answer, asked.options))
 
-        return await self._exchange(request, model, decode, all_json=kind == http_request.JSON)
+        return await self._exchange(request, model, decode, self._answer, all_json=_is_json(request))
+
+    async def _stream(self, request: Request, stream: EventStream) -> None:
+        model, decoded = self._friendly(request)
+
+        def decode(body: bytearray) -> _Decoded[Callable[[News], bytes]]:
+            asked = decoded(body)
+            return asked, lambda news: event_stream.rows(news.kind, instances_json.encode_news(news, asked.options))
+
+        async def follow(asked: PredictRequest, write: Callable[[News], bytes], clock: Clock) -> None:
+            await event_stream.follow(self._gateway.events(asked), write, clock, stream)
+
+        await self._exchange(request, model, decode, follow, all_json=_is_json(request))
+
+    def _friendly(self, request: Request) -> tuple[Model, Callable[[bytearray], PredictRequest]]:
+        """The model of a request of the friendly route, and how its body is read."""
+        model = self._model(request)
+        query = wire_options.from_query(request.query_params.multi_items())
+        http_request.content_type(request)  # refused before anything is read
+        return model, lambda body: self._decoded(body, request, model, query)
 
     def _decoded(self, body: bytearray, request: Request, model: Model, query: dict[str, object]) -> PredictRequest:
         spec, kind = model.manifest.input, http_request.content_type(request)
@@ -132,37 +166,46 @@ class _Api:
         model, limits = self._model(request), self._gateway.limits
         json_length = http_request.json_length(request)
 
-        def decode(body: bytearray) -> _Decoded:
+        def decode(body: bytearray) -> _Decoded[Callable[[Answer], Response]]:
             asked = oip_json.decode(body, json_length, model, limits)
             return asked.call.request, lambda answer: infer_response(request, *oip_json.encode(asked, answer, model))
 
-        return await self._exchange(request, model, decode, all_json=json_length is None)
+        return await self._exchange(request, model, decode, self._answer, all_json=json_length is None)
+
+    async def _answer(self, asked: PredictRequest, write: Callable[[Answer], Response], clock: Clock) -> Response:
+        answer = await self._gateway.predict(asked)
+        clock.answered(answer)
+        return await off_loop.written(write, answer)
 
     async def _generate(self, request: Request) -> Response:
         model, limits = self._model(request), self._gateway.limits
 
-        def decode(body: bytearray) -> _Decoded:
+        def decode(body: bytearray) -> _Decoded[Callable[[Answer], Response]]:
             call = generate.decode(body, model, limits)
             return call.request, lambda answer: json_response(generate.encode(call, answer, model))
 
-        return await self._exchange(request, model, decode, all_json=True)
+        return await self._exchange(request, model, decode, self._answer, all_json=True)
 
     async def _exchange(
-        self, request: Request, model: Model, decode: Callable[[bytearray], _Decoded], *, all_json: bool
-    ) -> Response:
+        self,
+        request: Request,
+        model: Model,
+        decode: Callable[[bytearray], _Decoded[_Written]],
+        answer: _Answering[_Written, _Result],
+        *,
+        all_json: bool,
+    ) -> _Result:
         """Read, decode, ask, write; what is kept of the request counts until then, and a client that leaves ends it."""
         with self._gateway.buffered.hold() as held:
             body = await http_request.body(request, self._gateway.limits, held, self._idle_body_s, all_json=all_json)
             with self._admitted(), self._gateway.statistics.request(model) as clock:
 
-                async def work() -> tuple[Callable[[Answer], Response], Answer]:
+                async def work() -> _Result:
                     asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
                     clock.decoded()
-                    return write, await self._gateway.predict(replace(asked, caller=CALLER.get()))
+                    return await answer(replace(asked, caller=CALLER.get()), write, clock)
 
-                write, answer = await _while_connected(request, work())
-                clock.answered(answer)
-                return await off_loop.written(write, answer)
+                return await _while_connected(request, work())
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -259,6 +302,10 @@ async def _while_connected(request: Request, work: Coroutine[object, object, _Re
         raise ClientGone from None
     finally:
         watching.cancel()
+
+
+def _is_json(request: Request) -> bool:
+    return http_request.content_type(request) == http_request.JSON
 
 
 async def _not_offered(request: Request) -> Response:

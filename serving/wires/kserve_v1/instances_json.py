@@ -27,6 +27,7 @@ from serving.messages import Answer, Options
 from serving.wires import answer_document
 from serving.wires import options as wire_options
 from serving.wires.answer_document import Document
+from serving.wires.live import News
 
 _OWN_KEYS = ("instances", "input")
 
@@ -96,6 +97,15 @@ def _file(place: str, instance: object) -> bytes:
 def encode(answer: Answer, options: Options) -> Document:
     """The answer document; `options` are those of the request, for the parts that were left out."""
     return {"predictions": [_with_receipt(row) for row in answer_document.rows(answer, options)]}
+
+
+def encode_news(news: News, options: Options) -> list[Document]:
+    """The document of each row that an event speaks of: its number, of how many, and the prediction as `encode` has it."""
+    predictions = encode(news.answer, options)["predictions"]
+    return [
+        {"row": number, "rows": news.of, "prediction": each}
+        for number, each in zip(news.numbers, predictions, strict=True)
+    ]
 
 
 def _with_receipt(row: Document) -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpe
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
+from serving.events import Base, Final, Progress
 from serving.gateway.statistics import Statistics
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
 from tests.certify.gaussian import ball
@@ -145,6 +147,15 @@ class FakeGateway:
             raise self.failure
         rows = [ROWS[i % len(ROWS)] for i in range(len(request.inputs))]
         return answer(*rows, of=self.model(request.model, request.version))
+
+    async def events(self, request):
+        """A base event, one of progress, and the answer, which is that of `predict`."""
+        rows = [ROWS[i % len(ROWS)] for i in range(len(request.inputs))]
+        model = self.model(request.model, request.version)
+        bare = dict.fromkeys(("certificate", "ood", "mixture", "granted_draws", "receipt"))
+        yield Base(answer(*(replace(row, draws=0, **bare) for row in rows), of=model))
+        yield Progress(answer(*(replace(row, draws=64) for row in rows), of=model))
+        yield Final(await self.predict(request))
 
     def model(self, name, version=None):
         found = [
