@@ -50,7 +50,7 @@ def _against(peer: str) -> list[Row]:
     with command_line(repository(), local=True) as address, _peer(peer) as url:
         query = {"certify": "target", "target_radius": model.law.sigma}
         ask = over_http(address.http, f"/v1/models/{DEMO}:predict", **query)
-        smooth = _smoothing(peer, url, model.manifest.noise.sigma_steps)
+        smooth = _smoothing(peer, url, model.manifest.law.sigma_steps)
         sent = len(png(images[0])) + len(ask(png(images[0])))
         wire = smooth(images[0])
         sides = {"ours": lambda: _each(lambda x: ask(png(x)), images), "peer": lambda: _each(smooth, images[:20])}

@@ -64,7 +64,7 @@ def table(bundle: Bundle, scorers: dict[str, Scorer], inside, outside: dict[str,
     terms = Terms(
         law=bundle.law.at(np.zeros(spec.input.shape, np.int32)).guarantee,
         alpha=spec.defaults.alpha,
-        split=spec.alpha_split.split(),
+        split=spec.alpha_split,
         classes=len(spec.labels),
     )
     lines = ["| score | outside | AUROC | far_at_tpr_ood95 | miss_at_tpr_id95 | GAUC |", "|-|-|-|-|-|-|"]

@@ -21,14 +21,19 @@ from export.build.heads import BaseGraph, NoisyGraph
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.score_heads import distance_head
 from export.bundle import (
-    AlphaShares,
+    FORMAT,
+    ArgmaxRule,
     Bundle,
     BundleError,
     Defaults,
+    GaussianSpec,
+    Grid,
+    ImageKind,
     InputSpec,
     Manifest,
-    NoiseSpec,
     OodSpec,
+    claims,
+    graphs,
     load,
     write,
 )
@@ -148,14 +153,21 @@ def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, 
     noisy_graph, base_graph = open_graph(noisy), open_graph(base)
     scores = np.concatenate([noisy_graph(part.numpy())[1] for part in parts]).astype(np.float64)
     manifest = Manifest(
-        format="certserve-bundle/1",
+        format=FORMAT,
         name=name,
         version="1",
         description="random weights, for measuring speed",
         labels=tuple(f"class {label}" for label in range(CLASSES)),
-        input=InputSpec(name="image", shape=shape, layout="CHW", low=0.0, step=GRID_STEP, high=1.0, units="pixels"),
-        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
-        alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        input=InputSpec(
+            name="image",
+            kind=ImageKind(kind="image", layout="CHW", mode="L" if shape[0] == 1 else "RGB"),
+            shape=shape,
+            grid=Grid(low=0.0, step=GRID_STEP, high=1.0, units="pixels"),
+        ),
+        law=GaussianSpec(name="gaussian", stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
+        graphs=graphs(score=True),
+        decision=ArgmaxRule(rule="argmax"),
+        claims=claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
         ood=OodSpec(
             score="md",
             normalised=False,

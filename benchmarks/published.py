@@ -65,7 +65,7 @@ def _ours(ask, images: np.ndarray) -> float:
 def _published(network: nn.Module, model: Bundle, picture: np.ndarray, batch: int) -> float:
     began = time.perf_counter()
     x = torch.from_numpy(picture).float()
-    sigma = model.manifest.noise.sigma_steps
+    sigma = model.manifest.law.sigma_steps
     chosen = _counts(network, x, sigma, CHOOSING, batch).argmax()
     hits = int(_counts(network, x, sigma, BOUNDING, batch)[chosen])
     quantile_of_complement_below(clopper_pearson_complement(BOUNDING, hits, ALPHA))

@@ -176,13 +176,15 @@ def from_source(
     score: str | None = None,
     work: str | Path | None = None,
     faults: Faults | None = None,
+    command: str = "",
 ) -> Bundle:
     """A bundle of any source. `low`, `step` and `high` are the grid, in the samples' units, found in them if left out.
 
     `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
     sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
     A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
-    kept in the folder `work` lets a second run go on where the first was broken off.
+    kept in the folder `work` lets a second run go on where the first was broken off. `command`, what the user typed, is
+    kept in the bundle.
     """
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
@@ -208,6 +210,7 @@ def from_source(
         labelled=labelled,
         score=score,
         work=None if work is None else Path(work),
+        command=command,
     )
     return assemble(source, found, plan, faults or check)
 

@@ -18,24 +18,26 @@ from scipy.special import ndtr
 from certify.ood.conformal import pac_rank
 from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import (
-    AlphaShares,
+    FORMAT,
+    ArgmaxRule,
     Bundle,
     Defaults,
     Golden,
-    InputSpec,
     Manifest,
     MixtureSpec,
-    NoiseSpec,
     OodSpec,
+    claims,
+    graphs,
     write,
 )
+from tests.declared import gaussian, spec
 
 CUT = 127
 SIGMA = 16.0
 COORDINATES = 4
 THRESHOLD = 160.0
 TARGET_TPR, ETA = 0.95, 0.01
-SPLIT = AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
+SPLIT = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 LABELS = ("below", "above")
 
 
@@ -67,16 +69,16 @@ def write_half_space(
     logits = np.stack([CUT - grid[:, 0], grid[:, 0] - CUT], axis=1).astype(np.float32) * np.float32(0.05)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     manifest = Manifest(
-        format="certserve-bundle/1",
+        format=FORMAT,
         name=name,
         version=version,
         description=description or "a half-space with exactly known probabilities",
         labels=LABELS,
-        input=InputSpec(
-            name="features", shape=(COORDINATES,), layout="features", low=0.0, step=1.0, high=255.0, units="steps"
-        ),
-        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA),
-        alpha_split=AlphaShares(of_class=1.0, upper=0.0) if class_alone else SPLIT,
+        input=spec((COORDINATES,), name="features"),
+        law=gaussian(SIGMA),
+        graphs=graphs(score=True),
+        decision=ArgmaxRule(rule="argmax"),
+        claims=claims(of_class=1.0) if class_alone else SPLIT,
         ood=None
         if class_alone
         else OodSpec(

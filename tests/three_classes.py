@@ -12,7 +12,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from export.build.noise_table import rounded_gaussian_tails
-from export.bundle import AlphaShares, Bundle, Defaults, Golden, InputSpec, Manifest, MixtureSpec, NoiseSpec, write
+from export.bundle import FORMAT, ArgmaxRule, Bundle, Defaults, Golden, Manifest, MixtureSpec, claims, graphs, write
+from tests.declared import gaussian, spec
 from tests.half_space import COORDINATES, SIGMA, first_coordinate, model_of
 
 CUTS = (99, 155)
@@ -26,16 +27,16 @@ def write_three_classes(folder: Path, name: str = "three-classes", **declared: o
     grid = np.array([[x, 1, 2, 3] for x in (40, 90, 128, 165, 250)], dtype=np.int32)
     powers = np.exp(grid[:, :1].astype(np.float32) * SLOPES + SHIFTS)
     manifest = Manifest(
-        format="certserve-bundle/1",
+        format=FORMAT,
         name=name,
         version="1",
         description="three classes with exactly known probabilities",
         labels=LABELS,
-        input=InputSpec(
-            name="features", shape=(COORDINATES,), layout="features", low=0.0, step=1.0, high=255.0, units="steps"
-        ),
-        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA),
-        alpha_split=AlphaShares(of_class=0.8, upper=0.2),
+        input=spec((COORDINATES,), name="features"),
+        law=gaussian(SIGMA),
+        graphs=graphs(score=False),
+        decision=ArgmaxRule(rule="argmax"),
+        claims=claims(of_class=0.8, upper=0.2),
         mixture=MixtureSpec(robust_weight=0.9),
         defaults=Defaults(target_radius=SIGMA / 2),
         **declared,

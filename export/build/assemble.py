@@ -6,6 +6,7 @@ add a detector and a mixture, as far as they are enough. Nothing is put in place
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import sys
@@ -28,7 +29,25 @@ from export.build.compose import Composed, Entrance, composed
 from export.build.grid import Grid, declared
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
-from export.bundle import AlphaShares, Bundle, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec, write
+from export.bundle import (
+    FORMAT,
+    ArgmaxRule,
+    Bundle,
+    Defaults,
+    FeaturesKind,
+    GaussianSpec,
+    ImageKind,
+    InputSpec,
+    Manifest,
+    MixtureSpec,
+    OodSpec,
+    Provenance,
+    SourceFile,
+    claims,
+    graphs,
+    write,
+)
+from export.bundle import Grid as GridSpec
 from export.bundle.batches import in_batches
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
@@ -39,7 +58,7 @@ Faults = Callable[[Path], Sequence[str]]
 """Every proof that serving would run on the bundle in a folder: one line for each fault, none if all hold."""
 
 ORIGINAL = "original.onnx"
-_DETECTING = AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
+_DETECTING = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
 _LIGHT, _HEAVY = 2**21, 2**24
 """Multiplications of a row: up to the first, batches are large; beyond the second, little is tried."""
@@ -55,7 +74,7 @@ class Plan:
     """What a bundle is to declare; None is found or has a default. `samples` [n, *shape] are in the caller's units.
 
     `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
-    which the walks over them go on; `tell` is told of what the data fall short of.
+    which the walks over them go on; `tell` is told of what the data fall short of. `command` is what the user typed.
     """
 
     name: str
@@ -73,6 +92,7 @@ class Plan:
     score: str | None = None
     work: Path | None = None
     tell: Tell = to_stderr
+    command: str = ""
 
 
 def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle:
@@ -184,13 +204,18 @@ def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
 def _input(found: Found, plan: Plan, grid: Grid) -> InputSpec:
     return InputSpec(
         name=_input_name(found.given.name),
+        kind=_kind(plan.entrance, found.shape),
         shape=found.shape,
-        layout=plan.entrance.layout,
-        low=grid.low,
-        step=grid.step,
-        high=grid.high,
-        units=plan.units,
+        grid=GridSpec(low=grid.low, step=grid.step, high=grid.high, units=plan.units),
     )
+
+
+def _kind(entrance: Entrance, shape: tuple[int, ...]) -> ImageKind | FeaturesKind:
+    """Pictures where there are as many channels as pictures have; others are plain numbers."""
+    channels = {"CHW": shape[0], "HWC": shape[-1]}.get(entrance.layout)
+    if entrance.layout == "features" or channels not in (1, 3):
+        return FeaturesKind(kind="features")
+    return ImageKind(kind="image", layout=entrance.layout, mode="L" if channels == 1 else "RGB")
 
 
 def _manifest(
@@ -206,29 +231,43 @@ def _manifest(
     mixed = plan.labelled is not None and _probable(found)
     what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
     return Manifest(
-        format="certserve-bundle/1",
+        format=FORMAT,
         name=plan.name,
         version=version,
         description=f"{source.name}, exported with {what}",
         labels=_labels(source, found, plan),
         input=_input(found, plan, grid),
-        noise=NoiseSpec(stream="noise-v1", sigma=grid.sigma, sigma_steps=grid.sigma_steps),
-        alpha_split=_DETECTING if learnt else AlphaShares(of_class=0.8, upper=0.2),
+        law=GaussianSpec(name="gaussian", stream="noise-v1", sigma=grid.sigma, sigma_steps=grid.sigma_steps),
+        graphs=graphs(score=learnt is not None, gives="probabilities" if _probable(found) else "scores"),
+        decision=ArgmaxRule(rule="argmax"),
+        claims=_DETECTING if learnt else claims(of_class=0.8, upper=0.2),
         ood=None if learnt is None else _ood(learnt, grid),
         mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),
         batch_rows=rows,
-        base_output="probabilities" if _probable(found) else "scores",
-        training={
+        provenance=_provenance(source, found, plan, made, learnt),
+    )
+
+
+def _provenance(source: Source, found: Found, plan: Plan, made: Composed, learnt: Learnt | None) -> Provenance:
+    versions = {name: version_of(name) for name in ("certserve", "onnx", "onnxruntime")}
+    return Provenance(
+        source=SourceFile(name=source.name, digest="sha256:" + hashlib.sha256(source.original).hexdigest()),
+        data=learnt.data if learnt else (),
+        versions={**versions, "Python": platform.python_version()},
+        commands=(_in_one_line(plan.command),) if plan.command else (),
+        notes={
             **source.notes,
             **(learnt.notes if learnt else {}),
             "output": f"{found.output.name} ({found.output.kind})",
             "samples": len(plan.samples),
             "rewritten_sums": ", ".join(made.sums)[:4_000] or "none",
-            "exported_with": f"certserve {version_of('certserve')}, onnx {version_of('onnx')}, Python"
-            f" {platform.python_version()}",
         },
     )
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)[:4_000]
 
 
 def _ood(learnt: Learnt, grid: Grid) -> OodSpec:

@@ -81,7 +81,7 @@ def declared(
             " --step and --high"
         )
     most = most if abs(steps - round(steps)) <= 1e-7 * steps else least + math.ceil(steps) * pace
-    pace, sigma_steps = _exact(sigma, pace)
+    pace, sigma_steps = exact(sigma, pace)
     if sigma_steps > MOST_STEPS:
         raise GridError(
             f"sigma is {sigma_steps:.0f} steps of {pace:g}, and noise of at most {MOST_STEPS:,} is drawn exactly; give"
@@ -114,8 +114,11 @@ def _made_up(samples: NDArray[Any], sigma: float, step: float | None) -> tuple[f
     return math.floor((least - margin) / pace) * pace, pace, math.ceil((most + margin) / pace) * pace
 
 
-def _exact(sigma: float, step: float) -> tuple[float, float]:
-    """Doubles whose exact product is not below sigma, a hair beside those that are meant."""
+def exact(sigma: float, step: float) -> tuple[float, float]:
+    """Step and sigma in steps: doubles whose exact product is not below sigma, a hair beside those that are meant.
+
+    With 1/255 itself, 63.75 steps would fall short of a sigma of .25 by a hair, and every radius with them.
+    """
     steps = sigma / step
     steps = round(steps, 9) if abs(steps - round(steps, 9)) < 1e-12 * steps else steps
     for pace in (step, math.nextafter(step, math.inf)):

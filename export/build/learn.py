@@ -23,7 +23,7 @@ from export.build.fit import Gathered, gather
 from export.build.lattice import label_places, lattices, with_places
 from export.build.passes import BATCH
 from export.build.score_graph import Scorable
-from export.bundle import InputSpec
+from export.bundle import InputSpec, UsedData
 from export.bundle.batches import NoisyRun, in_batches
 from export.data import Dataset
 from export.sources.running import open_graph
@@ -56,11 +56,12 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learnt:
-    """A detector: its score's name, the noisy graph with its head, its calibration, and what is worth a note."""
+    """A detector: its score's name, the noisy graph with its head, its calibration, its data, and what is worth a note."""
 
     score: str
     graph: bytes
     calibration: Calibration
+    data: tuple[UsedData, ...]
     notes: Mapping[str, str | int | float]
 
 
@@ -156,7 +157,13 @@ def learn(
         checkpoint=kept,
         identity=_identity(graph, spec, law),
     )
-    return Learnt(score=name, graph=graph, calibration=calibration, notes=_notes(given, data, gathered, calibration))
+    return Learnt(
+        score=name,
+        graph=graph,
+        calibration=calibration,
+        data=tuple(_used(why, rows) for why, rows in vars(data).items() if why != "drawn"),
+        notes=_notes(given, data, calibration),
+    )
 
 
 def noisy_run(run: Callable[[NDArray[Any]], dict[str, Any]]) -> NoisyRun:
@@ -199,13 +206,14 @@ def _chosen(
     return choice.name
 
 
-def _notes(
-    given: Scorable, data: Labelled, gathered: Gathered, calibration: Calibration
-) -> Mapping[str, str | int | float]:
+def _used(purpose: str, rows: Dataset) -> UsedData:
+    return UsedData(purpose=purpose.replace("_", " "), source=rows.source, rows=len(rows), digest=rows.digest)
+
+
+def _notes(given: Scorable, data: Labelled, calibration: Calibration) -> Mapping[str, str | int | float]:
     return {
         "features": given.taken or "the numbers that are voted by",
-        "fit": f"{gathered.rows} rows, {data.fit.digest}",
-        "held_out": f"{len(data.held_out)} rows{' drawn from the data' if data.drawn else ''}, {data.held_out.digest}",
+        "held_out_rows": "drawn from the data" if data.drawn else "given apart",
         "held_out_accuracy_of_one_draw": round(calibration.accuracy, 4),
     }
 

@@ -1,6 +1,6 @@
 """The bundle: a folder that holds one model with all that its guarantees rest on. This package alone knows the format.
 
-    manifest.json          strict: an unknown key or version refuses to load; it names the SHA-256 of every other file
+    manifest.json          strict: an unknown key or format refuses to load; it names the SHA-256 of every other file
     base.onnx              lattice int32 [n, *shape] -> probabilities float32 [n, C]
     noisy.onnx             lattice int32 [n, *shape] -> vote int64 [n] (C stands for "none"), score float32 [n]
                            (either may take int16 or float16, where that holds all that noise may make of an input)
@@ -9,36 +9,46 @@
     calibration.safetensors  scores float64, sorted (only with an OOD head)
 
 The digest of a bundle is the SHA-256 of `manifest.json`, and so covers every file. There is no pickle. `manifest` is what
-a bundle declares, `tensors` what its tensor files have to hold, `files` reads and writes the folder, `repository` finds
-the bundles of all models. Whatever is missing, unknown, altered or absurd is a `BundleError` of one line, which names the
-file and how to mend it.
+a bundle declares, of parts with a module each; `tensors` what its tensor files have to hold; `files` reads and writes the
+folder; `repository` finds the bundles of all models. Whatever is missing, unknown, altered or absurd is a `BundleError` of
+one line, which names the file and how to mend it.
 """
 
+from export.bundle.claims_spec import ArgmaxRule, Claim, Claims, Defaults, MixtureSpec, OodSpec, claims
 from export.bundle.files import Bundle, load, write
-from export.bundle.manifest import (
-    AlphaShares,
-    BundleError,
-    Defaults,
-    InputSpec,
-    Manifest,
-    MixtureSpec,
-    NoiseSpec,
-    OodSpec,
-)
+from export.bundle.graph_spec import Graphs, Precision, graphs
+from export.bundle.input_spec import FeaturesKind, Grid, ImageKind, InputSpec
+from export.bundle.law_spec import GaussianSpec
+from export.bundle.manifest import FORMAT, Manifest
+from export.bundle.provenance import Provenance, SourceFile, UsedData
 from export.bundle.repository import load_repository, manifests
+from export.bundle.schema import BundleError
 from export.bundle.tensors import Golden
 
 __all__ = [
-    "AlphaShares",
+    "FORMAT",
+    "ArgmaxRule",
     "Bundle",
     "BundleError",
+    "Claim",
+    "Claims",
     "Defaults",
+    "FeaturesKind",
+    "GaussianSpec",
     "Golden",
+    "Graphs",
+    "Grid",
+    "ImageKind",
     "InputSpec",
     "Manifest",
     "MixtureSpec",
-    "NoiseSpec",
     "OodSpec",
+    "Precision",
+    "Provenance",
+    "SourceFile",
+    "UsedData",
+    "claims",
+    "graphs",
     "load",
     "load_repository",
     "manifests",

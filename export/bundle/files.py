@@ -17,7 +17,8 @@ from certify.ood.verdict import Detector
 from certify.smoothing.laws import LatticeGaussian, RoundedGaussian
 from export import regular_file
 from export.bundle import tensors
-from export.bundle.manifest import MANIFEST, BundleError, Manifest, parse
+from export.bundle.manifest import MANIFEST, Manifest, parse
+from export.bundle.schema import BundleError
 from export.bundle.tensors import Golden
 
 BASE, NOISY, NOISE, GOLDEN, CALIBRATION = (
@@ -108,7 +109,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (folder / MANIFEST).write_text(named.model_dump_json(indent=1, by_alias=True) + "\n")
+    (folder / MANIFEST).write_text(named.model_dump_json(indent=1, by_alias=True, exclude_none=True) + "\n")
     return load(folder)
 
 

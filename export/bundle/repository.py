@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 from export.bundle.files import Bundle, load, read_manifest
-from export.bundle.manifest import MANIFEST, BundleError, Manifest
+from export.bundle.manifest import MANIFEST, Manifest
+from export.bundle.schema import BundleError
 
 _EXPECTED = "expected <name>/<version>/manifest.json"
 _TAKE_AWAY = "take the folder away, or begin its name with a dot"

@@ -14,9 +14,11 @@ from safetensors.numpy import load as load_tensors
 
 from certify.ood.conformal import pac_threshold
 from certify.ood.verdict import Detector
-from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
+from certify.smoothing.laws import LatticeGaussian
 from certify.strict_json import shown
-from export.bundle.manifest import BundleError, Manifest, OodSpec
+from export.bundle.claims_spec import OodSpec
+from export.bundle.manifest import Manifest
+from export.bundle.schema import BundleError
 
 LEAST_ROWS = 2
 """Golden rows of either kind: one row alone cannot show that an answer does not depend on its mates."""
@@ -47,10 +49,9 @@ _GOLDEN: Mapping[str, type[np.generic]] = {
 
 def law(path: Path, data: bytes, manifest: Manifest) -> LatticeGaussian:
     """The declared law with the table in `data`, proven to be that of rounded Gaussian noise; raises `BundleError`."""
-    formulas = manifest.formulas
     tails = _tensors(path, data, {"tails": np.uint64})["tails"]
     try:
-        return gaussian_on_grid(manifest.noise.sigma_steps, tails, formulas.sigma, formulas.norm)
+        return manifest.law.drawn(tails, manifest.input.grid)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
 

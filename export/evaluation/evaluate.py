@@ -104,7 +104,7 @@ def summary(
 ) -> Figures:
     """The figures of records, whoever gathered them."""
     wanted = wanted or FigureOptions()
-    sigma, tested = manifest.noise.sigma, sum(each.of == TEST for each in records)
+    sigma, tested = manifest.law.sigma, sum(each.of == TEST for each in records)
     return figures(
         records,
         manifest.labels,

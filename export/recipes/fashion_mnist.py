@@ -11,9 +11,9 @@ Every step is seeded. Training resumes at the last finished epoch from the work 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Literal, cast
 
@@ -25,20 +25,28 @@ from certify.ood.mahalanobis import Mahalanobis, Moments, fit, unit
 from certify.smoothing.law import Law
 from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import SCORE_DRAWS, Calibration, calibrate, golden_outputs
+from export.build.grid import exact
 from export.build.heads import BaseGraph, NoisyGraph
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.outside import auroc, outside_sets
 from export.build.passes import BATCH, BaseRun, noisy_lattice, row_key
 from export.build.score_heads import distance_head
 from export.bundle import (
-    AlphaShares,
+    FORMAT,
+    ArgmaxRule,
     Bundle,
     Defaults,
+    GaussianSpec,
+    Grid,
+    ImageKind,
     InputSpec,
     Manifest,
     MixtureSpec,
-    NoiseSpec,
     OodSpec,
+    Provenance,
+    UsedData,
+    claims,
+    graphs,
     write,
 )
 from export.bundle.batches import NoisyRun, in_batches
@@ -51,9 +59,7 @@ from export.sources.torch_module import base_to_onnx, noisy_to_onnx
 LABELS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SHAPE = (1, SIDE, SIDE)
 SIGMA = 0.25
-SIGMA_STEPS = 63.75  # of the 255 grid steps
-# The double above 1/255: with the one below it, 63.75 steps would fall short of sigma by a hair, and radii with them.
-GRID_STEP = math.nextafter(1 / 255, 1.0)
+GRID_STEP, SIGMA_STEPS = exact(SIGMA, 1 / 255)
 BATCH_ROWS = 32  # about 6 ms on one core
 
 BASE = TrainingPlan(name="base", seed=1, epochs=28, shift=2, erase=True, label_smoothing=0.05)
@@ -213,16 +219,21 @@ def _fitted(features: NDArray[np.float32], labels: NDArray[np.int64], normalised
 def manifest(recipe: Recipe, choice: HeadChoice, calibration: Calibration, training: int) -> Manifest:
     """What the bundle declares; `write` fills in the files."""
     return Manifest(
-        format="certserve-bundle/1",
+        format=FORMAT,
         name="fashion-mnist",
         version="1",
         description="Fashion-MNIST: an accurate network, and one trained under Gaussian noise that votes and scores",
         labels=LABELS,
         input=InputSpec(
-            name="image", shape=SHAPE, layout="CHW", low=0.0, step=GRID_STEP, high=1.0, units="pixel value, 0 to 1"
+            name="image",
+            kind=ImageKind(kind="image", layout="CHW", mode="L"),
+            shape=SHAPE,
+            grid=Grid(low=0.0, step=GRID_STEP, high=1.0, units="pixel value, 0 to 1"),
         ),
-        noise=NoiseSpec(stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
-        alpha_split=AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        law=GaussianSpec(name="gaussian", stream="noise-v1", sigma=SIGMA, sigma_steps=SIGMA_STEPS),
+        graphs=graphs(score=True),
+        decision=ArgmaxRule(rule="argmax"),
+        claims=claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
         ood=OodSpec(
             score=choice.kind,
             normalised=choice.fitted.normalised,
@@ -235,10 +246,17 @@ def manifest(recipe: Recipe, choice: HeadChoice, calibration: Calibration, train
         mixture=MixtureSpec(robust_weight=0.9),
         defaults=Defaults(target_radius=0.5),
         batch_rows=BATCH_ROWS,
-        training={
-            "data": "Fashion-MNIST",
-            "pictures": training,
-            "held_out": len(calibration.scores),
+        provenance=_provenance(recipe, choice, calibration, training),
+    )
+
+
+def _provenance(recipe: Recipe, choice: HeadChoice, calibration: Calibration, training: int) -> Provenance:
+    data = {"training and fit": training, "calibration": len(calibration.scores)}
+    return Provenance(
+        data=tuple(UsedData(purpose=why, source="Fashion-MNIST", rows=rows) for why, rows in data.items()),
+        versions={name: version_of(name) for name in ("certserve", "onnx", "torch")},
+        commands=("certserve recipe fashion-mnist --data DATA",),
+        notes={
             "held_out_accuracy_of_one_draw": round(calibration.accuracy, 4),
             "shrinkage": choice.fitted.shrinkage,
             "base": recipe.base.settings,

@@ -27,11 +27,11 @@ def read(path: Path) -> Source:
             " package.module:factory with --weights in safetensors or a state dict, or export the model to ONNX"
         )
     model = _parsed(path, data)
-    notes = {"source": path.name, "source_sha256": hashlib.sha256(data).hexdigest()}
+    notes = {}
     if _has_external(model):
         model = _inlined(path, model)
+        notes = {"external_data": "put into the graph", "sha256_of_the_file": hashlib.sha256(data).hexdigest()}
         data = bytes(model.SerializeToString(deterministic=True))
-        notes["external_data"] = "put into the graph"
     return Source(name=path.name, original=data, model=current(model, path.name), notes=notes)
 
 

@@ -7,6 +7,7 @@ imported here, so that Ctrl-C is heeded from the first moment on.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int | None:
     options = _parser().parse_args(arguments)
+    options.typed = shlex.join(["certserve", *(sys.argv[1:] if arguments is None else arguments)])
     log.start()
     code: int | None = options.run(options)
     return code

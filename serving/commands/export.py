@@ -61,12 +61,12 @@ def _run(options: argparse.Namespace) -> None:
     from export import own_model
     from serving.commands import check
 
-    given = {name: value for name, value in vars(options).items() if name not in ("run", "model")}
-    bundle = own_model.export(options.model, faults=check.faults, **given)
+    given = {name: value for name, value in vars(options).items() if name not in ("run", "model", "typed")}
+    bundle = own_model.export(options.model, faults=check.faults, command=options.typed, **given)
     manifest = bundle.manifest
     print(
         f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\n{_guarantees(bundle)}: sigma"
-        f" {manifest.noise.sigma:g} is {manifest.noise.sigma_steps:g} steps of {manifest.input.step:g}, from"
+        f" {manifest.law.sigma:g} is {manifest.law.sigma_steps:g} steps of {manifest.input.step:g}, from"
         f" {manifest.input.low:g} to {manifest.input.high:g}; every proof that serving runs holds\nserve it: certserve serve"
         f" --local {options.out}"
     )

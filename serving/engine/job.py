@@ -225,6 +225,6 @@ def _terms(bundle: Bundle, task: Task, law: LawAt) -> Terms:
     return Terms(
         law=law.guarantee,
         alpha=task.alpha,
-        split=split_of(task.procedure, spec.alpha_split.split(), len(spec.fixed_draws)),
+        split=split_of(task.procedure, spec.alpha_split, len(spec.fixed_draws)),
         classes=len(spec.labels),
     )

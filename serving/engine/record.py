@@ -149,7 +149,7 @@ def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreReco
 def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
     """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
     spec, fixed = bundle.manifest, is_fixed(found)
-    menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split.split()
+    menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split
     scores, detector = found.scores, bundle.detector
     said: dict[str, tuple[object, object]] = {
         "model.digest": (found.model.digest, bundle.digest),

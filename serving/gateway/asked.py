@@ -21,7 +21,7 @@ def asked(
     tolerance, target = _tolerance(options, manifest), _target(options, manifest)
     if not parts & {"certificate", "mixture"}:
         kind = Off
-    if kind is Precision and manifest.alpha_split.split().of_upper <= 0:
+    if kind is Precision and manifest.alpha_split.of_upper <= 0:
         raise InvalidInput(
             "certify: precision bounds the radius from above as well, and this bundle gives no share of alpha to that;"
             " ask for certify=best"

@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from export.bundle import InputSpec
+from export.bundle import ImageKind, InputSpec
 from serving.errors import InvalidInput, UnsupportedMedia
 from serving.inputs import jpeg_data, png_data, work
 
@@ -48,12 +48,9 @@ def sniffed(data: bytes) -> str | None:
 
 
 def _expected(spec: InputSpec) -> tuple[int, int, int]:
-    if spec.layout == "features" or spec.top != 255:
+    if not isinstance(spec.kind, ImageKind) or spec.top != 255:
         raise InvalidInput(f"this model takes no pictures; send JSON or tensors of shape {list(spec.shape)}")
-    height, width, channels = spec.shape if spec.layout == "HWC" else (*spec.shape[1:], spec.shape[0])
-    if channels not in _MODES:
-        raise InvalidInput(f"this model takes {channels} channels, which no picture has; send JSON or tensors")
-    return height, width, channels
+    return spec.kind.size_of(spec.shape)
 
 
 def _open(data: bytes, content_type: str) -> ImageFile:

@@ -53,7 +53,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
             row[...] = generator.integers(spec.top + 1)
         else:
             row[...] = generator.integers(0, spec.top + 1, spec.shape)
-        row += np.rint(bundle.manifest.noise.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
+        row += np.rint(bundle.manifest.law.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
     reach = bundle.noise.largest  # golden inputs have had their noise before
     return np.clip(rows, -reach, spec.top + reach)
 

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 
 from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import write
+from tests.declared import spec
 from tests.half_space import COORDINATES, SIGMA, write_half_space
 
 NAME = "pixels"
@@ -18,11 +19,10 @@ SHAPE = (1, 2, 2)
 def write_pixels(folder, scratch):
     """Write the bundle to `folder`; `scratch` takes the half-space that it is made of."""
     plain = write_half_space(scratch)
-    spec = plain.manifest.input.model_copy(update={"name": "image", "shape": SHAPE, "layout": "CHW"})
     golden = plain.golden
     return write(
         folder / NAME / "1",
-        plain.manifest.model_copy(update={"name": NAME, "input": spec}),
+        plain.manifest.model_copy(update={"name": NAME, "input": spec(SHAPE, "CHW", name="image")}),
         base=_behind_a_picture(plain.base),
         noisy=_behind_a_picture(plain.noisy),
         tails=rounded_gaussian_tails(SIGMA),

@@ -27,6 +27,7 @@ from serving.messages import Options, PredictRequest
 from serving.wires.http.server import build_app
 from serving.wires.open_inference import oip_proto
 from serving.wires.typed import certserve_proto
+from tests.declared import spec
 from tests.serving.wires.fake_gateway import FakeGateway, model
 
 RNG = np.random.default_rng(5)
@@ -80,23 +81,19 @@ def sound(values, width=2):
     return file.getvalue()
 
 
-def spec(shape, layout, low, high):
-    return InputSpec(name="input", shape=shape, layout=layout, low=low, step=1.0, high=high, units="steps")
-
-
 PIXELS, SAMPLES = RNG.integers(0, 256, (2, 1, 6, 9)), RNG.integers(0, 2**16, (2, 40))
 KINDS = {
     "picture": Kind(
         image,
         "image/png",
-        spec((1, 6, 9), "CHW", 0.0, 255.0),
+        spec((1, 6, 9), "CHW", name="input"),
         [(picture(values), values) for values in PIXELS],
         {"another size": picture(PIXELS[0][:, :5]), "cut off": picture(PIXELS[0])[:-30], "nothing": b""},
     ),
     "waveform": Kind(
         Waveform(),
         "audio/wav",
-        spec((40,), "features", -32768.0, 32767.0),
+        spec((40,), low=-32768.0, high=32767.0, name="input"),
         [(sound(values), values) for values in SAMPLES],
         {"another size": sound(SAMPLES[0][:30]), "cut off": sound(SAMPLES[0])[:-30], "of 8 bits": sound(SAMPLES[0], 1)},
     ),

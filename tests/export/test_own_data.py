@@ -74,11 +74,12 @@ def test_a_model_with_data_is_served_with_every_guarantee(whole):
 
 def test_what_the_bundle_says_of_its_data(whole):
     _, bundle = whole
-    notes = bundle.manifest.training
+    notes, data = bundle.manifest.provenance.notes, bundle.manifest.provenance.data
     assert (bundle.manifest.labels, notes["features"]) == (tuple(map(str, range(10))), "h")
-    assert notes["held_out"].startswith("333 rows drawn from the data")
+    assert notes["held_out_rows"] == "drawn from the data"
+    assert [(each.purpose, each.rows) for each in data] == [("fit", 467), ("choice", 200), ("held out", 333)]
     assert len(bundle.detector.calibration) == 333
-    assert bundle.manifest.alpha_split.split().of_threshold > 0
+    assert bundle.manifest.alpha_split.of_threshold > 0
 
 
 def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):

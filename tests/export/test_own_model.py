@@ -155,7 +155,7 @@ def test_sums_that_depend_on_the_slot_are_rewritten_and_the_same(tmp_path, node,
     )
     pictures = np.random.default_rng(1).random((8, 3, 5, 5)).astype(np.float32)
     bundle = exported(path, tmp_path, pictures, proofs=faults)
-    assert bundle.manifest.training["rewritten_sums"] != "none"
+    assert bundle.manifest.provenance.notes["rewritten_sums"] != "none"
 
 
 def test_preprocessing_goes_into_the_graph(tmp_path):
@@ -353,7 +353,7 @@ def test_a_pipeline_whose_sums_depend_on_the_slot(tmp_path):
     rows = np.random.default_rng(0).standard_normal((60, 5))
     model = GaussianNB().fit(rows, np.arange(60) % 3)
     bundle = own_model.from_scikit_learn(model, rows, name="bayes", sigma=0.5, out=tmp_path, faults=faults)
-    assert bundle.manifest.training["rewritten_sums"] != "none"
+    assert bundle.manifest.provenance.notes["rewritten_sums"] != "none"
 
 
 def test_a_classifier_without_probabilities_is_refused_with_the_mend(tmp_path):

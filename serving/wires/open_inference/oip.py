@@ -184,7 +184,7 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     found: dict[str, str | int] = {
         "certserve.model_digest": answer.model.digest,
         "certserve.model_runtime": answer.model.runtime,
-        "certserve.sigma": repr(law.parameters["sigma"] if certificates else manifest.noise.sigma),
+        "certserve.sigma": repr(law.parameters["sigma"] if certificates else manifest.law.sigma),
         "certserve.alpha": repr(answer.predictions[0].alpha),
         "certserve.norm": str(law.parameters["norm"]),
         "certserve.procedure": certificates[0].procedure if certificates else Off.name,

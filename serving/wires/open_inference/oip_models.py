@@ -121,7 +121,7 @@ def _parameters(model: Model) -> dict[str, str]:
         "certserve.input_datatypes": json.dumps([*datatypes.NUMPY, datatypes.BYTES]),
         "certserve.grid": json.dumps(grid),
         "certserve.units": manifest.input.units,
-        "certserve.sigma": repr(manifest.noise.sigma),
+        "certserve.sigma": repr(manifest.law.sigma),
         "certserve.labels": json.dumps(list(manifest.labels)),
         "certserve.defaults": manifest.defaults.model_dump_json(),
     }

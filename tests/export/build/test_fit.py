@@ -17,11 +17,11 @@ from export.build.lattice import lattices
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.outside import foreign_sets
 from export.build.passes import noisy_lattice, row_key
-from export.bundle import InputSpec
+from tests.declared import spec
 from tests.export.data.test_idx import DATA
 
 NOISE = gaussian_on_grid(16.0, rounded_gaussian_tails(16.0))
-SPEC = InputSpec(name="x", shape=(1, 28, 28), layout="CHW", low=0.0, step=1 / 255, high=1.0, units="pixel value")
+SPEC = spec((1, 28, 28), "CHW", step=1 / 255, high=1.0, units="pixel value")
 LABELS = tuple(map(str, range(10)))
 MIXING = np.random.default_rng(0).standard_normal((784, 12)) / 28
 LAST = np.random.default_rng(1).standard_normal((10, 12)), np.zeros(10)
@@ -143,9 +143,8 @@ def test_the_score_that_tells_best_is_chosen_and_the_users_own_set_counts(once, 
 @pytest.mark.parametrize("layout", ["CHW", "HWC", "features"])
 def test_foreign_sets_fit_the_models_input_and_are_no_ordinary_rows(layout):
     shape = {"CHW": (3, 4, 6), "HWC": (4, 6, 3), "features": (5,)}[layout]
-    spec = InputSpec(name="x", shape=shape, layout=layout, low=0.0, step=1.0, high=9.0, units="u")
     rows = np.random.default_rng(0).integers(0, 10, (30, *shape)).astype(np.int32)
-    sets, again = (foreign_sets(rows, spec, seed=1) for _ in range(2))
+    sets, again = (foreign_sets(rows, spec(shape, layout, high=9.0), seed=1) for _ in range(2))
     assert len(sets) >= 4
     for name, each in sets.items():
         assert (each.shape, each.dtype, each.min() >= 0, each.max() <= 9) == (rows.shape, np.int32, True, True), name

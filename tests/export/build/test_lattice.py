@@ -5,13 +5,9 @@ import pytest
 
 from export import data
 from export.build.lattice import label_places, lattices, with_places
-from export.bundle import InputSpec
+from tests.declared import spec
 
 GENERATOR = np.random.default_rng(3)
-
-
-def spec(shape, layout="features", low=0.0, step=1.0, high=255.0):
-    return InputSpec(name="x", shape=shape, layout=layout, low=low, step=step, high=high, units="units")
 
 
 def stored(tmp_path, inputs, labels=None):

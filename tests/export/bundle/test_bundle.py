@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from certify.ood.conformal import pac_threshold
 from export.bundle import BundleError, load, load_repository, write
+from tests.declared import spec
 from tests.half_space import SIGMA, write_half_space
 
 
@@ -82,24 +83,36 @@ def edited(folder, edit):
 
 
 MANIFESTS = [
-    (lambda m: m.update(format="certserve-bundle/2"), "format is 'certserve-bundle/2'; this server reads"),
+    (lambda m: m.update(format="certserve-bundle/1"), "format is 'certserve-bundle/1'; this server reads"),
     (lambda m: m.update(surprise=1), "surprise: Extra inputs"),
-    (lambda m: m["noise"].update(sigma=17.0), "noise.sigma must be noise.sigma_steps"),
-    (lambda m: m["alpha_split"].update(upper=0.9), "shares of alpha"),
-    (lambda m: m["alpha_split"].update(other=0.0), "alpha_split.other"),
+    (lambda m: m["law"].update(sigma=17.0), "law.sigma must be law.sigma_steps"),
+    (lambda m: m["claims"]["upper"].update(alpha=0.9), "shares of alpha"),
+    (lambda m: m["claims"].update(other={"alpha": 0.0}), "claims.other"),
     (lambda m: m.update(labels=["a", "a"]), "labels must differ"),
     (lambda m: m.update(version="latest"), "version"),
     (lambda m: m.update(name="stats"), "cannot be named 'stats'"),
     (lambda m: m["files"].pop("noisy.onnx"), "does not name noisy.onnx"),
     (lambda m: m["files"].update({"../evil": "0" * 64}), "files"),
-    (lambda m: m["input"].update(high=254.5), "whole number of steps"),
-    (lambda m: m["input"].update(layout="CHW"), "does not fit layout"),
+    (lambda m: m["input"]["grid"].update(high=254.5), "whole number of steps"),
+    (lambda m: m["input"].update(kind={"kind": "image", "layout": "CHW", "mode": "L"}), "does not fit layout"),
+    (lambda m: m["input"].update(kind={"kind": "tokens"}), "input.kind.*tokens"),
+    (lambda m: m["input"].update(kind={"layout": "CHW", "mode": "L"}), "input.kind"),
+    (lambda m: m["input"].update(kind={"kind": "image", "layout": "CHW"}), "input.kind.image.mode"),
+    (lambda m: m["law"].update(name="laplace"), "law.name"),
+    (lambda m: m["law"].pop("name"), "law.name"),
+    (lambda m: m["decision"].update(rule="flag"), "decision.rule"),
+    (lambda m: m["graphs"]["noisy"].update(heads=["score"]), "graphs.noisy.*a vote first"),
+    (lambda m: m["graphs"]["noisy"].update(heads=["vote"]), "ood needs a score"),
+    (lambda m: m["graphs"]["noisy"].update(precision="float8"), "graphs.noisy.precision"),
+    (lambda m: m["graphs"]["base"].update(heads=["scores"]), "a mixture needs probabilities"),
+    (lambda m: m["claims"].pop("class"), "claims.class"),
+    (lambda m: m["provenance"].update(source={"name": "a", "digest": "0"}), "provenance.source.digest"),
     (lambda m: m["mixture"].update(robust_weight=0.4), "robust_weight"),
     (lambda m: m["defaults"].update(alpha="0.1"), "defaults.alpha"),
     (lambda m: m["defaults"].update(alpha=0.9), "defaults.alpha"),
     (lambda m: m.update(fixed_draws=[1_000, 0]), "fixed_draws.1"),
     (lambda m: m.update(fixed_draws=[1_000, 1_000]), "fixed_draws must differ"),
-    (lambda m: m["noise"].update(sigma=16.0 * (1 - 1e-12)), "noise.sigma must be"),
+    (lambda m: m["law"].update(sigma=16.0 * (1 - 1e-12)), "law.sigma must be"),
     (lambda m: m["ood"].update(threshold=None), "ood.threshold"),
 ]
 
@@ -108,6 +121,12 @@ MANIFESTS = [
 def test_a_manifest_that_is_not_understood_is_refused(folder, edit, message):
     with pytest.raises(BundleError, match=message):
         load(edited(folder, edit))
+
+
+@pytest.mark.parametrize(("shape", "layout", "mode"), [((2, 4, 4), "CHW", "L"), ((4, 4, 1), "HWC", "BGR")])
+def test_pictures_have_the_channels_of_their_mode(shape, layout, mode):
+    with pytest.raises(ValueError, match=f"channels, and mode {mode} has"):
+        spec(shape, layout, mode=mode)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
@@ -161,8 +180,8 @@ def test_sigma_is_never_above_the_exact_product_whatever_was_declared(folder, st
         declared = math.nextafter(declared, math.copysign(math.inf, places))
     manifest = bundle.manifest.model_copy(
         update={
-            "noise": bundle.manifest.noise.model_copy(update={"sigma": declared, "sigma_steps": steps}),
-            "input": bundle.manifest.input.model_copy(update={"step": step}),
+            "law": bundle.manifest.law.model_copy(update={"sigma": declared, "sigma_steps": steps}),
+            "input": spec((4,), step=step, high=4 * step),
         }
     )
     sigma = manifest.formulas.sigma
@@ -172,13 +191,13 @@ def test_sigma_is_never_above_the_exact_product_whatever_was_declared(folder, st
 
 def test_a_bundle_whose_declared_sigma_is_too_large_is_served_with_the_exact_one(folder, tmp_path):
     bundle = load(folder)
-    noise = bundle.manifest.noise.model_copy(update={"sigma": math.nextafter(SIGMA, math.inf)})
+    law = bundle.manifest.law.model_copy(update={"sigma": math.nextafter(SIGMA, math.inf)})
     files = {
         "base": bundle.base,
         "noisy": bundle.noisy,
         "tails": np.asarray(bundle.noise.tails),
         "golden": bundle.golden,
     }
-    manifest = bundle.manifest.model_copy(update={"noise": noise})
+    manifest = bundle.manifest.model_copy(update={"law": law})
     written = write(tmp_path / "more", manifest, **files, calibration=bundle.detector.calibration)
-    assert (written.manifest.noise.sigma > SIGMA, written.law.sigma <= SIGMA) == (True, True)
+    assert (written.manifest.law.sigma > SIGMA, written.law.sigma <= SIGMA) == (True, True)

@@ -66,7 +66,7 @@ def test_the_graphs_reproduce_the_golden_outputs(bundle, noisy):
 
 
 def test_it_was_made_as_the_recipe_says(bundle):
-    training = bundle.manifest.training
-    assert (training["pictures"], training["held_out"]) == (55_000, 5_000)
+    used = {each.purpose: each.rows for each in bundle.manifest.provenance.data}
+    assert used == {"training and fit": 55_000, "calibration": 5_000}
     assert bundle.detector.calibration.size == 5_000
-    assert bundle.manifest.noise.sigma == 0.25
+    assert bundle.manifest.law.sigma == 0.25

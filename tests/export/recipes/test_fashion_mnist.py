@@ -55,7 +55,7 @@ def test_the_bundle_is_whole(made):
     spec = bundle.manifest
     assert (spec.name, spec.version, spec.labels) == ("fashion-mnist", "1", LABELS)
     assert spec.input.top == 255
-    assert spec.training["pictures"] == 480
+    assert [each.rows for each in spec.provenance.data] == [480, 120]
     assert bundle.detector.calibration.size == 120
     assert np.mean(bundle.detector.calibration > spec.ood.threshold) < 0.05
     assert np.isfinite(bundle.golden.scores).all()

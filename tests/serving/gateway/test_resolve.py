@@ -13,6 +13,7 @@ from serving.errors import InvalidInput
 from serving.gateway.resolve import resolve
 from serving.messages import PARTS, InputNote, Model, Options, PredictRequest
 from serving.security.secret import key_id
+from tests.declared import spec
 from tests.half_space import write_half_space
 
 ROW = np.array([[10, 20, 30, 40]])
@@ -122,8 +123,8 @@ def test_the_answer_says_how_far_values_near_the_grid_were_moved(model, off, sna
 
 
 def test_a_distance_is_in_the_callers_units(model):
-    spec = model.manifest.input.model_copy(update={"low": -1.0, "step": 2 / 255, "high": 1.0})
-    scaled = Model(manifest=model.manifest.model_copy(update={"input": spec}), digest=model.digest)
+    given = spec((4,), low=-1.0, step=2 / 255, high=1.0)
+    scaled = Model(manifest=model.manifest.model_copy(update={"input": given}), digest=model.digest)
     values = -1.0 + (ROW + 0.25) * (2 / 255)
     _, notes = task(scaled, values, snap=True)
     assert notes[0] == InputNote(snapped=True, snap_distance=pytest.approx(0.5 * 2 / 255))

@@ -167,7 +167,9 @@ def test_a_large_call_of_the_open_protocol_is_read_as_it_is(datatype, nested):
     assert np.array_equal(call.request.inputs, data)
     assert (call.id, call.request.options.alpha) == ("7", 0.01)
     with pytest.raises(InvalidInput):
-        oip_json.decode(body.replace(b"400, 1", b"200, 2"), None, model(shape=(2, 28, 28)), Limits(max_rows=100))
+        oip_json.decode(
+            body.replace(b"400, 1", b"200, 2"), None, model(shape=(2, 28, 28), layout="features"), Limits(max_rows=100)
+        )
     with pytest.raises(InvalidInput):
         oip_json.decode(body.replace(b"[", b"[true,", 9), None, model(), Limits())
 

@@ -12,7 +12,7 @@ from certify.claims.certificate import AlphaSplit, Certificate, LowerBound
 from certify.mixture.mix import Mixture
 from certify.ood.verdict import CertifiedScore, Ood
 from certify.smoothing.gaussian import Gaussian
-from export.bundle import AlphaShares, Defaults, InputSpec, Manifest, MixtureSpec, NoiseSpec, OodSpec
+from export.bundle import FORMAT, ArgmaxRule, Defaults, Manifest, MixtureSpec, OodSpec, claims, graphs
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.errors import NotFound
@@ -20,6 +20,7 @@ from serving.events import Base, Final, Progress
 from serving.gateway.statistics import Statistics
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction
 from tests.certify.gaussian import ball
+from tests.declared import gaussian, spec
 
 DIGEST = "sha256:" + "0" * 64
 RUNTIME = "onnxruntime 1.2.3 CPUExecutionProvider, x86_64 avx2"
@@ -28,14 +29,16 @@ SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2
 
 def manifest(name="pictures", version="1", shape=(1, 28, 28), layout="CHW", high=255.0, **changes):
     fields = {
-        "format": "certserve-bundle/1",
+        "format": FORMAT,
         "name": name,
         "version": version,
         "description": "for tests of the wires",
         "labels": tuple(f"class {i}" for i in range(4)),
-        "input": InputSpec(name="image", shape=shape, layout=layout, low=0.0, step=1.0, high=high, units="steps"),
-        "noise": NoiseSpec(stream="noise-v1", sigma=16.0, sigma_steps=16.0),
-        "alpha_split": AlphaShares(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
+        "input": spec(shape, layout, high=high, name="image"),
+        "law": gaussian(16.0),
+        "graphs": graphs(score=True),
+        "decision": ArgmaxRule(rule="argmax"),
+        "claims": claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2),
         "ood": OodSpec(
             score="md", normalised=False, score_draws=32, target_tpr=0.95, eta=0.01, threshold=8.5, radius=8.0
         ),

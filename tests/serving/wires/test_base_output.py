@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from export.bundle import graphs
 from serving.messages import Answer, Model, ModelIdentity, Options, Prediction
 from serving.wires import answer_document
 from serving.wires.open_inference import oip_models, tensors
@@ -57,7 +58,7 @@ def test_numbers_that_are_not_asked_for_are_left_out():
 
 @pytest.mark.parametrize(("meant", "other"), [("probabilities", "scores"), ("scores", "probabilities")])
 def test_one_tensor_of_the_two_is_offered_and_is_the_default(model, meant, other):
-    declared = model.manifest.model_copy(update={"base_output": meant, "mixture": None})
+    declared = model.manifest.model_copy(update={"graphs": graphs(score=False, gives=meant), "mixture": None})
     offered = tensors.offered(declared)
     assert (meant in offered, other in offered) == (True, False)
     document = oip_models.metadata(replace(model, manifest=declared), [model])

@@ -1,0 +1,103 @@
+"""What a bundle states of its inputs, and how one alpha is shared by the statements of one answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from certify.bounds.anytime import MAX_DRAWS
+from certify.claims.certificate import AlphaSplit
+from certify.ood.scores import SCORES
+from export.bundle.schema import Positive, Strict, Text
+
+DrawCount = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
+ShareOfAlpha = Annotated[float, Field(ge=0, le=1)]
+
+
+class Claim(Strict):
+    """A statement that answers make, with the share of alpha that bounds its being false."""
+
+    alpha: ShareOfAlpha
+
+
+class Claims(Strict):
+    """The statements of one answer by name; what is not named is not claimed. Their shares sum to 1 at most.
+
+    `class`: the smoothed class. `upper`: how probable it is at most, for refutations and `precision`. `threshold`: on which
+    side of the threshold the score lies. `interval`: both ends of the score. Another claim is one field more, and where it
+    has parameters, a class derived from `Claim`.
+    """
+
+    of_class: Annotated[Claim, Field(alias="class")]
+    upper: Claim | None = None
+    threshold: Claim | None = None
+    interval: Claim | None = None
+
+    def split(self) -> AlphaSplit:
+        """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
+        return AlphaSplit(
+            of_class=self.of_class.alpha,
+            of_upper=_share(self.upper),
+            of_threshold=_share(self.threshold),
+            of_interval=_share(self.interval),
+        )
+
+
+def claims(*, of_class: float, upper: float = 0.0, threshold: float = 0.0, interval: float = 0.0) -> Claims:
+    """The claims with these shares of alpha; one without a share is not made."""
+    shares = {"upper": upper, "threshold": threshold, "interval": interval}
+    made = {name: Claim(alpha=share) for name, share in shares.items() if share}
+    return Claims(of_class=Claim(alpha=of_class), **made)
+
+
+def _share(claim: Claim | None) -> float:
+    return 0.0 if claim is None else claim.alpha
+
+
+class ArgmaxRule(Strict):
+    """The most probable label decides."""
+
+    rule: Literal["argmax"]
+
+
+class OodSpec(Strict):
+    """The score's definition, its calibration and the radius at which it is certified. In-distribution is positive.
+
+    `score` is a name of the registry `certify.ood.scores`; `normalised` says that it is the form on unit features (`++`).
+    `threshold` is the score that the calibration gives at `target_tpr` and `eta`, to the last bit.
+    """
+
+    score: Text
+    normalised: bool
+    score_draws: Literal[32]
+    target_tpr: Annotated[float, Field(gt=0, lt=1)]
+    eta: Annotated[float, Field(gt=0, lt=1)]
+    threshold: float
+    radius: Positive
+
+    @property
+    def name(self) -> str:
+        """The score's name in the registry."""
+        return self.score + ("++" if self.normalised else "")
+
+    @model_validator(mode="after")
+    def _registered(self) -> OodSpec:
+        if self.name not in SCORES:
+            raise ValueError(f"score {self.name!r} is not known; expected one of {', '.join(SCORES)}")
+        return self
+
+
+class MixtureSpec(Strict):
+    """The weight of the robust network in the mixture."""
+
+    robust_weight: Annotated[float, Field(ge=0.5, le=1)]
+
+
+class Defaults(Strict):
+    """What a request gets that does not say otherwise."""
+
+    target_radius: Annotated[float, Field(ge=0)]
+    alpha: Annotated[float, Field(ge=1e-12, le=0.5)] = 0.001
+    max_draws: DrawCount = 10_000
+    deadline_ms: Annotated[int, Field(gt=0, le=86_400_000)] = 10_000
