@@ -17,6 +17,7 @@ _LARGEST = 2**31 - 1
 _MOST_MEMORY = 2**40
 _DAY_MS = 86_400_000
 _REPLICAS = 1_024
+_KINDS = {str: "some text", bool: "true or false"}
 
 
 class SettingError(ValueError):
@@ -29,6 +30,10 @@ def _number(default: int, least: int, most: int, meaning: str) -> Any:
 
 def _text(default: str, meaning: str, choices: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"meaning": meaning, "choices": choices})
+
+
+def _flag(default: bool, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
 
 
 def _expected(each: Field[Any]) -> str:
@@ -44,6 +49,8 @@ def _check(each: Field[Any], value: object) -> None:
     if "least" in known:
         # A bool is an int to Python, and a float such as NaN passes no comparison.
         right = type(value) is int and known["least"] <= value <= known["most"]
+    elif isinstance(each.default, bool):
+        right = isinstance(value, bool)
     elif isinstance(each.default, str):
         said = isinstance(value, str) and bool(value.strip()) and (not known["choices"] or value in known["choices"])
         right = said or value == each.default
@@ -52,7 +59,7 @@ def _check(each: Field[Any], value: object) -> None:
     else:
         right = isinstance(value, Path) or (value is None and each.default is None)
     if not right:
-        expected = _expected(each) or ("some text" if isinstance(each.default, str) else "the path of a file or folder")
+        expected = _expected(each) or _KINDS.get(type(each.default), "the path of a file or folder")
         raise SettingError(f"{_both(each.name)}: expected {expected}; got {_shown(value)}")
 
 
@@ -127,6 +134,7 @@ class Settings:
     runtime: str = _text(
         "", "the only runtime that may answer, as answers name it; without it, that of the first engine that is proven"
     )
+    page: bool = _flag(True, "whether a browser gets a page at / on which inputs can be tried")
     threads: int = _number(0, 0, 1_024, "threads that draw in each engine; 0 means one a processor it may use")
     gateways: int = _number(1, 1, _REPLICAS, "gateway replicas (under Ray)")
     engines: int = _number(1, 1, _REPLICAS, "engine replicas (under Ray)")

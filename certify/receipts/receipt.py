@@ -361,6 +361,7 @@ def _counts_hold(receipt: Receipt) -> list[_Holds]:
     return [
         ("noise.start", receipt.noise.start == 0, "0: only a prefix of the stream may be counted"),
         ("noise.stop", 0 <= draws <= receipt.procedure.max_draws <= MAX_DRAWS, f"0 to max_draws, to {MAX_DRAWS}"),
+        ("procedure.max_draws", receipt.procedure.max_draws >= 1 or not is_fixed(receipt), "1 or more if fixed"),
         ("votes", len(receipt.votes) >= 2, "two classes or more"),
         ("votes", min(counts) >= 0 and sum(counts) <= draws, f"counts that sum with the lost draws to at most {draws}"),
     ]

@@ -41,9 +41,12 @@ def add(commands: Any) -> None:
     serve.add_argument("models", type=Path, help="folder of bundles: <name>/<version>/")
     serve.add_argument("--local", action="store_true", help="one process, without Ray")
     for each in declared():
+        option, said = "--" + each.name.replace("_", "-"), explained(each).replace("%", "%%")
+        if isinstance(each.default, bool):
+            serve.add_argument(option, action=argparse.BooleanOptionalAction, default=each.default, help=said)
+            continue
         kind = Path if each.name.endswith("_file") else type(each.default)
-        option = "--" + each.name.replace("_", "-")
-        serve.add_argument(option, type=kind, default=each.default, help=explained(each).replace("%", "%%"))
+        serve.add_argument(option, type=kind, default=each.default, help=said)
     serve.set_defaults(run=_run)
 
 

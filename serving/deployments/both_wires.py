@@ -29,9 +29,8 @@ class Wires:
         self._drain_s = settings.limits.max_deadline_ms / 1000 + _WAY_BACK_S
         self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=shared, callers=callers)
         self._closing = False
-        self._http = HttpServer(
-            self._farewell(build_app(gateway, callers=callers)), gateway.buffered, drain_s=self._drain_s
-        )
+        app = build_app(gateway, callers=callers, with_page=settings.page)
+        self._http = HttpServer(self._farewell(app), gateway.buffered, drain_s=self._drain_s)
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
 
     async def open(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.smoothing.law import LawAt
-from export.bundle import Bundle, Manifest
+from export.bundle import Bundle, Golden, Manifest
 from serving.engine.deadlines import Deadlines
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
@@ -101,6 +101,11 @@ class Proven:
     def digest(self) -> str:
         """Of the bundle."""
         return self.bundle.digest
+
+    @property
+    def golden(self) -> Golden:
+        """Of the bundle."""
+        return self.bundle.golden
 
 
 class Workload:

@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving import metrics
 from serving.budget import BufferedBytes
 from serving.config import Limits
@@ -83,6 +86,11 @@ class Gateway:
     def model(self, name: str, version: str | None = None) -> Model:
         """One model; without a version the one with the highest number. Raises `NotFound`."""
         return self._catalogue.now.model(name, version)
+
+    def examples(self, model: Model) -> NDArray[np.int32]:
+        """Inputs that a reader may begin with: the golden ones of the model's bundle, if it is served still."""
+        golden = getattr(self._catalogue.now.kept(model.digest), "golden", None)
+        return np.zeros((0, *model.manifest.input.shape), dtype=np.int32) if golden is None else golden.base_input
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""

@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.budget import BufferedBytes
 from serving.config import Limits
 from serving.events import Event
@@ -43,6 +46,10 @@ class GatewayPort(Protocol):
 
     def models(self) -> list[Model]:
         """Every served model and version."""
+        ...
+
+    def examples(self, model: Model) -> NDArray[np.int32]:
+        """Inputs (rows, *shape) that a reader may begin with, as grid integers; there may be none."""
         ...
 
     def unready(self) -> str:

@@ -12,7 +12,7 @@ from serving.runtimes.open import RUNTIMES
 
 NUMBERS = [each for each in declared() if "least" in each.metadata]
 OTHERS = ["host", "provider", "runtime", "noise_secret_file", "signing_key_file"]
-OTHERS += ["keys_file", "jwt_keys", "jwt_issuer", "jwt_audience", "metadata"]
+OTHERS += ["page", "keys_file", "jwt_keys", "jwt_issuer", "jwt_audience", "metadata"]
 
 
 def test_every_setting_says_what_it_is_and_what_it_may_be():

@@ -26,7 +26,7 @@ from serving.messages import Answer, Model, Options, PredictRequest
 from serving.security.callers import CALLER, INFER, READ, Callers
 from serving.wires import off_loop
 from serving.wires import options as wire_options
-from serving.wires.http import event_stream, multipart
+from serving.wires.http import event_stream, multipart, page
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
 from serving.wires.http.control import ControlRoutes
@@ -50,12 +50,16 @@ _NOT_OFFERED = tuple(base + "/generate_stream" for base in (V2_MODEL, V2_MODEL +
 
 
 def build_app(
-    gateway: GatewayPort, idle_body_s: float = 30.0, max_requests: int = 1024, callers: Callers | None = None
+    gateway: GatewayPort,
+    idle_body_s: float = 30.0,
+    max_requests: int = 1024,
+    callers: Callers | None = None,
+    with_page: bool = True,
 ) -> Starlette:
     """The HTTP server of a gateway, as an ASGI application.
 
     A body that stops coming for `idle_body_s` is given up, and no more than `max_requests` are worked on at once.
-    `callers` tells who asks; without it everybody may.
+    `callers` tells who asks; without it everybody may. `with_page` says whether a browser gets a page at `/`.
     """
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
@@ -64,6 +68,8 @@ def build_app(
     routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(base + "/generate", api.generate, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(path, _not_offered, READ, ["GET", "POST"]) for path in _NOT_OFFERED]
+    if with_page:
+        routes += [*page.open_routes(api.alive), page.models_route(gateway)]
     routes += [
         *(Guarded(path, api.alive, None) for path in ("/", "/health", "/healthz")),
         Guarded("/v1/models", api.v1_models, READ),

@@ -171,6 +171,9 @@ class FakeGateway:
     def models(self):
         return self._models
 
+    def examples(self, model):
+        return np.arange(3 * model.manifest.input.size, dtype=np.int32).reshape(3, *model.manifest.input.shape) % 256
+
     def unready(self):
         return "" if self.is_ready else "its models are still being proven"
 

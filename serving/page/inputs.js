@@ -1,0 +1,108 @@
+// Inputs as integers of the model's grid: of pictures, of typed rows, and on a canvas.
+
+const LARGEST_PICTURE = 64 * 2 ** 20;
+
+/** Height, width and channels of a model's pictures; null where its inputs are rows of numbers. */
+export function pictureOf(input) {
+  const top = topOf(input);
+  if (input.layout === "features" || input.shape.length !== 3 || top !== 255) return null;
+  const [a, b, c] = input.shape;
+  const found = input.layout === "CHW" ? { channels: a, height: b, width: c } : { height: a, width: b, channels: c };
+  return found.channels === 1 || found.channels === 3 ? found : null;
+}
+
+/** The largest integer of the grid. */
+export function topOf(input) {
+  return Math.round((input.high - input.low) / input.step);
+}
+
+/** Numbers nested to a shape, as the wire has them. */
+export function nested(flat, shape) {
+  if (shape.length <= 1) return Array.from(flat);
+  const size = flat.length / shape[0];
+  return Array.from({ length: shape[0] }, (_, i) => nested(flat.slice(i * size, (i + 1) * size), shape.slice(1)));
+}
+
+/** The integers of a picture file, and in words what was done to it; it is scaled here if its size is another. */
+export async function fromPicture(file, input) {
+  if (file.size > LARGEST_PICTURE) throw new Error("This file is larger than 64 MiB; choose a smaller picture.");
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  } catch {
+    throw new Error("This file is no picture that your browser can read; choose a PNG or JPEG file.");
+  }
+  const { height, width, channels } = pictureOf(input);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const scaled = bitmap.width !== width || bitmap.height !== height;
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  const scale = Math.min(width / bitmap.width, height / bitmap.height);
+  const [w, h] = scaled ? [bitmap.width * scale, bitmap.height * scale] : [width, height];
+  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  const said = [];
+  if (scaled) said.push(`scaled from ${bitmap.width}×${bitmap.height} to ${width}×${height} in your browser`);
+  const rgba = context.getImageData(0, 0, width, height).data;
+  const [values, grey] = placed(rgba, input, { height, width, channels });
+  if (!grey && channels === 1) said.push("made grey");
+  return { values, note: said.length ? `The picture was ${said.join(" and ")}; the answer is about what you see here.` : "" };
+}
+
+/** The integers of RGBA pixels in the order of the model's layout, and whether they are grey. */
+function placed(rgba, input, { height, width, channels }) {
+  const values = new Int32Array(height * width * channels);
+  let grey = true;
+  for (let p = 0; p < height * width; p++) {
+    const [r, g, b] = rgba.subarray(4 * p, 4 * p + 3);
+    grey &&= r === g && g === b;
+    if (channels === 1) values[p] = r === g && g === b ? r : Math.round(0.299 * r + 0.587 * g + 0.114 * b);
+    else [r, g, b].forEach((value, c) => (values[input.layout === "CHW" ? c * height * width + p : 3 * p + c] = value));
+  }
+  return [values, grey];
+}
+
+/** Draw the integers of a picture on a canvas. */
+export function draw(canvas, values, input) {
+  const { height, width, channels } = pictureOf(input);
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  for (let p = 0; p < height * width; p++) {
+    for (let c = 0; c < 3; c++) {
+      const channel = channels === 1 ? 0 : c;
+      pixels.data[4 * p + c] = values[input.layout === "CHW" ? channel * height * width + p : channels * p + channel];
+    }
+    pixels.data[4 * p + 3] = 255;
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+/** The integers of a typed row; `form` is "values" (units of the model) or "grid". */
+export function fromText(text, form, input) {
+  const words = text.trim().split(/[\s,;]+/).filter(Boolean);
+  const size = input.shape.reduce((a, b) => a * b, 1);
+  if (words.length !== size) throw new Error(`The model takes ${size} numbers; here are ${words.length}.`);
+  const top = topOf(input);
+  return Int32Array.from(words, (word) => {
+    const number = Number(word);
+    if (!Number.isFinite(number)) throw new Error(`“${word.slice(0, 40)}” is not a number.`);
+    const exact = form === "grid" ? number : (number - input.low) / input.step;
+    const integer = Math.round(exact);
+    if (integer < 0 || integer > top) {
+      const range = form === "grid" ? `0 to ${top}` : `${input.low} to ${input.high}`;
+      throw new Error(`${word.slice(0, 40)} is out of range; expected ${range}.`);
+    }
+    if (Math.abs(exact - integer) > 1e-3) {
+      const step = form === "grid" ? "whole numbers" : `steps of ${input.step} from ${input.low}`;
+      throw new Error(`${word.slice(0, 40)} lies off the grid; expected ${step}.`);
+    }
+    return integer;
+  });
+}
+
+/** A row as text that `fromText` reads back. */
+export function toText(values, form, input) {
+  return Array.from(values, (k) => (form === "grid" ? k : Number((input.low + k * input.step).toPrecision(12)))).join(", ");
+}

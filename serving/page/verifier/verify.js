@@ -1,0 +1,84 @@
+// Verifying a signed receipt: its form, its signature, and every claim from its counts. An independent second to
+// `certserve verify`: written from the form of the receipt and the theorems, and sharing no code with it.
+
+import { scoresProve, votesProve } from "./claims.js";
+import { signed } from "./ed25519.js";
+import { read } from "./form.js";
+import { fromHex, sha256, toHex } from "./hashes.js";
+import { contradiction, version } from "./sense.js";
+import { parseStrictly } from "./strict_json.js";
+
+/** How far bounds may be off relatively, and radii in sigmas: special functions differ in their last places, from MANY draws
+ * on by more. */
+const TOLERANCE = 1e-9;
+const MANY = 1e6;
+const latin = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+
+/**
+ * Judge the JSON text (or UTF-8 bytes) of a signed receipt by a public key of 64 hexadecimal digits. Gives `holds`, a
+ * `problem` in words where nothing further can be said (else null), and `findings` of {field, said, found, agrees}.
+ */
+export function verify(document, key) {
+  const findings = [];
+  try {
+    findings.push(...looked(document, key));
+  } catch (error) {
+    return { holds: false, problem: error.message, findings };
+  }
+  return { holds: findings.every((each) => each.agrees), problem: null, findings };
+}
+
+function* looked(document, key) {
+  const text = typeof document === "string" ? document : new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(document);
+  const { receipt, signature, text: canonical } = read(parseStrictly(text));
+  if (version(receipt) === 0) throw new Error("schema: this version is not known here");
+  const field = contradiction(receipt);
+  if (field) throw new Error(`${field}: the receipt contradicts itself, or its schema`);
+  yield finding("schema", receipt.schema, receipt.schema);
+  checkSignature(signature, canonical, key.trim());
+  yield finding("signature", signature.key_id, signature.key_id);
+  yield* recomputed(receipt);
+}
+
+function checkSignature({ algorithm, key_id: id, value }, canonical, key) {
+  if (!/^[0-9a-fA-F]{64}$/.test(key)) throw new Error("the public key: expected 64 hexadecimal digits");
+  const bytes = fromHex(key.toLowerCase());
+  if (algorithm !== "Ed25519") throw new Error("signature.algorithm: expected Ed25519");
+  const own = toHex(sha256(Uint8Array.from([...latin("certserve signing key id\0"), ...bytes]))).slice(0, 12);
+  if (id !== own) throw new Error(`signature.key_id: the receipt was signed with another key than ${own}`);
+  if (!/^[0-9a-f]{128}$/.test(value)) throw new Error("signature.value: expected 128 hexadecimal digits in lower case");
+  if (!signed(fromHex(value), latin(`certserve receipt\0${canonical}`), bytes)) {
+    throw new Error("signature.value: the receipt was altered, or another key signed it");
+  }
+}
+
+function* recomputed(receipt) {
+  const { claims, noise, procedure } = receipt;
+  const { stop, certificate, mixture } = votesProve(receipt);
+  const off = TOLERANCE * Math.max(1, Number(noise.stop) / MANY);
+  yield finding("procedure.stop_reason", procedure.stop_reason, stop);
+  // A certificate that nobody asked for is not in the receipt, though its counts would prove it.
+  yield* parts("claims.certificate", claims.certificate, claims.certificate && certificate, [off, noise.sigma]);
+  yield* parts("claims.mixture", claims.mixture, mixture, [off, noise.sigma]);
+  if (receipt.scores === null) return yield* parts("claims.ood", claims.ood, null, null);
+  const { rank, ood } = scoresProve(receipt);
+  yield finding("scores.rank", receipt.scores.rank, rank === null ? null : BigInt(rank));
+  yield* parts("claims.ood", claims.ood, ood, null);
+}
+
+/** The fields of a claim beside what was found; where they are results of special functions, how far they may be off, and sigma. */
+function* parts(place, said, found, special) {
+  if (said === null || found === null) return yield finding(place, said && "a claim", found && "a claim");
+  for (const name of Object.keys(said)) {
+    const [off, sigma] = special ?? [0, 0];
+    yield finding(`${place}.${name}`, said[name], found[name], special && [off, name === "radius" ? off * sigma : 0]);
+  }
+}
+
+function finding(field, said, found, allowed = null) {
+  const close = allowed !== null && typeof said === "number" && typeof found === "number" && near(said, found, ...allowed);
+  return { field, said, found, agrees: said === found || close };
+}
+
+const near = (a, b, relative, absolute) =>
+  Number.isFinite(a) && Number.isFinite(b) && Math.abs(a - b) <= Math.max(relative * Math.max(Math.abs(a), Math.abs(b)), absolute);

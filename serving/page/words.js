@@ -1,0 +1,80 @@
+// The sentences of an answer, in plain words: what it says and what it does not. They are those of the documentation.
+
+import { down, short } from "./charts.js";
+
+const percent = (alpha) => `${short(100 * (1 - alpha))} %`;
+
+/** What an answer says, a sentence each. */
+export function sentences(row, units) {
+  return [...certificate(row, units), ...score(row, units), ...mixture(row, units)];
+}
+
+function certificate({ certificate: found, alpha, draws }, units) {
+  if (!found) return ["No certificate was asked for."];
+  const said = [];
+  if (found.radius > 0) {
+    said.push(
+      `With probability at least ${percent(alpha)} over the server's noise key, the smoothed classifier gives “${found.label}” ` +
+        `for every input within ${down(found.radius)} of this one (${norm(found)}, ${units}).`,
+    );
+    if (!found.reaches_others) said.push("That radius is below one step of the grid: it speaks of this input alone.");
+  }
+  if (found.status === "refuted") {
+    said.push(
+      `The target radius ${short(found.target_radius)} is refuted: the most probable smoothed class has a probability below what it ` +
+        "needs. That does not mean that an attack exists.",
+    );
+  }
+  if (found.status === "undecided") said.push(`Neither was shown with these ${draws} draws; nothing is claimed of the target.`);
+  if (!found.radius && found.status !== "refuted") said.push("No class is proven to be above one half: the certificate abstains.");
+  return said;
+}
+
+const norm = ({ norm: name }) => (name === "l2" ? "Euclidean distance" : name);
+
+function score({ ood }, units) {
+  if (!ood) return [];
+  const said = [
+    `This input's score ${short(ood.score)} lies ${ood.in_distribution ? "within" : "beyond"} the threshold ${short(ood.threshold)}. ` +
+      `Its p-value is ${short(ood.p_value)}: if the input is exchangeable with the calibration inputs, a p-value as small as that has at most that probability.`,
+  ];
+  const found = ood.certified;
+  if (found && (found.score_lower !== null || found.score_upper !== null)) {
+    said.push(
+      `The median of the score under noise stays ${between(found.score_lower, found.score_upper)} for every input within ` +
+        `${down(found.radius)} (${units}).`,
+    );
+  }
+  if (found && found.verdict !== "undetermined") {
+    const side = found.verdict === "in_distribution" ? "not above" : "above";
+    said.push(`That median is proven to stay ${side} the threshold there.`);
+  }
+  return said;
+}
+
+/** Where an interval lies, in words. */
+export function between(lower, upper) {
+  if (lower === null) return `at most ${short(upper)}`;
+  return upper === null ? `at least ${short(lower)}` : `between ${short(lower)} and ${short(upper)}`;
+}
+
+function mixture({ mixture: found }, units) {
+  if (!found || !(found.radius > 0)) return [];
+  return [
+    `The mixture, whose robust network has a weight of at least ${short(found.robust_weight)}, keeps “${found.label}” within ` +
+      `${down(found.radius)} (${units}), whatever the accurate network says.`,
+  ];
+}
+
+/** What is not claimed by an answer, a sentence each. */
+export function notClaimed(row) {
+  const said = [
+    "That the label is right: a certificate says that it does not change, not that it is correct.",
+    "Anything of the accurate network's own label or probabilities, also where it is the same.",
+    `That ${short(row.alpha)} is the share of false ones among certificates: it bounds the chance that any statement of this answer is false, for an input chosen before its key is known.`,
+  ];
+  if (row.certificate?.radius > 0) said.push("Anything of inputs farther away than the radius, or of what was done to a picture before it came to the grid.");
+  if (row.ood) said.push("That the input is familiar in meaning: the verdict speaks of a score. The p-value does not hold under attack.");
+  if (row.mixture) said.push("The mixture's printed probabilities: they are estimates.");
+  return said;
+}

@@ -1,0 +1,297 @@
+"""Signed receipts from a seed: of every procedure and version, with random terms and counts, honest ones and altered ones.
+
+An honest one is made by the procedures themselves. An altered one has another value in one place, or other bytes; some are
+signed again, as by a server that lies.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from certify.bounds.anytime import KAPPA, KAPPA_UPPER, MAX_DRAWS
+from certify.claims.certificate import AlphaSplit, Terms, class_alone
+from certify.claims.counts import Counts
+from certify.claims.procedures import PROCEDURES, made, run
+from certify.ood.verdict import Detector, tally, verdict
+from certify.receipts.receipt import (
+    FIRST,
+    SCHEMA,
+    THIRD,
+    WITH_TOLERANCE,
+    InputRecord,
+    ModelRecord,
+    NoiseRecord,
+    ProcedureRecord,
+    Receipt,
+    ScoreDraws,
+    ScoreRecord,
+    SplitRecord,
+)
+from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.smoothing.ball import parse
+from certify.smoothing.gaussian import Gaussian
+from serving.security.signing import Signer
+
+SIGNER, OTHER = Signer(b"k" * 32), Signer(b"o" * 32)
+SPLITS = ((0.5, 0.2, 0.1, 0.2), (0.8, 0.2, 0.0, 0.0), (0.5, 0.0, 0.1, 0.0), (0.3, 0.1, 0.0, 0.05), (1.0, 0.0, 0.0, 0.0))
+"""Of class, upper bound, threshold and interval."""
+Made = tuple[bytes, str]
+"""The text of a signed receipt, and the public key that it is judged by, in hexadecimal."""
+
+
+def receipts(seed: int, count: int) -> Iterator[Made]:
+    """Half of them honest, of which some are written in another way; half altered."""
+    chance = random.Random(seed)
+    for index in range(count):
+        signed = SIGNER.sign(_honest(chance)).to_text()
+        if index % 2:
+            yield chance.choice(_ALTERED)(chance, signed)
+        elif index % 8 == 2:
+            yield _rewritten(chance, signed).encode(), SIGNER.public.hex()
+        else:
+            yield signed.encode(), SIGNER.public.hex()
+
+
+def _honest(chance: random.Random) -> Receipt:
+    name = chance.choice(tuple(PROCEDURES))
+    schema = chance.choice((SCHEMA, THIRD, WITH_TOLERANCE if name == "precision" else FIRST))
+    terms, menu = _terms(chance, name, schema)
+    draws = _draws(chance, name)
+    counts = _counts(chance, terms, draws)
+    most = draws if name == "fixed" or chance.random() < 0.4 else min(MAX_DRAWS, draws + chance.choice((1, 32, 10_000)))
+    target = terms.law.sigma * chance.choice((0.0, 0.5, 1.0, 2.0, 2.5, chance.uniform(0, 4), 9.0))
+    tolerance = terms.law.sigma * 10 ** chance.uniform(-2, 1)
+    asked = made(PROCEDURES[name], parse(terms.law.parts, target), tolerance, most)
+    procedure = run(asked, terms, most)
+    certificate = procedure and procedure.conclude(counts)
+    weight = chance.choice((None, 0.3, 0.5, 0.6, 0.9, 1.0, chance.random())) if certificate else None
+    scores, ood = (
+        _scores(chance, name, schema, terms, counts) if draws < 10**6 and chance.random() < 0.8 else (None, None)
+    )
+    return Receipt(
+        schema=schema,
+        input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
+        model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
+        noise=_noise(terms, schema, draws),
+        alpha=terms.alpha,
+        split=SplitRecord(**{each: getattr(terms.split, each) for each in SplitRecord.__slots__}),
+        procedure=ProcedureRecord(
+            name=name,
+            target_radius=target if name == "target" else None,
+            max_draws=most,
+            stop_reason=stop_reason(procedure, counts, most),
+            radius_tolerance=tolerance if name == "precision" else None,
+            menu_size=menu,
+        ),
+        votes=counts.votes,
+        lost=counts.lost,
+        scores=scores,
+        robust_weight=weight,
+        claims=claims(
+            certificate if chance.random() < 0.95 else None,
+            ood,
+            mixture_claim(certificate, weight) if certificate and weight is not None else None,
+        ),
+    )
+
+
+def _terms(chance: random.Random, name: str, schema: str) -> tuple[Terms, int | None]:
+    old = schema in (FIRST, WITH_TOLERANCE)
+    menu = chance.choice((1, 3, 7)) if name == "fixed" and not old else None
+    shares = chance.choice(SPLITS)
+    split = AlphaSplit(of_class=shares[0], of_upper=shares[1], of_threshold=shares[2], of_interval=shares[3])
+    if name == "fixed":
+        split = class_alone(menu or 1)
+    charge = chance.choice((0.0, 2.0**-40, 1e-6, 0.01))
+    alpha = chance.choice((0.001, 0.05, 0.5, 1e-6, 1e-12))
+    kappa = KAPPA if old else KAPPA_UPPER
+    law = Gaussian(chance.choice((0.25, 16.0, 1e-3, 0.7)), charge)
+    return Terms(law=law, alpha=alpha, split=split, classes=chance.choice((2, 3, 10)), kappa_upper=kappa), menu
+
+
+def _draws(chance: random.Random, name: str) -> int:
+    if name == "fixed":
+        return chance.choice((1, 2, 100, 1000, 10_000, 100_000))
+    return chance.choice((0, 1, 7, 32 * chance.randrange(1, 40), 32 * int(10 ** chance.uniform(0, 4)), 9_999_968))
+
+
+def _counts(chance: random.Random, terms: Terms, draws: int) -> Counts:
+    lost = chance.choice((0, 0, 0, draws // 50, min(draws, 64)))
+    share = chance.choice((1.0, 0.999, 0.97, 0.9, 0.6, 0.5, 0.4, chance.random()))
+    hits = round(share * (draws - lost))
+    left = draws - lost - hits
+    votes = [0] * terms.classes
+    votes[chance.randrange(terms.classes)] = hits
+    votes[chance.randrange(terms.classes)] += chance.choice((left, left // 2, 0))
+    return Counts(draws=draws, votes=tuple(votes), lost=lost)
+
+
+def _noise(terms: Terms, schema: str, draws: int) -> NoiseRecord:
+    return NoiseRecord(
+        stream="noise-v1",
+        law="gaussian" if schema == SCHEMA else None,
+        sigma=terms.law.sigma,
+        norm="l2",
+        charge=terms.law.charge,
+        key="3" * 32,
+        key_id="4" * 12,
+        start=0,
+        stop=draws,
+    )
+
+
+def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts: Counts) -> tuple[ScoreRecord, Any]:
+    old = schema in (FIRST, WITH_TOLERANCE)
+    apart = name == "fixed" and not old
+    draws, lost = (min(32, counts.draws), 0) if apart else (counts.draws, counts.lost)
+    # A hundred thousand scores are as good as some thousand, repeated.
+    few = 100.0 + 10 * np.random.default_rng(chance.getrandbits(32)).standard_normal(min(draws, 5_000))
+    values = np.resize(few, draws)
+    values[: draws // 40] = np.inf if chance.random() < 0.1 else values[: draws // 40]
+    values[draws - lost :] = np.nan
+    threshold = chance.choice((90.0, 100.0, 115.0, 140.0))
+    radius = terms.law.sigma * chance.choice((0.1, 0.5, 1.0, 3.0))
+    detector = Detector(
+        threshold=threshold,
+        radius=radius,
+        score_draws=32,
+        calibration=np.linspace(60.0, 140.0, chance.choice((1, 999))),
+    )
+    found = tally(values, terms, detector)
+    ood = verdict(found, terms, detector.terms, certify=name != "fixed")
+    counted = {each: getattr(found, each) for each in found.__slots__ if each not in ("draws", "lost")}
+    fixed = {each: getattr(detector.terms, each) for each in detector.terms.__slots__}
+    drawn = None if old else ScoreDraws(key=("5" if apart else "3") * 32, start=0, stop=draws, lost=lost)
+    return ScoreRecord(**fixed, **counted, drawn=drawn), ood
+
+
+def _rewritten(chance: random.Random, text: str) -> str:
+    """The same document otherwise written: its value is what is signed."""
+    document = json.loads(text)
+    keys = list(document["receipt"].items())
+    chance.shuffle(keys)
+    document["receipt"] = dict(keys)
+    return json.dumps(document, indent=chance.choice((None, 2)), ensure_ascii=chance.random() < 0.5)
+
+
+def _signed_again(document: dict[str, Any]) -> bytes:
+    """Signed whatever it says: the canonical bytes of its form, if it has one."""
+    text = json.dumps(document["receipt"], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    value = SIGNER._key.sign(b"certserve receipt\0" + text.encode()).hex()
+    document["signature"]["value"] = value
+    return json.dumps(document).encode()
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document, branches and leaves."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places(each, (*path, key))
+
+
+def _parent(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        document = document[key]
+    return document
+
+
+def _another(chance: random.Random, value: Any) -> Any:
+    """Something else that could stand there, mostly of the same kind."""
+    if chance.random() < 0.15:
+        return chance.choice((None, True, -1, 0, 1, 1.5, "", "inf", "x", [], {}, 10**30, "0x1.8p+1", float(5).hex()))
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + chance.choice((-1, 1, 32, -value, value, 10**18))
+    if isinstance(value, str) and value.lstrip("-").startswith("0x"):
+        number = float.fromhex(value)
+        factors = (1 + 2.0**-52, 1 + 1e-11, 1 + 1e-7, 1.01, 0.5, 2.0, -1.0, 0.0, 1e300)
+        return (number * chance.choice(factors) + chance.choice((0.0, 0.0, 1e-9, 1.0))).hex()
+    if isinstance(value, str):
+        return chance.choice(
+            ("certified", "refuted", "undetermined", "cut", "target", "off", value[:-1], value.upper())
+        )
+    if isinstance(value, list):
+        return value[:-1] if chance.random() < 0.5 else [*value, 0]
+    return None
+
+
+def _lie(chance: random.Random, text: str) -> Made:
+    """Another value in one place of the record, signed again."""
+    document = json.loads(text)
+    path = chance.choice([*_places(document["receipt"])])
+    parent = _parent(document["receipt"], path)
+    action = chance.random()
+    if action < 0.06 and isinstance(parent, dict):
+        del parent[path[-1]]
+    elif action < 0.12 and isinstance(parent, dict):
+        parent["more"] = parent[path[-1]]
+    else:
+        parent[path[-1]] = _another(chance, parent[path[-1]])
+    return _signed_again(document), SIGNER.public.hex()
+
+
+def _claimed(chance: random.Random, text: str) -> Made:
+    """A claim that is larger or smaller by about as much as is tolerated, signed again."""
+    document = json.loads(text)
+    claim = document["receipt"]["claims"]["certificate"] or document["receipt"]["claims"]["mixture"]
+    names = [name for name in ("radius", "p_a_lower", "p_b_upper") if claim and claim.get(name)]
+    if not names:
+        return _lie(chance, text)
+    name = chance.choice(names)
+    claim[name] = (float.fromhex(claim[name]) * (1 + chance.choice((-1, 1)) * chance.choice((3e-10, 3e-9, 1e-5)))).hex()
+    return _signed_again(document), SIGNER.public.hex()
+
+
+def _unsigned(chance: random.Random, text: str) -> Made:
+    """Another value in one place of the whole document, the signature left as it was."""
+    document = json.loads(text)
+    path = chance.choice([*_places(document)])
+    parent = _parent(document, path)
+    parent[path[-1]] = _another(chance, parent[path[-1]])
+    return json.dumps(document).encode(), SIGNER.public.hex()
+
+
+def _bytes(chance: random.Random, text: str) -> Made:
+    """Other bytes: one changed, left out or put in, a field given twice, or something around the document."""
+    data = bytearray(text.encode())
+    at, kind = chance.randrange(len(data)), chance.randrange(6)
+    if kind == 0:
+        data[at] = chance.randrange(256)
+    elif kind == 1:
+        del data[at]
+    elif kind == 2:
+        data.insert(at, chance.choice(b' \t\n,:"0a}'))
+    elif kind == 3:
+        data[1:1] = b'"receipt":{},'
+    elif kind == 4:
+        data = bytearray(chance.choice((b"\xef\xbb\xbf", b" ", b"\n\t", b"\x0c", b"[")) + data)
+    else:
+        data += chance.choice((b"\n", b" ", b"{}", b"\x00"))
+    return bytes(data), SIGNER.public.hex()
+
+
+def _another_key(chance: random.Random, text: str) -> Made:
+    """Judged by the key of somebody else, whose name the signature may even bear."""
+    document = json.loads(text)
+    if chance.random() < 0.5:
+        document["signature"]["key_id"] = json.loads(OTHER.sign(_honest(chance)).to_text())["signature"]["key_id"]
+    return json.dumps(document).encode(), OTHER.public.hex()
+
+
+_ALTERED: tuple[Callable[[random.Random, str], Made], ...] = (
+    _lie,
+    _lie,
+    _lie,
+    _claimed,
+    _unsigned,
+    _bytes,
+    _another_key,
+)
