@@ -12,7 +12,7 @@ import numpy as np
 
 from certify.claims.procedures import SLICE
 from certify.smoothing.lattice_gaussian import RoundedGaussian
-from export.bundle.manifest import LARGEST_BATCH
+from export.bundle.schema import LARGEST_BATCH
 from serving.runtimes.device_driver import Driver
 from serving.runtimes.device_lane import Lane, Network
 from serving.runtimes.device_noise import NoiseSource
