@@ -58,10 +58,16 @@ function placed(rgba, input, { height, width, channels }) {
     const [r, g, b] = rgba.subarray(4 * p, 4 * p + 3);
     grey &&= r === g && g === b;
     if (channels === 1) values[p] = r === g && g === b ? r : Math.round(0.299 * r + 0.587 * g + 0.114 * b);
-    else [r, g, b].forEach((value, c) => (values[input.layout === "CHW" ? c * height * width + p : 3 * p + c] = value));
+    else [r, g, b].forEach((value, c) => (values[placeOf(p, channelOf(c, input), input, { height, width, channels })] = value));
   }
   return [values, grey];
 }
+
+/** Where the model has red, green or blue. */
+const channelOf = (c, { mode }) => (mode === "BGR" ? 2 - c : c);
+
+/** Where a channel of a pixel lies among the integers. */
+const placeOf = (p, channel, { layout }, { height, width, channels }) => (layout === "CHW" ? channel * height * width + p : channels * p + channel);
 
 /** Draw the integers of a picture on a canvas. */
 export function draw(canvas, values, input) {
@@ -71,8 +77,8 @@ export function draw(canvas, values, input) {
   const pixels = context.createImageData(width, height);
   for (let p = 0; p < height * width; p++) {
     for (let c = 0; c < 3; c++) {
-      const channel = channels === 1 ? 0 : c;
-      pixels.data[4 * p + c] = values[input.layout === "CHW" ? channel * height * width + p : channels * p + channel];
+      const channel = channels === 1 ? 0 : channelOf(c, input);
+      pixels.data[4 * p + c] = values[placeOf(p, channel, input, { height, width, channels })];
     }
     pixels.data[4 * p + 3] = 255;
   }

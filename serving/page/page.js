@@ -38,7 +38,7 @@ function choose(model) {
   const { input, labels, sigma, defaults, description } = model;
   const picture = pictureOf(input);
   const what = picture ? `pictures of ${picture.width}×${picture.height} pixels, ${picture.channels === 1 ? "grey" : "colour"}` : `rows of ${size(input)} numbers`;
-  $("about-model").textContent = `${description ? description + " — " : ""}${labels.length} labels; takes ${what}. Noise ${short(sigma)} (${input.units}).`;
+  $("about-model").textContent = `${description ? description + " — " : ""}${labels.length} labels; takes ${what}.${sigma ? ` Noise ${short(sigma)} (${input.units}).` : ""}`;
   $("picture-input").hidden = !picture;
   $("row-input").hidden = Boolean(picture);
   $("row-units").textContent = input.units;
@@ -118,7 +118,7 @@ function answered(row) {
   near();
 }
 
-const reach = () => 2 * Math.max(state.answer.certificate?.radius ?? 0, state.model.defaults.target_radius, state.model.sigma / 2) * ($("distance").value / STEPS) ** 2 * 4;
+const reach = () => 2 * Math.max(state.answer.certificate?.radius ?? 0, state.model.defaults.target_radius, (state.model.sigma ?? 0) / 2) * ($("distance").value / STEPS) ** 2 * 4;
 
 /** The input near the first one that the slider says, shown with what holds there. */
 function near() {

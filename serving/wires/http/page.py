@@ -69,8 +69,13 @@ def described(model: Model, gateway: GatewayPort) -> dict[str, object]:
         "version": manifest.version,
         "description": manifest.description,
         "labels": manifest.labels,
-        "input": spec.model_dump(mode="json"),
-        "sigma": manifest.noise.sigma,
+        "input": {
+            "shape": spec.shape,
+            "layout": spec.layout,
+            "mode": getattr(spec.kind, "mode", None),  # of pictures alone
+            **{name: getattr(spec, name) for name in ("low", "step", "high", "units")},
+        },
+        "sigma": manifest.formulas.parameters.get("sigma"),
         "defaults": manifest.defaults.model_dump(mode="json"),
         "ood": None if manifest.ood is None else {"radius": manifest.ood.radius, "threshold": manifest.ood.threshold},
         "mixture": None if manifest.mixture is None else manifest.mixture.model_dump(mode="json"),

