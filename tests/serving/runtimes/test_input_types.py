@@ -40,7 +40,8 @@ def with_inputs(bundle, kind):
 
 def reaching(bundle, top):
     """The same bundle on a grid of `top` steps."""
-    spec = bundle.manifest.input.model_copy(update={"high": float(top)})
+    grid = bundle.manifest.input.grid.model_copy(update={"high": float(top)})
+    spec = bundle.manifest.input.model_copy(update={"grid": grid})
     return replace(bundle, manifest=bundle.manifest.model_copy(update={"input": spec}))
 
 
