@@ -18,6 +18,7 @@ _MOST_MEMORY = 2**40
 _DAY_MS = 86_400_000
 _REPLICAS = 1_024
 _KINDS = {str: "some text", bool: "true or false"}
+_FILES = ("signing_key_file", "keys_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
 
 
 class SettingError(ValueError):
@@ -125,6 +126,15 @@ class Settings:
         default=None,
         metadata={"meaning": "file of API keys, which `certserve keys` writes: whoever bears none is refused"},
     )
+    tls_cert_file: Path | None = field(
+        default=None, metadata={"meaning": "certificate of every port, PEM with its chain; read again when it changes"}
+    )
+    tls_key_file: Path | None = field(
+        default=None, metadata={"meaning": "key of the certificate; goes with tls_cert_file"}
+    )
+    tls_client_ca_file: Path | None = field(
+        default=None, metadata={"meaning": "certificates of the authorities that clients need one of (mTLS)"}
+    )
     jwt_keys: str = _text("", "file or https:// URL of an issuer's public keys, PEM or JWKS: its tokens are accepted")
     jwt_issuer: str = _text("", "`iss` of the tokens; goes with jwt_keys")
     jwt_audience: str = _text("", "one of the `aud` of the tokens; goes with jwt_keys")
@@ -154,6 +164,11 @@ class Settings:
             raise SettingError(
                 "jwt_keys, jwt_issuer and jwt_audience go together; give all three (--jwt-keys ...), or none"
             )
+        pair = self.tls_cert_file, self.tls_key_file
+        if any(pair) != all(pair) or (self.tls_client_ca_file and not all(pair)):
+            raise SettingError(
+                "tls_cert_file and tls_key_file go together, and tls_client_ca_file with both (--tls-cert-file ...)"
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -165,7 +180,7 @@ class Settings:
             what = f"unknown setting {', '.join(unknown)}" if unknown else "the setting models is missing"
             raise SettingError(f"{what}; known are {', '.join(sorted(own | limits))}")
         chosen: dict[str, Any] = {name: values[name] for name in own & set(values)}
-        for name in ("models", "noise_secret_file", "signing_key_file", "keys_file"):
+        for name in ("models", "noise_secret_file", *_FILES):
             if isinstance(chosen.get(name), str):
                 chosen[name] = _path(name, chosen[name])
         return cls(**chosen, limits=Limits(**{name: values[name] for name in limits & set(values)}))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -73,25 +74,27 @@ PENDING = Gauge("certserve_draws_pending", "Draws owed to requests in flight.", 
 MODELS = Gauge("certserve_models_loaded", "Models proven and served, in each engine.", multiprocess_mode="livemax")
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, context: Callable[[], ssl.SSLContext] | None = None) -> None:
     """Serve the counts on `host:port`. Among several processes of one host the first to bind serves them all.
 
-    The others go on trying, so that a process that dies is replaced.
+    The others go on trying, so that a process that dies is replaced. `context` is for TLS, if any.
     """
     if FOLDER_VARIABLE not in os.environ:
-        metrics_server.serve(host, port, REGISTRY)
+        metrics_server.serve(host, port, REGISTRY, context)
         return
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(_Forget())
-    threading.Thread(target=_serve_when_free, args=(host, port, registry), daemon=True).start()
+    threading.Thread(target=_serve_when_free, args=(host, port, registry, context), daemon=True).start()
 
 
-def _serve_when_free(host: str, port: int, registry: CollectorRegistry) -> None:
+def _serve_when_free(
+    host: str, port: int, registry: CollectorRegistry, context: Callable[[], ssl.SSLContext] | None
+) -> None:
     pause = threading.Event()
     while True:
         try:
-            metrics_server.serve(host, port, registry)
+            metrics_server.serve(host, port, registry, context)
             return
         except OSError:
             pause.wait(2.0)

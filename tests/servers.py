@@ -84,10 +84,11 @@ def command_line(
             server = subprocess.Popen(command, cwd=checkout, env=given, stderr=stream, stdout=stream)
         family: set[psutil.Process] = set()
         try:
+            scheme = "https" if "--tls-cert-file" in arguments else "http"
             address = Address(
-                f"http://127.0.0.1:{http}",
+                f"{scheme}://127.0.0.1:{http}",
                 f"127.0.0.1:{grpc}",
-                f"http://127.0.0.1:{metrics}/metrics",
+                f"{scheme}://127.0.0.1:{metrics}/metrics",
                 process=server.pid,
                 log=log,
             )
@@ -106,7 +107,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, seconds
         if server.poll() is not None:
             raise AssertionError(f"the server ended with {server.returncode}:\n{log.read_text()}")
         if "certserve: ready:" in log.read_text():
-            with httpx.Client(timeout=5) as client:
+            with httpx.Client(timeout=5, verify=False) as client:
                 if client.get(f"{address.http}/v2/health/ready").status_code == 200:
                     return
         time.sleep(0.1)
@@ -126,9 +127,9 @@ def _stop(server: subprocess.Popen[bytes], family: set[psutil.Process]) -> list[
     return alive
 
 
-async def post_rows(address: Address, model: str, rows: list[list[int]], **query) -> list[dict]:
+async def post_rows(address: Address, model: str, rows: list[list[int]], client_settings=None, **query) -> list[dict]:
     """The predictions of some rows over the friendly route."""
-    async with httpx.AsyncClient(timeout=120) as client:
+    async with httpx.AsyncClient(timeout=120, **(client_settings or {})) as client:
         answer = await client.post(f"{address.http}/v1/models/{model}:predict", params=query, json={"instances": rows})
     assert answer.status_code == 200, answer.text
     return answer.json()["predictions"]

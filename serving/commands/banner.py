@@ -14,21 +14,25 @@ from serving.errors import CertserveError
 from serving.inputs import registry
 
 _PICTURE = Path("examples/sneaker.png")
+_CURL = "curl -s"
 _NAMED = 8
 _WRITTEN_OUT = 32
 
 
 def text(settings: Settings, manifests: Sequence[Manifest], program: str) -> str:
     """The lines for the terminal; `settings` have true ports, `program` is how a shell calls certserve."""
-    host = ports.reachable(settings.host)
+    host, scheme = ports.reachable(settings.host), "https" if settings.tls_cert_file else "http"
     http, grpc, metrics = (
         ports.at(host, port) for port in (settings.http_port, settings.grpc_port, settings.metrics_port)
     )
     pictured = next((each for each in manifests if takes(each.input, _PICTURE)), None)
     model = pictured or manifests[0]
-    tries = [_with_picture(http, model), _over_grpc(grpc, model, program)] if pictured else [_with_rows(http, model)]
+    curl, server = _curl(settings), f"{scheme}://{http}"
+    tries = [_with_picture(curl, server, model)] if pictured else [_with_rows(curl, server, model)]
+    if pictured and curl == _CURL:
+        tries.append(_over_grpc(grpc, model, program))
     return (
-        f"ready: HTTP http://{http}, gRPC {grpc}, metrics http://{metrics}/metrics. "
+        f"ready: HTTP {server}, gRPC {grpc}, metrics {scheme}://{metrics}/metrics. "
         f"It serves {_names(manifests)}. Try\n\n" + "".join(f"  {each}\n\n" for each in tries) + "Ctrl-C stops it."
     )
 
@@ -48,27 +52,35 @@ def _names(manifests: Sequence[Manifest]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _route(http: str, model: Manifest) -> str:
-    return f"'http://{http}/v1/models/{model.name}/versions/{model.version}:predict?certify=target'"
+def _curl(settings: Settings) -> str:
+    """curl, with what this server asks of its clients."""
+    trusted = f" --cacert {shlex.quote(str(settings.tls_cert_file))}" if settings.tls_cert_file else ""
+    certified = " --cert CERTIFICATE --key KEY" if settings.tls_client_ca_file else ""
+    known = ' -H "Authorization: Bearer $KEY"' if settings.keys_file or settings.jwt_keys else ""
+    return _CURL + trusted + certified + known
 
 
-def _with_picture(http: str, model: Manifest) -> str:
-    return f"curl -s --data-binary @{_PICTURE} -H 'Content-Type: image/png' \\\n    {_route(http, model)}"
+def _route(server: str, model: Manifest) -> str:
+    return f"'{server}/v1/models/{model.name}/versions/{model.version}:predict?certify=target'"
+
+
+def _with_picture(curl: str, server: str, model: Manifest) -> str:
+    return f"{curl} --data-binary @{_PICTURE} -H 'Content-Type: image/png' \\\n    {_route(server, model)}"
 
 
 def _over_grpc(grpc: str, model: Manifest, program: str) -> str:
     return f"{program} predict {_PICTURE} --model {model.name} --grpc {shlex.quote(grpc)} --certify target"
 
 
-def _with_rows(http: str, model: Manifest) -> str:
+def _with_rows(curl: str, server: str, model: Manifest) -> str:
     """One input of zeros, which is on every grid; a long one is made on the way."""
-    ending = f"-H 'Content-Type: application/json' \\\n    {_route(http, model)}"
+    ending = f"-H 'Content-Type: application/json' \\\n    {_route(server, model)}"
     if model.input.size <= _WRITTEN_OUT:
-        return f"curl -s -d '{json.dumps({'instances': [_zeros(model.input.shape)]})}' {ending}"
+        return f"{curl} -d '{json.dumps({'instances': [_zeros(model.input.shape)]})}' {ending}"
     row = "0"
     for length in reversed(model.input.shape):
         row = f"[{row}] * {length}"
-    return f"""python3 -c 'import json; print(json.dumps({{"instances": [{row}]}}))' | \\\n  curl -s -d @- {ending}"""
+    return f"""python3 -c 'import json; print(json.dumps({{"instances": [{row}]}}))' | \\\n  {curl} -d @- {ending}"""
 
 
 def _zeros(shape: Sequence[int]) -> object:

@@ -33,6 +33,7 @@ from serving.security.secret import (
     signing_key_file,
 )
 from serving.security.signing import Signer
+from serving.security.tls import tls
 
 
 def add(commands: Any) -> None:
@@ -62,6 +63,7 @@ def _run(options: argparse.Namespace) -> None:
             say(f"warning: {warning}")
     settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key, **_resolved(settings))
     login(settings)  # before anything starts, for files that cannot be read
+    tls(settings)
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop(options.local)) as runner:
         runner.run(_serve_until_told(settings, options.local))
 
@@ -89,10 +91,11 @@ def _signing_key(given: Path | None) -> Path | None:
 
 def _resolved(settings: Settings) -> dict[str, Any]:
     """What says who may come, by absolute paths: Ray's processes have other working folders."""
-    keys, tokens = settings.keys_file, settings.jwt_keys
+    tokens = settings.jwt_keys
+    names = ("keys_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
     return {
-        "keys_file": keys and keys.resolve(),
-        "jwt_keys": tokens if not tokens or "://" in tokens else str(Path(tokens).resolve()),
+        **{name: file and file.absolute() for name in names for file in [getattr(settings, name)]},
+        "jwt_keys": tokens if not tokens or "://" in tokens else str(Path(tokens).absolute()),
     }
 
 

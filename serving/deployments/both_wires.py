@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,11 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.config import Settings
 from serving.gateway.gateway import Gateway
 from serving.security.login import login
+from serving.security.tls import Tls, tls
 from serving.wires.grpc.server import build_server
+from serving.wires.handshake import Handshakes, Secured
 from serving.wires.http.listener import HttpServer, listen
 from serving.wires.http.server import build_app
 
 _WAY_BACK_S = 1.0
+
+
+def metrics_context(settings: Settings) -> Callable[[], ssl.SSLContext] | None:
+    """How connections to the metrics are secured, if they are. Raises `SecurityError`."""
+    found = tls(settings)
+    return None if found is None else lambda: found.http
 
 
 class Wires:
@@ -25,13 +35,26 @@ class Wires:
         """Bind both ports. Raises `PortError` where one cannot be had, `SecurityError` where who may come cannot be read."""
         self._gateway = gateway
         callers = login(settings)
+        self._handshakes = Handshakes()
+        http, grpc = self._secured(tls(settings))
         # What was accepted is answered before the end: no deadline is longer than this.
         self._drain_s = settings.limits.max_deadline_ms / 1000 + _WAY_BACK_S
-        self._grpc, _ = build_server(gateway, settings.host, settings.grpc_port, shared=shared, callers=callers)
+        self._grpc, _ = build_server(
+            gateway, settings.host, settings.grpc_port, shared=shared, callers=callers, secured=grpc
+        )
         self._closing = False
-        app = build_app(gateway, callers=callers, with_page=settings.page)
-        self._http = HttpServer(self._farewell(app), gateway.buffered, drain_s=self._drain_s)
+        app = self._farewell(build_app(gateway, callers=callers, with_page=settings.page))
+        self._http = HttpServer(app, gateway.buffered, drain_s=self._drain_s, secured=http)
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
+
+    def _secured(self, found: Tls | None) -> tuple[Secured | None, Secured | None]:
+        """What puts TLS before HTTP and gRPC."""
+        if found is None:
+            return None, None
+        before = self._handshakes.before
+        return lambda protocol: before(protocol, lambda: found.http), lambda protocol: before(
+            protocol, lambda: found.grpc
+        )
 
     async def open(self) -> None:
         """Serve from now on."""
@@ -44,6 +67,7 @@ class Wires:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._gateway.drain()
+        self._handshakes.end()
         await asyncio.gather(self._grpc.stop(_WAY_BACK_S), self._http.stop(), return_exceptions=True)
 
     def _farewell(self, app: ASGIApp) -> ASGIApp:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ _ONE_S = 10.0
 _PAUSE_S = 0.1
 _ANSWERS = (200, 401, 413)
 """401 where one has to bear a key, which whoever starts has not; 413 where no body may be as large as one row."""
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,9 @@ async def through_each_wire(settings: Settings, samples: Sequence[GoldenRow], sa
     """
     host = ports.reachable(settings.host)
     for each in samples:
-        http = partial(_over_http, host, settings.http_port, each)
+        http = partial(_over_http, host, settings.http_port, each, _unproven() if settings.tls_cert_file else None)
         await _answered(f"HTTP port {settings.http_port}", http, say)
-        rpc = partial(_over_grpc, host, settings.grpc_port, each)
+        rpc = partial(_shaken if settings.tls_cert_file else _over_grpc, host, settings.grpc_port, each)
         await _answered(f"gRPC port {settings.grpc_port}", rpc, say)
 
 
@@ -65,7 +69,35 @@ async def _answered(place: str, ask: Callable[[], str], say: Callable[[str], Non
         await asyncio.sleep(_PAUSE_S)
 
 
-def _over_http(host: str, port: int, sample: GoldenRow) -> str:
+def _unproven() -> ssl.SSLContext:
+    """For a server that is ours: whether clients will believe its certificate is not the question."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _shaken(host: str, port: int, _: GoldenRow) -> str:
+    """What stands in the way of HTTP/2 by TLS: gRPC's own client believes no certificate without its authority's."""
+    context = _unproven()
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), _ONE_S) as raw,
+            context.wrap_socket(raw) as connection,
+        ):
+            connection.sendall(_HTTP2)
+            begun = connection.recv(len(_SETTINGS))
+    except (OSError, ValueError) as error:
+        return "" if _wants_a_certificate(error) else str(error)
+    return "" if begun[3:4] == _SETTINGS[3:4] else "the answer is no HTTP/2"
+
+
+def _wants_a_certificate(error: Exception) -> bool:
+    """Whether the server let nobody in without a certificate, which whoever starts has not."""
+    return isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or "")
+
+
+def _over_http(host: str, port: int, sample: GoldenRow, context: ssl.SSLContext | None) -> str:
     """What stands in the way of an answer, empty if nothing does."""
     row = sample.row
     size = {"binary_data_size": row.nbytes}
@@ -73,6 +105,8 @@ def _over_http(host: str, port: int, sample: GoldenRow) -> str:
     head = strict_json.dumps({"inputs": [tensor], "parameters": {"certify": "off", "outputs": "probabilities"}})
     path = f"/v2/models/{quote(sample.model)}/versions/{quote(sample.version)}/infer"
     connection = http.client.HTTPConnection(host, port, timeout=_ONE_S)
+    if context is not None:
+        connection = http.client.HTTPSConnection(host, port, timeout=_ONE_S, context=context)
     try:
         connection.request("GET", "/v2/health/ready")
         if (answer := connection.getresponse()).status == 200:
@@ -83,7 +117,7 @@ def _over_http(host: str, port: int, sample: GoldenRow) -> str:
         text = answer.read().decode(errors="replace")
         return "" if answer.status in _ANSWERS else f"{answer.status} {text:.300}"
     except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
+        return "" if _wants_a_certificate(error) else str(error) or type(error).__name__
     finally:
         connection.close()
 

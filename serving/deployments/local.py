@@ -10,7 +10,7 @@ from export.bundle import load_repository
 from serving import metrics, ports
 from serving.config import Settings
 from serving.deployments.assembly import build_engine
-from serving.deployments.both_wires import Wires
+from serving.deployments.both_wires import Wires, metrics_context
 from serving.deployments.first_answer import GoldenRow, sample
 from serving.errors import SEE_LOG
 from serving.gateway.gateway import Gateway
@@ -53,6 +53,6 @@ async def running(
 
 def _serve_metrics(settings: Settings) -> None:
     try:
-        metrics.serve(settings.host, settings.metrics_port)
+        metrics.serve(settings.host, settings.metrics_port, metrics_context(settings))
     except OSError as error:
         raise ports.refused(settings.host, ports.metrics_port(settings), error) from error

@@ -36,7 +36,7 @@ from export.bundle import load_repository
 from serving import log, metrics, processors
 from serving.config import Settings
 from serving.deployments.assembly import build_engine
-from serving.deployments.both_wires import Wires
+from serving.deployments.both_wires import Wires, metrics_context
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.events import Event, Events
 from serving.gateway.dealer import Dealer
@@ -64,7 +64,7 @@ class EngineReplica:
 
     def __init__(self, settings: Settings) -> None:
         log.start()
-        metrics.serve(settings.host, settings.metrics_port)
+        metrics.serve(settings.host, settings.metrics_port, metrics_context(settings))
         _listen_on_the_node_alone()
         with _told():
             self._engine = build_engine(load_repository(settings.models), settings)
@@ -111,7 +111,7 @@ class GatewayReplica:
     ) -> None:
         log.start()
         _listen_on_the_node_alone()
-        metrics.serve(settings.host, settings.metrics_port)
+        metrics.serve(settings.host, settings.metrics_port, metrics_context(settings))
         self._engines, self._closed = _Engines(engine), False
         catalogue = Catalogue(await asyncio.to_thread(load_repository, settings.models))
         secret = read_secret(secret_file(settings.noise_secret_file))

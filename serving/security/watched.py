@@ -29,12 +29,13 @@ class SecurityError(RuntimeError):
 class Watched(Generic[_Value]):
     """What `read` makes of some files. `now` is None where they cannot be read for more than a moment.
 
-    A file that is half written, or the first of two that belong together, is such a moment: what was read before holds
-    until then. Raises `SecurityError` where they cannot be read at first; `read` raises `SecurityError` or `ValueError`.
+    A file that is half written is such a moment: what was read before holds until then; with `keep`, until they can be read
+    again. Raises `SecurityError` where they cannot be read at first; `read` raises `SecurityError` or `ValueError`.
     """
 
-    def __init__(self, files: Sequence[Path], read: Callable[[Sequence[bytes]], _Value]) -> None:
+    def __init__(self, files: Sequence[Path], read: Callable[[Sequence[bytes]], _Value], *, keep: bool = False) -> None:
         self._files = files
+        self._keep = keep
         self._read = read
         self._contents = _contents(files)
         self.now: _Value | None = self._made(self._contents)
@@ -51,8 +52,11 @@ class Watched(Generic[_Value]):
         except SecurityError as error:
             self._failed += 1
             if self._failed == _LOOKS:
-                self.now = None
-                _log.error("%s; until it is mended everybody is refused whom it concerns", error)
+                if not self._keep:
+                    self.now = None
+                _log.error(
+                    "%s; until then %s", error, "what was there before is used" if self._keep else "all are refused"
+                )
 
     def _made(self, contents: Sequence[bytes]) -> _Value:
         try:

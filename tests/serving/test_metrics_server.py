@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 
@@ -11,6 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from serving import metrics_server
+from serving.security.tls import Tls
+from tests.certificates import Authority
 
 
 @pytest.fixture
@@ -48,6 +51,33 @@ def test_connections_that_never_finish_keep_nobody_out(port, capfd, sent):
     assert threads() <= metrics_server.CONNECTIONS
     for each in idle:
         each.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_by_tls_it_is_scraped_beside_handshakes_that_never_end_and_never_in_the_clear(tmp_path, capfd):
+    authority = Authority()
+    secured = Tls(*authority.pair().write(tmp_path))
+    registry = CollectorRegistry()
+    Counter("seen", "x", registry=registry).inc(3)
+    server = metrics_server.serve("127.0.0.1", 0, registry, lambda: secured.http)
+    url = f"127.0.0.1:{server.server_port}/metrics"
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    slow = []
+    for place in range(100):
+        slow.append(socket.create_connection(("127.0.0.1", server.server_port)))
+        slow[-1].sendall(b"\x16\x03\x01\x02\x00\x01"[: place % 7])
+        if place % 20 == 0:
+            assert "seen_total 3.0" in httpx.get(f"https://{url}", verify=trusting, timeout=5).text
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://{url}", timeout=5)
+    deadline = time.monotonic() + 10
+    while threads() > metrics_server.CONNECTIONS and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threads() <= metrics_server.CONNECTIONS
+    for each in slow:
+        each.close()
+    server.shutdown()
+    server.server_close()
     assert capfd.readouterr() == ("", "")
 
 

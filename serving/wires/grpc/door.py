@@ -18,6 +18,7 @@ from serving import metrics
 from serving.budget import BufferedBytes, Held
 from serving.errors import CertserveError
 from serving.wires.grpc import refusal
+from serving.wires.handshake import Secured
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -67,12 +68,21 @@ class Frames:
 
 class Door:
     """Takes connections from `listening` and leads them to the server at the path `inner`. What is kept of messages that
-    are not answered counts in `buffered`, and is refused before it is read where that is full.
+    are not answered counts in `buffered`, and is refused before it is read where that is full. `secured` puts TLS before
+    what takes a connection in.
     """
 
-    def __init__(self, listening: socket.socket, inner: str, buffered: BufferedBytes, head_s: float = _HEAD_S) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        inner: str,
+        buffered: BufferedBytes,
+        head_s: float = _HEAD_S,
+        secured: Secured | None = None,
+    ) -> None:
         self.inner, self.buffered, self.head_s = inner, buffered, head_s
         self._listening = listening
+        self._secured = secured
         self._most = _affordable()
         self._connections: dict[_Client, None] = {}
         self._server: asyncio.Server | None = None
@@ -82,7 +92,10 @@ class Door:
     async def open(self) -> None:
         """Take connections from now on."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Client(self), sock=self._listening, backlog=1_024)
+        self._server = await loop.create_server(self._protocol, sock=self._listening, backlog=1_024)
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        return _Client(self) if self._secured is None else self._secured(lambda: _Client(self))
 
     async def close(self, seconds: float) -> None:
         """Take no more connections, and end those that are there: each once its client knows that no more calls are wanted

@@ -28,6 +28,7 @@ from serving.wires.grpc.control import CONTROL, ControlMethods
 from serving.wires.grpc.door import Door
 from serving.wires.grpc.frame import time_left
 from serving.wires.grpc.readiness import Readiness
+from serving.wires.handshake import Secured
 from serving.wires.observed import observed
 from serving.wires.open_inference import oip, oip_models, oip_proto
 from serving.wires.port import GatewayPort
@@ -88,12 +89,13 @@ def build_server(
     message_s: float = 60.0,
     head_s: float = 10.0,
     callers: Callers | None = None,
+    secured: Secured | None = None,
 ) -> tuple[GrpcServer, int]:
     """The gRPC server of a gateway, bound to the address `host` and `port` (0 for a free one), but not started, and its
     port. It belongs to the running event loop; start it with `await server.start()`. Several gateways of one host may
     have a port in common if each says that it is `shared`. A call whose message has not come within `message_s` seconds
     is given up, a connection whose greeting or headers have not within `head_s` is cut.
-    `callers` tells who asks; without it everybody may. Raises `PortError`.
+    `callers` tells who asks; without it everybody may. `secured` puts TLS before each connection. Raises `PortError`.
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
     inner = PrivateFolder()  # nobody else may enter it, so nobody passes the door by
@@ -105,7 +107,7 @@ def build_server(
     reflecting = reflection.aio.ReflectionServicer((*_SERVICES, reflection.SERVICE_NAME))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, calls)
     server.add_insecure_port(f"unix:{inner.path}/socket")
-    door = Door(listening, f"{inner.path}/socket", gateway.buffered, head_s)
+    door = Door(listening, f"{inner.path}/socket", gateway.buffered, head_s, secured)
     return GrpcServer(server, calls, door, inner), listening.getsockname()[1]
 
 

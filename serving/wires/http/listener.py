@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from serving import ports
 from serving.budget import BufferedBytes
+from serving.wires.handshake import Secured
 from serving.wires.http.connection import Front, FrontLimits, HttpConnection
 from serving.wires.http.pieces import BYTES, Pieces
 
@@ -37,11 +38,20 @@ class HttpServer(uvicorn.Server):
     await server.start(listen(host, port))
     ...
     await server.stop()
+
+    `secured` puts TLS before what takes a connection in.
     """
 
     def __init__(
-        self, app: ASGIApp, buffered: BufferedBytes, *, drain_s: float, limits: FrontLimits | None = None
+        self,
+        app: ASGIApp,
+        buffered: BufferedBytes,
+        *,
+        drain_s: float,
+        limits: FrontLimits | None = None,
+        secured: Secured | None = None,
     ) -> None:
+        self._secured = secured
         self.front = Front(limits or FrontLimits(), buffered)
         self._piece = memoryview(bytearray(BYTES))
         super().__init__(
@@ -102,13 +112,16 @@ class HttpServer(uvicorn.Server):
                     connection.setblocking(False)
                     await loop.connect_accepted_socket(self._protocol, connection)
 
-    def _protocol(self) -> Pieces:
+    def _protocol(self) -> asyncio.BaseProtocol:
         return self._connection(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None
         )
 
-    def _connection(self, **settings: Any) -> Pieces:
-        return Pieces(HttpConnection(self.front, **settings), self._piece)
+    def _connection(self, **settings: Any) -> asyncio.BaseProtocol:
+        def pieces() -> Pieces:
+            return Pieces(HttpConnection(self.front, **settings), self._piece)
+
+        return pieces() if self._secured is None else self._secured(pieces)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import pytest
 
 from serving.commands.cli import main
 from serving.errors import Unauthenticated, Unavailable
-from serving.security import keys
+from serving.security import keys, watched
 from serving.security.watched import SecurityError, Watched
 from tests.serving.security.credentials import NOW, key, moment
 
@@ -50,10 +50,12 @@ def test_a_key_ends_when_it_expires(file):
     refused(keys.Keys(file, lambda: NOW), text, "expired")
 
 
-def within_a_second(happens):
+def soon(happens):
+    """By itself within a second: the file is looked at five times in one. A busy machine gets some more."""
+    assert 3 * watched._LOOK_EVERY_S < 0.7
     began = time.monotonic()
     while not happens():
-        assert time.monotonic() - began < 1, "it took longer than a second"
+        assert time.monotonic() - began < 10, "it took far longer than a second"
         time.sleep(0.01)
 
 
@@ -70,9 +72,9 @@ def test_a_key_that_is_revoked_or_taken_out_stops_within_a_second_and_one_that_i
     known = keys.Keys(file)
     assert knows(known, first)
     put(file, keys.msgspec.structs.replace(record, revoked=moment(0)), other)
-    within_a_second(lambda: not knows(known, first) and knows(known, second))
+    soon(lambda: not knows(known, first) and knows(known, second))
     put(file, record)
-    within_a_second(lambda: knows(known, first) and not knows(known, second))
+    soon(lambda: knows(known, first) and not knows(known, second))
 
 
 def test_a_file_behind_a_link_that_is_put_elsewhere_is_read_again(tmp_path):
@@ -86,7 +88,7 @@ def test_a_file_behind_a_link_that_is_put_elsewhere_is_read_again(tmp_path):
     assert knows(known, first)
     (tmp_path / "next").symlink_to("b")
     os.replace(tmp_path / "next", tmp_path / "now")
-    within_a_second(lambda: knows(known, second) and not knows(known, first))
+    soon(lambda: knows(known, second) and not knows(known, first))
 
 
 @pytest.mark.parametrize("broken", [b"{", b"", None])
@@ -107,9 +109,9 @@ def test_a_file_that_stays_broken_or_away_lets_nobody_in_and_one_that_is_mended_
         except Unavailable:
             return True
 
-    within_a_second(away)
+    soon(away)
     put(file, record)
-    within_a_second(lambda: not away())
+    soon(lambda: not away())
 
 
 @pytest.mark.parametrize(
@@ -155,10 +157,10 @@ def test_a_file_that_says_something_else_is_refused_and_not_repeated(file, docum
 def test_nobody_is_watched_for_when_nobody_asks_any_more(file):
     put(file, key()[1])
     before = set(threading.enumerate())
-    watched = Watched([file], len)
-    assert watched.now == 1
+    seen = Watched([file], len)
+    assert seen.now == 1
     (thread,) = set(threading.enumerate()) - before
-    del watched
+    del seen
     thread.join(5)
     assert not thread.is_alive()
 
@@ -184,7 +186,7 @@ def test_a_key_is_made_listed_and_revoked_and_the_file_never_holds_it(file, caps
     assert not knows(keys.Keys(file), second)
     assert knows(keys.Keys(file), text)
     assert main(["keys", "revoke", str(file), "camera"]) == 0
-    within_a_second(lambda: not knows(known, text))
+    soon(lambda: not knows(known, text))
     capsys.readouterr()
     assert main(["keys", "revoke", str(file), "camera"]) == 1
     assert "no key in use" in capsys.readouterr().err

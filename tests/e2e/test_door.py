@@ -1,0 +1,144 @@
+"""A server with TLS and keys, on Ray Serve and in one process: who is let in, and that nothing tells a key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+
+from protos.certserve.v1 import certserve_pb2 as pb
+from serving.commands.cli import main
+from serving.wires.http.server import build_app
+from tests.certificates import Authority
+from tests.contract.door import Bearers, bearers, differences
+from tests.half_space import write_half_space
+from tests.servers import Address, command_line, post_rows
+from tests.serving.wires.fake_gateway import FakeGateway
+
+pytestmark = pytest.mark.e2e
+AUTHORITY = Authority()
+# In engines of one thread a share of the largest certificate is larger than that.
+SMALL = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "20000"}
+ROWS = [[150, 1, 2, 3], [120, 4, 5, 6]]
+LARGEST = {"certify": "fixed", "draws": 100_000, "deadline_ms": 60_000}
+
+
+@dataclass
+class Home:
+    address: Address
+    folder: Path
+    who: Bearers
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
+
+    @asynccontextmanager
+    async def clients(self):
+        credentials = grpc.ssl_channel_credentials(AUTHORITY.certificate)
+        async with (
+            httpx.AsyncClient(base_url=self.address.http, verify=self.context, timeout=30) as http,
+            grpc.aio.secure_channel(self.address.grpc, credentials) as channel,
+        ):
+            yield http, channel
+
+    async def ask(self, **options):
+        settings = {"verify": self.context, "headers": self.who.by_scope["infer"]}
+        options = {"deadline_ms": 60_000, **options}
+        return await post_rows(self.address, "half-space", ROWS, client_settings=settings, **options)
+
+
+@pytest.fixture(scope="module", params=["ray", "local"])
+def home(request, tmp_path_factory):
+    folder, who = tmp_path_factory.mktemp("door"), bearers()
+    write_half_space(folder / "models")
+    (folder / "keys").write_bytes(who.file)
+    certificate, key = AUTHORITY.pair().write(folder)
+    settings = ["--keys-file", folder / "keys", "--tls-cert-file", certificate, "--tls-key-file", key]
+    settings += ["--engines", "2"] if request.param == "ray" else []
+    arguments = [*map(str, settings), "--threads", "1"]
+    with command_line(folder / "models", *arguments, local=request.param == "local", environment=SMALL) as address:
+        yield Home(address, folder, who)
+
+
+async def test_every_route_and_method_lets_in_whom_it_should_over_tls(home):
+    table = build_app(FakeGateway())
+    async with home.clients() as (http, channel):
+        cells, wrong = await differences(table, http, channel, home.who)
+    assert (cells > 500, wrong) == (True, [])
+
+
+async def test_whoever_has_a_key_gets_an_answer_on_both_wires(home):
+    assert [row["certificate"]["status"] for row in await home.ask(certify="target")]
+    message = pb.PredictRequest(model="half-space", grid=pb.GridTensor(shape=[1, 4], data=ROWS[0]))
+    async with home.clients() as (_, channel):
+        call = channel.unary_unary("/certserve.v1.CertificationService/Predict")
+        answer = await call(message.SerializeToString(), metadata=list(home.who.by_scope["infer"].items()), timeout=30)
+    assert pb.PredictResponse.FromString(answer).predictions
+
+
+async def test_metrics_are_told_over_tls_alone(home):
+    async with home.clients() as (http, _):
+        assert "certserve_requests_total" in (await http.get(home.address.metrics)).text
+    with pytest.raises(httpx.TransportError):
+        httpx.get(home.address.metrics.replace("https", "http"), timeout=10)
+
+
+async def test_a_certificate_that_is_replaced_is_shown_and_a_key_that_is_revoked_is_refused_without_a_restart(home):
+    async def serial(port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=home.context, server_hostname="localhost")
+        found = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+        writer.transport.abort()
+        return found
+
+    places = [home.address.http, home.address.grpc, home.address.metrics.removesuffix("/metrics")]
+    ports = [int(place.rpartition(":")[2]) for place in places]
+    before = [await serial(port) for port in ports]
+    for path in AUTHORITY.pair().write(home.folder, "next"):
+        os.replace(path, home.folder / f"tls{path.suffix}")
+    async with asyncio.timeout(20):
+        while any(now == then for now, then in zip([await serial(port) for port in ports], before, strict=True)):
+            await asyncio.sleep(0.05)
+    async with home.clients() as (http, _):
+        fields = home.who.by_scope["read"]
+        assert (await http.get("/v2", headers=fields)).status_code == 200
+        assert main(["keys", "revoke", str(home.folder / "keys"), "read"]) == 0
+        began = asyncio.get_running_loop().time()
+        async with asyncio.timeout(20):
+            while (await http.get("/v2", headers=fields)).status_code != 401:
+                await asyncio.sleep(0.02)
+        print(f"\nrefused {asyncio.get_running_loop().time() - began:.2f} s after the key was revoked")
+
+
+@pytest.mark.parametrize("home", ["ray"], indirect=True)
+async def test_what_goes_wrong_in_a_replica_is_told_in_the_log(home):
+    await home.ask()
+    with pytest.raises(AssertionError, match="log says more"):
+        await home.ask(**LARGEST)
+    for _ in range(50):
+        if "RESOURCE_EXHAUSTED" in (log := home.address.log.read_text()):
+            break
+        await asyncio.sleep(0.1)
+    assert re.search(r"certserve\.\w+ ERROR request \S+", log), log
+    assert "Traceback" in log
+    assert "GET /v2/health/ready" not in log
+
+
+def test_no_key_is_in_the_log_or_in_the_list_of_processes(home):
+    """Whoever started the server, and whoever asked it in the tests before this one, gave keys away to nobody."""
+    borne = [fields.get("authorization") for fields in (home.who.unknown | home.who.by_scope).values()]
+    process = psutil.Process(home.address.process)
+    said = home.address.log.read_text()
+    for each in [process, *process.children(recursive=True)]:
+        said += " ".join(each.cmdline()) + str(each.environ())
+    assert not [text for text in borne if text and text.split()[-1] in said]
+    assert "PRIVATE KEY" not in said
