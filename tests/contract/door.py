@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from dataclasses import dataclass
 
 import grpc
@@ -62,16 +63,18 @@ def bearing(text: str) -> dict[str, str]:
 def routes(app) -> list[tuple[str, str, str | None]]:
     """HTTP method, path and scope of every route; a path that leads nowhere is for those who are known."""
     found = [
-        (method, filled(route.path), route.needs) for route in app.routes for method in sorted(route.methods - {"HEAD"})
+        (method, filled(route), route.needs) for route in app.routes for method in sorted(route.methods - {"HEAD"})
     ]
     return [*found, ("GET", "/nothing/here", ""), ("POST", "/v2/", "read")]
 
 
-def filled(path: str) -> str:
-    for parameter, value in (("{name:served}", "pictures"), ("{version:served}", "1"), ("{rest:path}", "any")):
-        path = path.replace(parameter, value)
-    assert "{" not in path, f"say here what stands for the parameters of {path}"
-    return path
+def filled(route) -> str:
+    """A path of a route, with the served model for its name and version, and the first that fits for other parameters."""
+    values = {"name": "pictures", "version": "1"}
+    for name, convertor in route.param_convertors.items():
+        fits = ("any", *convertor.regex.strip("()").split("|"))
+        values.setdefault(name, next(each for each in fits if re.fullmatch(convertor.regex, each)))
+    return route.path_format.format(**values)
 
 
 def expected(needs: str | None, who: str) -> str:
