@@ -15,6 +15,7 @@ from certify.bounds.anytime import MAX_DRAWS
 _LARGEST = 2**31 - 1
 """Sizes cross gRPC and the Open Inference Protocol as signed numbers of 32 bits."""
 _MOST_MEMORY = 2**40
+_MOST_DRAWS = 2**53
 _DAY_MS = 86_400_000
 _REPLICAS = 1_024
 _KINDS = {str: "some text", bool: "true or false"}
@@ -139,6 +140,12 @@ class Settings:
     jwt_issuer: str = _text("", "`iss` of the tokens; goes with jwt_keys")
     jwt_audience: str = _text("", "one of the `aud` of the tokens; goes with jwt_keys")
     jwt_leeway_s: int = _number(30, 0, 300, "seconds that the issuer's clock may be off")
+    caller_draws_per_second: int = _number(
+        0, 0, _MOST_DRAWS, "noisy passes a second that a caller may have, ten seconds' saved up; 0 means any"
+    )
+    caller_draws_per_day: int = _number(
+        0, 0, _MOST_DRAWS, "noisy passes that a caller may have in a day (UTC); 0 means any"
+    )
     metadata: str = _text("closed", "whether models' metadata are told to callers alone", ("closed", "open"))
     provider: str = _text("cpu", "where the models run", ("cpu", "cuda", "tensorrt", "onnx-tensorrt"))
     runtime: str = _text(

@@ -101,7 +101,7 @@ class UnsupportedMedia(CertserveError):
 
 
 class Overloaded(CertserveError):
-    """More draws are owed than the server admits; try again after `retry_after_s`."""
+    """More draws are owed than the server admits, or asked for than the caller may have; try again after `retry_after_s`."""
 
     code, http_status = "RESOURCE_EXHAUSTED", 429
 

@@ -110,6 +110,9 @@ class Task:
     score_keys: tuple[bytes, ...] = ()
     request_id: str = ""
     """By which the logs of gateway and engine speak of it."""
+    asker: str = ""
+    """The name of who asks: under load callers share a device, each in proportion to its `weight`."""
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,11 @@ def add(commands: Any) -> None:
         "--scope", action="append", choices=SCOPES, help=f"what they may do; may be given again ({INFER})"
     )
     making.add_argument("--days", type=int, help="after which the key expires; without it, it does not")
+    making.add_argument(
+        "--draws-per-second", type=int, help="noisy passes; 0 means any (default: the server's setting)"
+    )
+    making.add_argument("--draws-per-day", type=int, help="likewise")
+    making.add_argument("--weight", type=int, default=1, help="of its share of the devices under load (1)")
     making.set_defaults(run=_add)
     listing = ways.add_parser("list", help="the keys of a file: who, which, for what and until when")
     listing.add_argument("file", type=Path)
@@ -52,7 +57,10 @@ def _add(options: argparse.Namespace) -> None:
     key = keys.new()
     expires = None if options.days is None else _now() + timedelta(days=options.days)
     scopes = sorted(set(options.scope or [INFER]))
-    made = keys.Key(name=options.name, sha256=keys.hashed(key), scopes=scopes, expires=expires)
+    quota = {name: getattr(options, name) for name in ("draws_per_second", "draws_per_day", "weight")}
+    made = msgspec.convert(
+        {"name": options.name, "sha256": keys.hashed(key), "scopes": scopes, "expires": expires, **quota}, keys.Key
+    )
     with _changing(options.file) as known:
         known.append(made)
     print(key)

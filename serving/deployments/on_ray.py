@@ -37,10 +37,12 @@ from serving import log, metrics, processors
 from serving.config import Settings
 from serving.deployments.assembly import build_engine
 from serving.deployments.both_wires import Wires, metrics_context
+from serving.deployments.shared_use import SharedUse
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.events import Event, Events
 from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
+from serving.gateway.quotas import Ledger
 from serving.gateway.retry import Lost, Resending
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
@@ -50,7 +52,8 @@ from serving.security.secret import read_secret, secret_file
 _log = logging.getLogger("certserve.gateway")
 
 APPLICATION = "certserve"
-_RUNTIMES = "certserve-runtimes"
+_RUNTIMES, _USE = "certserve-runtimes", "certserve-use"
+_SHARE_EVERY_S = 0.25
 _DRAIN_S = 5.0
 _PROBE_S = 1.0
 _FAILED = "certserve-failed"
@@ -113,11 +116,14 @@ class GatewayReplica:
         _listen_on_the_node_alone()
         metrics.serve(settings.host, settings.metrics_port, metrics_context(settings))
         self._engines, self._closed = _Engines(engine), False
+        self._sharing: asyncio.Task[None] | None = None
         catalogue = Catalogue(await asyncio.to_thread(load_repository, settings.models))
         secret = read_secret(secret_file(settings.noise_secret_file))
         dealer = Dealer(self._engines, catalogue, settings.engines)
         gateway = Gateway(catalogue, dealer, secret, settings.limits, lambda: self._engines.unready, settings.runtime)
         self._probing = asyncio.create_task(self._engines.probe(catalogue.digests, settings.engines))
+        if settings.keys_file or settings.jwt_keys:
+            self._sharing = asyncio.create_task(_share(gateway.ledger))
         self._wires = Wires(gateway, settings, shared=True)
         await self._wires.open()
 
@@ -127,6 +133,8 @@ class GatewayReplica:
             self._closed = True
             await self._wires.close()
             self._probing.cancel()
+            if self._sharing is not None:
+                self._sharing.cancel()
 
     async def __del__(self) -> None:
         await self.close()
@@ -216,6 +224,37 @@ class _Engines:
             if not (found := await _response(self._handle.ready.remote(digests))):
                 break
         return found
+
+
+async def _share(ledger: Ledger) -> None:
+    """Tell the other gateways what callers have drawn of their quotas here, and hear of them, as long as this one serves."""
+    use, told = SharedUse(_InCluster()), ""
+    while True:
+        await asyncio.sleep(_SHARE_EVERY_S)
+        try:
+            ledger.heard(await asyncio.to_thread(use.exchanged, *ledger.told()))
+            told = ""
+        except Exception as error:
+            if str(error) != told:
+                _log.warning("quotas are kept by each gateway alone for now: %s", error)
+            told = str(error)
+
+
+class _InCluster:
+    """See `SharedStore`: where the cluster keeps its own state, which outlives every replica and ends with it."""
+
+    def put(self, key: str, value: bytes) -> None:
+        internal_kv._internal_kv_put(key, value, namespace=_USE)
+
+    def get(self, key: str) -> bytes | None:
+        found: bytes | None = internal_kv._internal_kv_get(key, namespace=_USE)
+        return found
+
+    def names(self) -> list[str]:
+        return [key.decode() for key in internal_kv._internal_kv_list("", namespace=_USE)]
+
+    def delete(self, key: str) -> None:
+        internal_kv._internal_kv_del(key, namespace=_USE)
 
 
 def _agree(key: str, runtime: str) -> str:

@@ -19,6 +19,7 @@ from certify.mixture.mix import mix
 from certify.ood.verdict import ScoreCounts, tally, verdict
 from certify.smoothing.law import LawAt
 from export.bundle import Bundle
+from serving.engine.fair import Party
 from serving.engine.record import Counted, mixture_weight, receipt
 from serving.messages import Prediction, Task
 from serving.security.signing import Notary
@@ -47,6 +48,7 @@ class Job:
     def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
         self.request_id = task.request_id
+        self.party = Party(task.asker, task.weight)
         self._task, self._row, self._notary = task, row, notary
         self.lattice = task.rows[row]
         self.first = first_place(bundle, task)

@@ -1,10 +1,10 @@
 """The jobs that wait for a device, in the orders in which it takes them. No clock, thread or tensor.
 
 A job is one row of a request. Its noisy draws are made in slices of `SLICE` draws; each draw takes one place of a batch.
-Noisy draws are taken from a `NoisyLine`, one for each model, which knows two orders. *By need*: the job that is expected
-to be decided soonest comes first, so that many get their answer early. *By age*: requests take turns, a slice each, so
-that none waits for ever, and a request of many jobs gets no more than a request of one. Base predictions, on the input
-without noise, wait in a `BaseLine`, where requests take turns. The scheduler chooses between the orders.
+Noisy draws are taken from a `NoisyLine`, one for each model and caller, which knows two orders. *By need*: the job that is
+expected to be decided soonest comes first, so that many get their answer early. *By age*: requests take turns, a slice
+each, so that none waits for ever, and a request of many jobs gets no more than a request of one. Base predictions, on the
+input without noise, wait in a `BaseLine`, where requests take turns. The scheduler chooses between the orders.
 
 Both lines answer "who is next?" without looking at everybody who waits.
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from certify.claims.procedures import SLICE
+from serving.engine.fair import NOBODY, Party
 from serving.engine.totals import CappedTotal
 
 JobId = int
@@ -125,15 +126,15 @@ class _Turns:
 
 
 class NoisyLine:
-    """The jobs that wait for noisy draws of one model, whose batches have `rows` places.
+    """The jobs of one caller that wait for noisy draws of one model, whose batches have `rows` places.
 
     Three totals over them are kept with every change: `sure`, the sum of `Entry.sure`; `unsure`, the number of jobs that
     stop by what they see; `failed`, the number of slices that have to be drawn again. Entries are changed through this
     class alone.
     """
 
-    def __init__(self, model: str, rows: int) -> None:
-        self.model, self.rows = model, rows
+    def __init__(self, model: str, rows: int, party: Party = NOBODY) -> None:
+        self.model, self.rows, self.party = model, rows, party
         self.sure = self.unsure = self.failed = 0
         self._by_need: list[tuple[tuple[int, int], int, Entry]] = []
         self._turns = itertools.count()
@@ -261,7 +262,7 @@ class NoisyLine:
 
 
 class BaseLine:
-    """Jobs of one model that wait for a base prediction; requests take turns."""
+    """Jobs of one model and caller that wait for a base prediction; requests take turns."""
 
     def __init__(self) -> None:
         self._requests: OrderedDict[RequestId, OrderedDict[JobId, None]] = OrderedDict()

@@ -1,10 +1,11 @@
 """Which draws the next batch holds. No I/O, clock, thread or tensor: numbers in, a plan out.
 
 The unit of work is a slice of `SLICE` draws of one job. A batch holds one graph of one model, in a number of rows that the
-model fixes. Three batches of four go by need: whoever is soon decided comes first, with all the slices that it is expected
-to need. The fourth goes by age: requests take turns, a slice each. So a large request cannot keep small ones from the
-device, nor many small ones a large one. Rows left over are filled with draws beyond that, which cost nothing and may turn
-out to be needed: rows too few for a slice with the last draws of jobs whose number is no multiple of it.
+model fixes. Callers have fair shares: a batch is first of the one who has had least for its weight. Three batches of four go
+by need: whoever is soon decided comes first, with all the slices that it is expected to need. The fourth goes by age:
+requests take turns, a slice each. So a large request cannot keep small ones from the device, nor many small ones a large
+one. Rows left over are for other callers, then filled with draws beyond that, which cost nothing and may turn out to be
+needed: rows too few for a slice with the last draws of jobs whose number is no multiple of it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from certify.claims.procedures import SLICE
-from serving.engine.line import BaseLine, Entry, JobId, NoisyLine, RequestId, Slice, size
-from serving.engine.totals import CappedTotal
+from serving.engine.fair import NOBODY, Party, Turns
+from serving.engine.line import BaseLine, Entry, JobId, NoisyLine, RequestId, Slice
+from serving.engine.owed import OwedByAll
 
+_Key = tuple[str, str]  # a model's and a caller's name
 _TURNS = 4  # of which the last goes by age
 Together = Callable[[str, int], int]
 """How many batches of a model go together where so many full ones are wanted: at least one, and no more than those."""
@@ -61,6 +64,7 @@ class Demand:
     first: int = 0
     base: bool = True
     request: RequestId | None = None
+    party: Party = NOBODY
 
     def __post_init__(self) -> None:
         if self.batch_rows % SLICE or self.batch_rows < SLICE:
@@ -88,50 +92,62 @@ class Scheduler:
     def __init__(self, base_rows: int = 1) -> None:
         self.base_rows = base_rows
         self._entries: dict[JobId, tuple[NoisyLine, Entry]] = {}
-        self._lines: dict[str, NoisyLine] = {}
-        self._base: dict[JobId, tuple[str, RequestId]] = {}
-        self._base_lines: dict[str, BaseLine] = {}
-        self._owed: dict[int, dict[RequestId, int]] = {}
-        self._owed_in_all: dict[int, CappedTotal] = {}
+        self._lines: dict[_Key, NoisyLine] = {}
+        self._callers: dict[str, int] = {}
+        """How many lines each caller has."""
+        self._turns = Turns()
+        self._base: dict[JobId, tuple[_Key, RequestId]] = {}
+        self._base_lines: dict[_Key, BaseLine] = {}
+        self._owed = OwedByAll()
         self._remaining = self._planned = self._turn = 0
 
     def add(self, job: JobId, demand: Demand) -> None:
         """A new job, and what it asks for."""
         request = job if demand.request is None else demand.request
         if demand.base:
-            self._wait_for_base(job, demand.model, request)
+            self._wait_for_base(job, (demand.model, demand.party.name), request)
         if demand.max_draws > demand.first:
             entry = demand.entry(job, request)
-            line = self._lines.setdefault(demand.model, NoisyLine(demand.model, demand.batch_rows))
+            key = demand.model, demand.party.name
+            line = self._lines.get(key) or self._new_line(demand)
             self._entries[job] = line, entry
-            self._owe(entry, 1)
+            self._owe(line, entry, 1)
             line.enter(entry, self._planned)
 
-    def _wait_for_base(self, job: JobId, model: str, request: RequestId) -> None:
-        self._base[job] = model, request
-        self._base_lines.setdefault(model, BaseLine()).enter(job, request)
+    def _new_line(self, demand: Demand) -> NoisyLine:
+        name = demand.party.name
+        lines = self._callers.get(name, 0)
+        if not lines:
+            self._turns.comes(name)
+        self._callers[name] = lines + 1
+        line = self._lines[demand.model, name] = NoisyLine(demand.model, demand.batch_rows, demand.party)
+        return line
 
-    def _owe(self, entry: Entry, sign: int) -> None:
+    def _end_line(self, line: NoisyLine) -> None:
+        name = line.party.name
+        del self._lines[line.model, name]
+        self._callers[name] -= 1
+        if not self._callers[name]:
+            del self._callers[name]
+            self._turns.leaves(name)
+
+    def _wait_for_base(self, job: JobId, key: _Key, request: RequestId) -> None:
+        self._base[job] = key, request
+        self._base_lines.setdefault(key, BaseLine()).enter(job, request)
+
+    def _owe(self, line: NoisyLine, entry: Entry, sign: int) -> None:
         """Keep what is owed: a job is taken off before its forecast changes, and put on afterwards."""
         self._remaining += sign * entry.remaining
-        at, needs = size(entry.remaining), entry.needs()
-        if not needs:
-            return
-        requests = self._owed.setdefault(at, {})
-        before = requests.get(entry.request, 0)
-        requests[entry.request] = after = before + sign * needs
-        if not after:
-            del requests[entry.request]
-        self._owed_in_all.setdefault(at, CappedTotal()).change(before, after)
+        self._owed.change(line.party, entry, sign)
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
         if found := self._entries.get(job):
             line, entry = found
             if entry.owes_otherwise(expected):
-                self._owe(entry, -1)
+                self._owe(line, entry, -1)
                 entry.remaining = expected
-                self._owe(entry, 1)
+                self._owe(line, entry, 1)
             else:
                 self._remaining += expected - entry.remaining
                 entry.remaining = expected
@@ -147,44 +163,51 @@ class Scheduler:
         if found := self._entries.get(part.job):
             found[0].back(found[1], part)
 
-    def base_again(self, job: JobId, model: str, request: RequestId | None = None) -> None:
+    def base_again(self, job: JobId, model: str, request: RequestId | None = None, party: Party = NOBODY) -> None:
         """A base prediction came to nothing: plan it again."""
-        self._wait_for_base(job, model, job if request is None else request)
+        self._wait_for_base(job, (model, party.name), job if request is None else request)
 
     def remove(self, job: JobId) -> None:
         """A job is finished, cancelled or expired; nothing more of it is planned."""
         self.remove_draws(job)
         if found := self._base.pop(job, None):
-            model, request = found
-            self._base_lines[model].leave(job, request)
-            if not self._base_lines[model]:
-                del self._base_lines[model]
+            key, request = found
+            self._base_lines[key].leave(job, request)
+            if not self._base_lines[key]:
+                del self._base_lines[key]
 
     def remove_draws(self, job: JobId) -> None:
         """A job needs no more draws, though its base prediction may still be due."""
         if found := self._entries.pop(job, None):
             line, entry = found
-            self._owe(entry, -1)
+            self._owe(line, entry, -1)
             line.leave(entry)
             if not line:
-                del self._lines[line.model]
+                self._end_line(line)
 
     @property
     def owed(self) -> int:
         """Passes that the jobs are expected to need still, base predictions among them."""
         return self._remaining + len(self._base)
 
-    def owed_before(self, draws: int, expected: int) -> int:
+    def owed_before(self, draws: int, expected: int, party: Party = NOBODY) -> int:
         """Noisy passes that others are sure to get before a new request has the `draws` that it needs at least.
 
         Whoever is decided much later than the new one, with `expected` draws a row, comes after it; requests of its like
-        take turns, so none of them counts for more than it does itself.
+        take turns, so none of them counts for more than it does itself. Other callers get no more
+        than their share beside it.
         """
-        return sum(owed.capped(draws) for at, owed in self._owed_in_all.items() if at <= size(expected))
+        return self._owed.before(draws, expected, party)
 
-    def base_before(self, rows: int) -> int:
-        """Base predictions that others get before a new request of `rows` rows has its own: requests take turns."""
-        return sum(line.before(rows) for line in self._base_lines.values())
+    def base_before(self, rows: int, caller: str = "") -> int:
+        """Base predictions that others get before a new request of `rows` rows has its own: callers take turns, and the
+        requests of each.
+        """
+        by_caller: dict[str, int] = {caller: 0}
+        for (_, name), line in self._base_lines.items():
+            by_caller[name] = by_caller.get(name, 0) + line.before(rows)
+        own = by_caller.pop(caller)
+        return own + sum(min(theirs, own + rows) for theirs in by_caller.values())
 
     @property
     def base_waits(self) -> bool:
@@ -197,17 +220,20 @@ class Scheduler:
         return any(line.neediest() for line in self._lines.values())
 
     def plan_base(self) -> BasePlan | None:
-        """The next base predictions, all of one model, a turn for each request; None if none waits."""
+        """The next base predictions, all of one model, a turn for each caller and request; None if none waits."""
         if not self._base:
             return None
-        model, line = next(iter(self._base_lines.items()))
+        model = next(iter(self._base_lines))[0]
         jobs: list[JobId] = []
-        while line and len(jobs) < self.base_rows:
-            jobs.append(line.take())
-            del self._base[jobs[-1]]
-        del self._base_lines[model]  # models take turns, too
-        if line:
-            self._base_lines[model] = line
+        for key in [each for each in self._base_lines if each[0] == model]:
+            line = self._base_lines.pop(key)
+            while line and len(jobs) < self.base_rows:
+                jobs.append(line.take())
+                del self._base[jobs[-1]]
+            if line:  # at the end: models and callers take turns, too
+                self._base_lines[key] = line
+            if len(jobs) == self.base_rows:
+                break
         return BasePlan(model, tuple(jobs))
 
     def plan_noisy(self, together: Together = one_at_a_time) -> NoisyPlan | None:
@@ -224,10 +250,12 @@ class Scheduler:
         return NoisyPlan(line.model, line.rows, tuple(self._fill(line, line.rows * batches, by_age)), batches)
 
     def _line(self, by_age: bool) -> NoisyLine | None:
-        """The model of whoever comes first."""
+        """The line of whoever comes first: of the caller that has had least, the model."""
         wanting = [(line, entry) for line in self._lines.values() if (entry := line.neediest())]
         if len(wanting) < 2:
             return wanting[0][0] if wanting else None
+        caller = self._turns.first({line.party.name for line, _ in wanting})
+        wanting = [each for each in wanting if each[0].party.name == caller]
         if by_age:
             return min((line for line, _ in wanting), key=NoisyLine.waits_since)
         return min(wanting, key=lambda each: each[1].place())[0]
@@ -238,14 +266,26 @@ class Scheduler:
         """
         return 1 if line.unsure or line.failed else together(line.model, line.sure // line.rows)
 
-    def _fill(self, line: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
-        for takes in (self._wanted(line, by_age), self._spare(line), line.ends()):
-            for entry, most in takes if room else ():
+    def _fill(self, first: NoisyLine, room: int, by_age: bool) -> Iterator[Slice]:
+        lines = self._beside(first)
+        for takes in (
+            *((line, self._wanted(line, by_age)) for line in lines),
+            *((line, self._spare(line)) for line in lines),
+            *((line, line.ends()) for line in lines),
+        ):
+            line = takes[0]
+            for entry, most in takes[1] if room else ():
                 for part in line.take(entry, min(most, room), self._planned):
                     room -= part.rows
+                    self._turns.served(line.party, part.rows)
                     yield part
                 if room < SLICE:
                     break
+
+    def _beside(self, first: NoisyLine) -> list[NoisyLine]:
+        """The lines that fill a batch: what the first leaves is for other callers of its model, before any draw in vain."""
+        others = [line for line in self._lines.values() if line.model == first.model and line is not first]
+        return [first, *sorted(others, key=lambda line: self._turns.had(line.party.name))]
 
     def _wanted(self, line: NoisyLine, by_age: bool) -> Iterator[tuple[Entry, int]]:
         """Who comes next, with as many rows as it may take: as it wants, or a slice."""

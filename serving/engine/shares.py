@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from certify.claims.procedures import SLICE, Off
 from export.bundle import Bundle
+from serving.engine.fair import Party
 from serving.engine.job import ENOUGH, Job, SliceResult, first_place, source
 from serving.messages import Prediction, Reply, Share, Task
 
@@ -44,6 +45,7 @@ class ShareJob:
     def __init__(self, bundle: Bundle, task: Task, row: int, draws: range) -> None:
         self.bundle = bundle
         self.request_id = task.request_id
+        self.party = Party(task.asker, task.weight)
         self.lattice = task.rows[row]
         self._task, self._row = task, row
         self.first, self.max_draws = draws.start or first_place(bundle, task), draws.stop

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from certify.smoothing.law import LawAt
 from export.bundle import Bundle, Golden, Manifest
 from serving.engine.deadlines import Deadlines
+from serving.engine.fair import Party
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
 from serving.engine.scheduler import BasePlan, Demand, NoisyPlan, Scheduler, Together, one_at_a_time
@@ -182,7 +183,8 @@ class Workload:
         if self._closed:
             raise Unavailable(self._closed, retry_after_s=1)
         self._begin(jobs[0].bundle)
-        self._wait_for_base(sum(not job.has_base for job in jobs), timeout_s, predictions_per_second)
+        rows = sum(not job.has_base for job in jobs)
+        self._wait_for_base(rows, jobs[0].party, timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
         request = self._requests[number] = _Request(now, [None] * len(jobs), jobs[0].request_id, followed)
@@ -213,14 +215,15 @@ class Workload:
             first=job.first,
             base=not job.has_base,
             request=number,
+            party=job.party,
         )
         self._scheduler.add(identity, demand)
 
-    def _wait_for_base(self, rows: int, timeout_s: float, predictions_per_second: float) -> None:
+    def _wait_for_base(self, rows: int, party: Party, timeout_s: float, predictions_per_second: float) -> None:
         """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
         answer at all. A lone one never is refused.
         """
-        before = self._scheduler.base_before(rows)
+        before = self._scheduler.base_before(rows, party.name)
         if before and before + rows > predictions_per_second * timeout_s:
             late = (before + rows) / predictions_per_second - timeout_s
             raise Overloaded(
@@ -235,7 +238,7 @@ class Workload:
         a lone one never is.
         """
         least = sum(job.least_draws for job in jobs)
-        before = self._scheduler.owed_before(least, max(job.forecast()[0] for job in jobs))
+        before = self._scheduler.owed_before(least, max(job.forecast()[0] for job in jobs), jobs[0].party)
         if not before:
             return
         can = min(float(self._max_pending), draws_per_second * timeout_s)
@@ -339,7 +342,7 @@ class Workload:
                 except Exception:
                     self._broke(live)
             elif _failed(live, _BASE) < _ATTEMPTS:
-                self._scheduler.base_again(identity, batch.plan.model, live.request)
+                self._scheduler.base_again(identity, batch.plan.model, live.request, live.job.party)
             else:
                 came = "failed twice" if probabilities is None else "gave no finite answer"
                 self._fail(live.request, Internal(f"row {live.row}: the base network {came}; {SEE_LOG}"))

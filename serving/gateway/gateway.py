@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,15 +21,17 @@ from serving.config import Limits
 from serving.errors import Unavailable
 from serving.events import Event, Events, Final, newest
 from serving.gateway.draining import Draining
+from serving.gateway.quotas import Bill, Ledger
 from serving.gateway.resolve import resolve
 from serving.gateway.statistics import Statistics
 from serving.log import REQUEST_ID
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
-from serving.security.callers import INFER
+from serving.security.callers import INFER, LEFT, Caller
 
 _QUICK = 64 * 1024
+_FREE = contextlib.nullcontext(Bill(0))
 
 
 class Predictor(Protocol):
@@ -64,6 +67,8 @@ class Gateway:
         self._runtime = runtime
         self._runtimes: dict[tuple[str, str], str] = {}
         self._draining = Draining()
+        self.ledger = Ledger(time.time)
+        """What callers have drawn of their quotas."""
 
     def unready(self) -> str:
         """Why not every model is proven and can be reached, empty if they are; an empty repository never is ready."""
@@ -95,7 +100,9 @@ class Gateway:
     async def predict(self, request: PredictRequest) -> Answer:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         model, task, notes = await self._completed(request)
-        answer = self._answer(model, task, notes, await self._predictor.predict(self._pinned(task)))
+        with self._charged(request.caller, task) as bill:
+            answer = self._answer(model, task, notes, await self._predictor.predict(self._pinned(task)))
+            bill.took(_cost(answer))
         _count(answer)
         return answer
 
@@ -104,12 +111,14 @@ class Gateway:
         slowly gets the newest alone. Raises and ends as `predict`; closing it gives the work up.
         """
         model, task, notes = await self._completed(request)
-        async with contextlib.aclosing(newest(self._predictor.predict(self._pinned(task)))) as events:
-            async for event in events:
-                answer = self._answer(model, task, notes, event.said)
-                if isinstance(event, Final):
-                    _count(answer)
-                yield event.saying(answer)
+        with self._charged(request.caller, task) as bill:
+            async with contextlib.aclosing(newest(self._predictor.predict(self._pinned(task)))) as events:
+                async for event in events:
+                    answer = self._answer(model, task, notes, event.said)
+                    bill.took(_cost(answer))
+                    if isinstance(event, Final):
+                        _count(answer)
+                    yield event.saying(answer)
 
     async def _completed(self, request: PredictRequest) -> tuple[Model, Task, list[InputNote | None]]:
         request.caller.must_have(INFER)
@@ -117,7 +126,21 @@ class Gateway:
         completing = functools.partial(resolve, request, model, self.limits, self._secret)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.
         task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
+        if request.caller.name:
+            task = replace(task, asker=request.caller.name, weight=request.caller.weight)
         return model, task, notes
+
+    @contextlib.contextmanager
+    def _billed(self, caller: Caller, task: Task) -> Iterator[Bill]:
+        try:
+            with self.ledger.charged(caller, len(task.rows), task.max_draws + 1) as bill:
+                yield bill
+        finally:
+            LEFT.set(self.ledger.said(caller))
+
+    def _charged(self, caller: Caller, task: Task) -> AbstractContextManager[Bill]:
+        """While a task is answered: whoever has a quota pays. Raises `Overloaded`."""
+        return _FREE if caller.quota is None else self._billed(caller, task)
 
     def _answer(self, model: Model, task: Task, notes: Sequence[InputNote | None], reply: Reply[Prediction]) -> Answer:
         made_by = self._identity(task, reply)
@@ -154,6 +177,11 @@ class Gateway:
         """Count one finished request; each wire calls it once, whatever came of it."""
         metrics.REQUESTS.labels(protocol, code).inc()
         metrics.REQUEST_SECONDS.labels(protocol).observe(seconds)
+
+
+def _cost(answer: Answer) -> int:
+    """The passes of an answer: a row's draws, and the one without noise."""
+    return sum(row.draws + row.lost_draws + 1 for row in answer.predictions)
 
 
 def _count(answer: Answer) -> None:

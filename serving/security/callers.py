@@ -20,11 +20,30 @@ SCOPES = (INFER, READ, ADMIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a caller may draw; 0 is as much as it likes."""
+
+    draws_per_second: int = 0
+    draws_per_day: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.draws_per_second or self.draws_per_day)
+
+
+NO_QUOTA = Quota()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Whoever sent a request: a name, empty for nobody in particular, and the scopes of what they may do."""
+    """Whoever sent a request: a name, empty for nobody in particular, and the scopes of what they may do.
+
+    Under load callers have shares of the devices in proportion to their `weight`.
+    """
 
     name: str
     scopes: frozenset[str]
+    quota: Quota | None = None
+    weight: int = 1
 
     def must_have(self, scope: str) -> None:
         """Raise `Forbidden` where the caller has no such scope, `Unauthenticated` where it is nobody in particular."""
@@ -38,6 +57,8 @@ class Caller:
 ANONYMOUS = Caller(name="", scopes=frozenset({INFER, READ}))
 CALLER: ContextVar[Caller] = ContextVar("caller")
 """The caller of the request that is worked at; each wire's frame sets it."""
+LEFT: ContextVar[str] = ContextVar("left", default="")
+"""What is left of the caller's quota after the request that is worked at, as the field RateLimit says it."""
 
 
 class Callers(Protocol):

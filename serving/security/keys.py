@@ -21,13 +21,15 @@ import msgspec
 
 from certify import strict_json
 from serving.errors import Unauthenticated, Unavailable
-from serving.security.callers import Caller
+from serving.security.callers import NO_QUOTA, Caller, Quota
 from serving.security.watched import Watched
 
 PREFIX = "cs-"
 """What every key begins with, so that it is told from a token, and found by whoever looks for lost secrets."""
 _MOST_KEYS = 10_000
 _CallerName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@-]{1,64}\Z")]
+MOST_WEIGHT = 1_000
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -39,6 +41,9 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
     scopes: list[Literal["infer", "read", "admin"]]
     expires: _Moment | None = None
     revoked: _Moment | None = None
+    draws_per_second: _Count | None = None
+    draws_per_day: _Count | None = None
+    weight: Annotated[int, msgspec.Meta(ge=1, le=MOST_WEIGHT)] = 1
 
     @property
     def id(self) -> str:
@@ -90,10 +95,10 @@ class _Borne:
 class Keys:
     """The callers that bear a key of a file, which is watched: one that is revoked there is refused within a second."""
 
-    def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
-        """Raises `SecurityError` where the file cannot be read."""
+    def __init__(self, file: Path, clock: Callable[[], float] = time.time, quota: Quota = NO_QUOTA) -> None:
+        """`quota` is that of keys that have none of their own. Raises `SecurityError` where the file cannot be read."""
         self._clock = clock
-        self._watched = Watched([file], lambda contents: _by_hash(parse(contents[0])))
+        self._watched = Watched([file], lambda contents: _by_hash(parse(contents[0]), quota))
 
     def caller(self, key: str) -> Caller:
         """Who bears this key. Raises `Unauthenticated`, or `Unavailable` where the file cannot be read any more."""
@@ -108,10 +113,15 @@ class Keys:
         return borne.caller
 
 
-def _by_hash(keys: Sequence[Key]) -> Mapping[str, _Borne]:
-    return {each.sha256: _borne(each) for each in keys if each.revoked is None}
+def _by_hash(keys: Sequence[Key], quota: Quota) -> Mapping[str, _Borne]:
+    return {each.sha256: _borne(each, quota) for each in keys if each.revoked is None}
 
 
-def _borne(key: Key) -> _Borne:
+def _borne(key: Key, quota: Quota) -> _Borne:
+    own = Quota(
+        draws_per_second=quota.draws_per_second if key.draws_per_second is None else key.draws_per_second,
+        draws_per_day=quota.draws_per_day if key.draws_per_day is None else key.draws_per_day,
+    )
     until = float("inf") if key.expires is None else key.expires.timestamp()
-    return _Borne(Caller(name=key.name, scopes=frozenset(key.scopes)), until)
+    caller = Caller(name=key.name, scopes=frozenset(key.scopes), quota=own or None, weight=key.weight)
+    return _Borne(caller, until)

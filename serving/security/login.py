@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.config import Settings
 from serving.errors import Unauthenticated
 from serving.security import key_set
-from serving.security.callers import READ, Caller, Callers
+from serving.security.callers import READ, Caller, Callers, Quota
 from serving.security.fetched import Fetched
 from serving.security.keys import PREFIX, Keys
 from serving.security.tokens import Accepted, KeySource, Tokens
@@ -44,13 +44,14 @@ class Login:
 
 def login(settings: Settings) -> Callers | None:
     """Who tells callers by these settings; None where nobody is asked. Raises `SecurityError`."""
-    keys = Keys(settings.keys_file) if settings.keys_file else None
+    quota = Quota(draws_per_second=settings.caller_draws_per_second, draws_per_day=settings.caller_draws_per_day)
+    keys = Keys(settings.keys_file, quota=quota) if settings.keys_file else None
     tokens = None
     if settings.jwt_keys:
         accepted = Accepted(
             issuer=settings.jwt_issuer, audience=settings.jwt_audience, leeway_s=float(settings.jwt_leeway_s)
         )
-        tokens = Tokens(_key_source(settings.jwt_keys), accepted)
+        tokens = Tokens(_key_source(settings.jwt_keys), accepted, quota=quota)
     return None if keys is None and tokens is None else Login(keys, tokens, settings.metadata == "open")
 
 

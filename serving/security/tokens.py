@@ -19,7 +19,7 @@ import msgspec
 
 from certify import strict_json
 from serving.errors import Unauthenticated, Unavailable
-from serving.security.callers import SCOPES, Caller
+from serving.security.callers import NO_QUOTA, SCOPES, Caller, Quota
 from serving.security.key_set import ALGORITHMS, PublicKey
 
 _MOST_CHARACTERS = 8_192
@@ -72,7 +72,14 @@ class Accepted:
 class Tokens:
     """The callers that bear a token. Their names begin with "jwt:", so that none is taken for that of a key."""
 
-    def __init__(self, keys: KeySource, accepted: Accepted, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keys: KeySource,
+        accepted: Accepted,
+        clock: Callable[[], float] = time.time,
+        quota: Quota = NO_QUOTA,
+    ) -> None:
+        self._quota = quota or None
         self._keys = keys
         self._accepted = accepted
         self._clock = clock
@@ -85,7 +92,7 @@ class Tokens:
             raise Unauthenticated("what is sent is neither a key nor a token; send Authorization: Bearer <key>")
         claims = self._claims(self._signed(token, _header(token)))
         asked = {scope for field in (claims.scope, claims.scp) for scope in _listed(field)}
-        return Caller(name=f"jwt:{claims.sub}", scopes=frozenset(SCOPES) & asked)
+        return Caller(name=f"jwt:{claims.sub}", scopes=frozenset(SCOPES) & asked, quota=self._quota)
 
     def _signed(self, token: str, header: _Header) -> bytes:
         """What the issuer has signed."""

@@ -24,6 +24,7 @@ PROTOS = (certserve_pb2.DESCRIPTOR, open_inference_pb2.DESCRIPTOR)
 SERVICES = [service for proto in PROTOS for service in proto.services_by_name.values()]
 DECLARED = {f"/{each.full_name}/{method.name}" for each in SERVICES for method in each.methods}
 METHODS = sorted(DECLARED | NEEDS.keys() | {"/nothing.Here/Nothing"})
+QUOTA = 3_000
 REFUSED = {"unknown": (401, grpc.StatusCode.UNAUTHENTICATED), "forbidden": (403, grpc.StatusCode.PERMISSION_DENIED)}
 
 
@@ -34,6 +35,8 @@ class Bearers:
     records: list[keys.Key]
     unknown: dict[str, dict[str, str]]
     by_scope: dict[str, dict[str, str]]
+    metered: dict[str, str]
+    """Whoever may draw no more than `QUOTA` in a day."""
 
     @property
     def file(self) -> bytes:
@@ -52,8 +55,9 @@ def bearers() -> Bearers:
         "another scheme": {"authorization": f"Basic {made['infer'][0]}"},
         "empty": {"authorization": ""},
     }
-    records = [each[1] for each in (*made.values(), expired, revoked)]
-    return Bearers(records, unknown, {scope: bearing(text) for scope, (text, _) in made.items()})
+    metered = key("metered", ["infer"], draws_per_day=QUOTA)
+    records = [each[1] for each in (*made.values(), expired, revoked, metered)]
+    return Bearers(records, unknown, {scope: bearing(text) for scope, (text, _) in made.items()}, bearing(metered[0]))
 
 
 def bearing(text: str) -> dict[str, str]:

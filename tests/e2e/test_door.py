@@ -19,7 +19,7 @@ from protos.certserve.v1 import certserve_pb2 as pb
 from serving.commands.cli import main
 from serving.wires.http.server import build_app
 from tests.certificates import Authority
-from tests.contract.door import Bearers, bearers, differences
+from tests.contract.door import QUOTA, Bearers, bearers, differences
 from tests.half_space import write_half_space
 from tests.servers import Address, command_line, post_rows
 from tests.serving.wires.fake_gateway import FakeGateway
@@ -117,6 +117,27 @@ async def test_a_certificate_that_is_replaced_is_shown_and_a_key_that_is_revoked
             while (await http.get("/v2", headers=fields)).status_code != 401:
                 await asyncio.sleep(0.02)
         print(f"\nrefused {asyncio.get_running_loop().time() - began:.2f} s after the key was revoked")
+
+
+async def test_whoever_has_drawn_its_quota_is_refused_on_both_wires_and_others_are_not(home):
+    """The caller sees what is left, and when to come back."""
+    body, fields = {"instances": ROWS}, home.who.metered
+    message = pb.PredictRequest(model="half-space", grid=pb.GridTensor(shape=[1, 4], data=ROWS[0])).SerializeToString()
+    async with home.clients() as (http, channel):
+        answer = await http.post("/v1/models/half-space:predict", json=body, headers=fields)
+        assert answer.status_code == 200
+        drawn = sum(row["draws"] + 1 for row in answer.json()["predictions"])
+        assert answer.headers["ratelimit"].startswith(f'"day";r={QUOTA - drawn};t=')
+        while answer.status_code == 200:
+            answer = await http.post("/v1/models/half-space:predict", json=body, headers=fields)
+        assert (answer.status_code, answer.headers["ratelimit"].startswith('"day";r=0;')) == (429, True)
+        assert 0 < int(answer.headers["retry-after"]) <= 86_400
+        call = channel.unary_unary("/certserve.v1.CertificationService/Predict")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call(message, metadata=list(fields.items()), timeout=30)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(error.value.trailing_metadata())["ratelimit"].startswith('"day";r=0;')
+    assert await home.ask()
 
 
 @pytest.mark.parametrize("home", ["ray"], indirect=True)

@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from serving.errors import SEE_LOG, CertserveError, Internal
 from serving.log import REQUEST_ID
-from serving.security.callers import ANONYMOUS, CALLER, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.grpc")
@@ -45,7 +45,10 @@ def answers(
             CALLER.set(caller)
             if needs is not None:
                 caller.must_have(needs)
-            return await work(messages, context)
+            found = await work(messages, context)
+            if left := LEFT.get():
+                context.set_trailing_metadata((("x-request-id", identifier), ("ratelimit", left)))
+            return found
         except CertserveError as error:
             refusal = error
         except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
@@ -69,7 +72,9 @@ def time_left(context: _Context) -> float | None:
 async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
     if SEE_LOG in error.message:
         _log.error("request %s is refused: %s", identifier, error.message)
-    await context.abort(*status(error, identifier))
+    code, message, trailers = status(error, identifier)
+    left = LEFT.get()
+    await context.abort(code, message, (*trailers, ("ratelimit", left)) if left else trailers)
     raise AssertionError("abort raises")
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving import strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
-from serving.security.callers import ANONYMOUS, CALLER, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
@@ -162,5 +162,8 @@ class _Exchange:
         """ASGI's send."""
         if message["type"] == "http.response.start":
             self.started = True
-            MutableHeaders(scope=message)["X-Request-Id"] = self.identifier
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.identifier
+            if left := LEFT.get():
+                headers["RateLimit"] = left
         await self._send(message)
