@@ -2,7 +2,7 @@
 
 One process keeps its counts in memory. Several on one host (Ray's replicas) share a folder, named by
 `PROMETHEUS_MULTIPROC_DIR` before this module is imported: prometheus_client then keeps every count in a file there, and
-whichever process serves the port adds them up. Labels are never chosen by a client.
+whichever process serves the port adds them up. Labels are never chosen by a client, save names of callers, which are few.
 """
 
 from __future__ import annotations
@@ -61,6 +61,13 @@ REFUSED = Counter(
     "Connections ended for what they sent or did not, by the HTTP status, or grpc.",
     ["code"],
 )
+CALLER_REQUESTS = Counter(
+    "certserve_caller_requests", "Finished requests of callers that are known.", ["caller", "code"]
+)
+CALLER_DRAWS = Counter("certserve_caller_draws", "Passes answered to callers that are known.", ["caller"])
+REFUSED_CALLERS = Counter(
+    "certserve_refused_callers", "Requests refused for who asked: not known, or without the scope.", ["code"]
+)
 QUEUE_SECONDS = Histogram("certserve_queue_seconds", "Time from arrival to the first batch.", buckets=_BUCKETS)
 CERTIFICATES = Counter(
     "certserve_certificates", "Rows answered, by the status of the certificate.", ["model", "status"]
@@ -72,6 +79,19 @@ BATCH_ROWS = Counter("certserve_batch_rows", "Rows of the batches of noisy passe
 DEVICE_SECONDS = Counter("certserve_device_seconds", "Time that workers spent on batches, noise included.")
 PENDING = Gauge("certserve_draws_pending", "Draws owed to requests in flight.", multiprocess_mode="livesum")
 MODELS = Gauge("certserve_models_loaded", "Models proven and served, in each engine.", multiprocess_mode="livemax")
+
+
+_CALLERS = 100
+_named: set[str] = set()
+
+
+def caller_label(name: str) -> str:
+    """The label of a caller: its name for the first that come, since an issuer may name any number; then "(others)"."""
+    if name not in _named:
+        if len(_named) >= _CALLERS:
+            return "(others)"
+        _named.add(name)
+    return name
 
 
 def serve(host: str, port: int, context: Callable[[], ssl.SSLContext] | None = None) -> None:

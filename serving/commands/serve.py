@@ -19,8 +19,8 @@ from export.bundle import manifests
 from serving import ports
 from serving.commands import banner
 from serving.commands.console import say
-from serving.config import Settings, declared, explained
-from serving.security import signing
+from serving.config import SettingError, Settings, declared, explained
+from serving.security import exposure, signing
 from serving.security.login import login
 from serving.security.secret import (
     VARIABLE,
@@ -41,6 +41,9 @@ def add(commands: Any) -> None:
     serve = commands.add_parser("serve", help="serve the bundles of a repository over HTTP and gRPC")
     serve.add_argument("models", type=Path, help="folder of bundles: <name>/<version>/")
     serve.add_argument("--local", action="store_true", help="one process, without Ray")
+    serve.add_argument(
+        "--strict", action="store_true", help="refuse to listen beyond this host without TLS, or to whoever comes"
+    )
     for each in declared():
         option, said = "--" + each.name.replace("_", "-"), explained(each).replace("%", "%%")
         if isinstance(each.default, bool):
@@ -55,6 +58,7 @@ def _run(options: argparse.Namespace) -> None:
     values = {each.name: getattr(options, each.name) for each in declared()} | {"models": options.models.resolve()}
     # Before any file is made or read: what is refused leaves nothing behind.
     settings = ports.settled(Settings.from_mapping(values))
+    _tell_what_is_open(settings, options.strict)
     # Resolved here, so that every process reads the same file.
     secret = secret_file(options.noise_secret_file or _from_environment()).resolve()
     signing_key = _signing_key(options.signing_key_file)
@@ -87,6 +91,14 @@ def _signing_key(given: Path | None) -> Path | None:
             raise
         say(f"no receipts will be given: {error}")
         return None
+
+
+def _tell_what_is_open(settings: Settings, strict: bool) -> None:
+    """Raise `SettingError` instead where that is asked for."""
+    for each in exposure.left_open(settings):
+        if strict:
+            raise SettingError(f"it would listen on {settings.host}, and {each}; or leave --strict out")
+        say(f"warning: it listens on {settings.host}, and {each}")
 
 
 def _resolved(settings: Settings) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from serving.log import REQUEST_ID
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
-from serving.security.callers import INFER, LEFT, Caller
+from serving.security.callers import ANONYMOUS, CALLER, INFER, LEFT, Caller
 
 _QUICK = 64 * 1024
 _FREE = contextlib.nullcontext(Bill(0))
@@ -103,7 +103,7 @@ class Gateway:
         with self._charged(request.caller, task) as bill:
             answer = self._answer(model, task, notes, await self._predictor.predict(self._pinned(task)))
             bill.took(_cost(answer))
-        _count(answer)
+        _count(answer, request.caller)
         return answer
 
     async def events(self, request: PredictRequest) -> AsyncGenerator[Event[Answer], None]:
@@ -117,7 +117,7 @@ class Gateway:
                     answer = self._answer(model, task, notes, event.said)
                     bill.took(_cost(answer))
                     if isinstance(event, Final):
-                        _count(answer)
+                        _count(answer, request.caller)
                     yield event.saying(answer)
 
     async def _completed(self, request: PredictRequest) -> tuple[Model, Task, list[InputNote | None]]:
@@ -177,6 +177,8 @@ class Gateway:
         """Count one finished request; each wire calls it once, whatever came of it."""
         metrics.REQUESTS.labels(protocol, code).inc()
         metrics.REQUEST_SECONDS.labels(protocol).observe(seconds)
+        if name := CALLER.get(ANONYMOUS).name:
+            metrics.CALLER_REQUESTS.labels(metrics.caller_label(name), code).inc()
 
 
 def _cost(answer: Answer) -> int:
@@ -184,7 +186,9 @@ def _cost(answer: Answer) -> int:
     return sum(row.draws + row.lost_draws + 1 for row in answer.predictions)
 
 
-def _count(answer: Answer) -> None:
+def _count(answer: Answer, caller: Caller) -> None:
+    if caller.name:
+        metrics.CALLER_DRAWS.labels(metrics.caller_label(caller.name)).inc(_cost(answer))
     rows, name = answer.predictions, answer.model.name
     metrics.QUEUE_SECONDS.observe(answer.queue_s)
     metrics.SHORTENED.inc(sum(row.granted_draws is not None for row in rows))

@@ -71,6 +71,12 @@ class Callers(Protocol):
         ...
 
 
+def of_caller() -> str:
+    """For a line of the log: whose request is worked at, where that is known."""
+    name = CALLER.get(ANONYMOUS).name
+    return f" of {name}" if name else ""
+
+
 def joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Fields by name. One that comes twice is one with a comma, so that of two credentials none is chosen."""
     found: dict[str, str] = {}

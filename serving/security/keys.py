@@ -9,6 +9,7 @@ random, not chosen, one pass of SHA-256 is as good as any slow hash.
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from serving.security.watched import Watched
 PREFIX = "cs-"
 """What every key begins with, so that it is told from a token, and found by whoever looks for lost secrets."""
 _MOST_KEYS = 10_000
+_audit = logging.getLogger("certserve.audit")
 _CallerName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@-]{1,64}\Z")]
 MOST_WEIGHT = 1_000
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -98,7 +100,19 @@ class Keys:
     def __init__(self, file: Path, clock: Callable[[], float] = time.time, quota: Quota = NO_QUOTA) -> None:
         """`quota` is that of keys that have none of their own. Raises `SecurityError` where the file cannot be read."""
         self._clock = clock
-        self._watched = Watched([file], lambda contents: _by_hash(parse(contents[0]), quota))
+        self._told: dict[str, Key] | None = None
+        self._watched = Watched([file], lambda contents: _by_hash(self._audited(parse(contents[0])), quota))
+
+    def _audited(self, keys: list[Key]) -> list[Key]:
+        """The keys; what has changed since they were read before is put into the log."""
+        now = {each.id: each for each in keys}
+        before = now if self._told is None else self._told
+        self._told = now
+        for key_id in sorted(now.keys() | before.keys()):
+            was, found = before.get(key_id), now.get(key_id)
+            if was != found and (either := found or was):
+                _audit.warning("key %s of %s: %s", key_id, either.name, _change(was, found))
+        return keys
 
     def caller(self, key: str) -> Caller:
         """Who bears this key. Raises `Unauthenticated`, or `Unavailable` where the file cannot be read any more."""
@@ -111,6 +125,14 @@ class Keys:
         if self._clock() >= borne.until:
             raise Unauthenticated("the key has expired; ask the operator of the server for another")
         return borne.caller
+
+
+def _change(was: Key | None, found: Key | None) -> str:
+    if was is None:
+        return "added"
+    if found is None:
+        return "removed"
+    return "revoked" if found.revoked and not was.revoked else "changed"
 
 
 def _by_hash(keys: Sequence[Key], quota: Quota) -> Mapping[str, _Borne]:

@@ -86,9 +86,15 @@ async def test_whoever_has_a_key_gets_an_answer_on_both_wires(home):
     assert pb.PredictResponse.FromString(answer).predictions
 
 
-async def test_metrics_are_told_over_tls_alone(home):
+async def test_metrics_are_told_over_tls_alone_and_name_callers_but_no_key(home):
+    await home.ask()
     async with home.clients() as (http, _):
-        assert "certserve_requests_total" in (await http.get(home.address.metrics)).text
+        await http.get("/v2", headers=home.who.unknown["wrong"])
+        said = (await http.get(home.address.metrics)).text
+    assert 'certserve_caller_requests_total{caller="infer",code="OK"}' in said
+    assert 'certserve_caller_draws_total{caller="infer"}' in said
+    assert 'certserve_refused_callers_total{code="UNAUTHENTICATED"}' in said
+    assert "cs-" not in said
     with pytest.raises(httpx.TransportError):
         httpx.get(home.address.metrics.replace("https", "http"), timeout=10)
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from serving import metrics
 from serving.metrics import FOLDER_VARIABLE
 from tests.servers import ROOT
 
@@ -56,3 +57,11 @@ def test_a_process_that_finds_no_room_counts_apart(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the metrics leave out process" in done.stderr
     assert len(done.stdout.splitlines()) == 4
+
+
+def test_callers_have_few_labels_however_many_an_issuer_names(monkeypatch):
+    monkeypatch.setattr(metrics, "_named", set())
+    labels = {metrics.caller_label(f"jwt:{number % 5_000}") for number in range(10_000)}
+    assert len(labels) == 101
+    assert metrics.caller_label("jwt:0") == "jwt:0"
+    assert metrics.caller_label("jwt:4999") == "(others)"

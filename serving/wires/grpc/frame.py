@@ -17,9 +17,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from serving.errors import SEE_LOG, CertserveError, Internal
+from serving import metrics
+from serving.errors import SEE_LOG, CertserveError, Forbidden, Internal, Unauthenticated
 from serving.log import REQUEST_ID
-from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined, of_caller
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.grpc")
@@ -54,7 +55,7 @@ def answers(
         except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
             raise
         except Exception:
-            _log.exception("request %s failed", identifier)
+            _log.exception("request %s%s failed", identifier, of_caller())
             refusal = Internal(f"something went wrong in the server; {SEE_LOG}")
         await _abort(context, refusal, identifier)
 
@@ -71,7 +72,9 @@ def time_left(context: _Context) -> float | None:
 
 async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
     if SEE_LOG in error.message:
-        _log.error("request %s is refused: %s", identifier, error.message)
+        _log.error("request %s%s is refused: %s", identifier, of_caller(), error.message)
+    if isinstance(error, Unauthenticated | Forbidden):
+        metrics.REFUSED_CALLERS.labels(error.code).inc()
     code, message, trailers = status(error, identifier)
     left = LEFT.get()
     await context.abort(code, message, (*trailers, ("ratelimit", left)) if left else trailers)

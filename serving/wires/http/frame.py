@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import strict_json
+from serving import metrics, strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
-from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined
+from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined, of_caller
 from serving.wires.request_id import request_id
 
 _log = logging.getLogger("certserve.http")
@@ -50,6 +50,8 @@ def error_response(
     """The one form of an error, with further keys `beside` it; 429 and 503 say when to come back."""
     if not isinstance(error, Internal):  # which is logged where it is caught
         _log_refused(error)
+    if error.http_status in (401, 403):
+        metrics.REFUSED_CALLERS.labels(error.code).inc()
     found = {**(headers or {}), **error_headers(error)}
     return json_response({**(beside or {}), "error": error.message}, error.http_status, found)
 
@@ -86,12 +88,12 @@ def refusal_of(error: Exception) -> CertserveError:
 
 
 def _log_failed(error: Internal) -> None:
-    _log.error("request %s failed: %s", REQUEST_ID.get(), error.message, exc_info=error.__cause__)
+    _log.error("request %s%s failed: %s", REQUEST_ID.get(), of_caller(), error.message, exc_info=error.__cause__)
 
 
 def _log_refused(error: CertserveError) -> None:
     if SEE_LOG in error.message:
-        _log.error("request %s is refused: %s", REQUEST_ID.get(), error.message)
+        _log.error("request %s%s is refused: %s", REQUEST_ID.get(), of_caller(), error.message)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
@@ -108,7 +110,7 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 
 def _bug(error: Exception) -> Internal:
-    _log.error("request %s failed", REQUEST_ID.get(), exc_info=error)
+    _log.error("request %s%s failed", REQUEST_ID.get(), of_caller(), exc_info=error)
     return Internal(f"something went wrong in the server; {SEE_LOG}")
 
 

@@ -154,6 +154,22 @@ def test_a_file_that_says_something_else_is_refused_and_not_repeated(file, docum
     assert len(str(error.value)) < 600
 
 
+def test_what_becomes_of_keys_is_told_to_the_audit_log_without_any_key(file, caplog):
+    (first, record), (second, other), (third, last) = key("camera"), key("robot"), key("drone")
+    put(file, record, other)
+    known = keys.Keys(file)
+    assert "audit" not in caplog.text
+    put(file, keys.msgspec.structs.replace(record, revoked=moment(0)), last)
+    soon(lambda: knows(known, third))
+    told = {each.getMessage() for each in caplog.records if each.name == "certserve.audit"}
+    assert told == {
+        f"key {record.id} of camera: revoked",
+        f"key {other.id} of robot: removed",
+        f"key {last.id} of drone: added",
+    }
+    assert not [text for text in (first, second, third) if text in caplog.text]
+
+
 def test_nobody_is_watched_for_when_nobody_asks_any_more(file):
     put(file, key()[1])
     before = set(threading.enumerate())
