@@ -145,6 +145,50 @@ def test_the_signing_key_is_a_file_where_one_is_named(rendered: Rendered) -> Non
         assert "/etc/certserve-signing/signing-key" in json.dumps(rendered[shape, "signed"])
 
 
+@pytest.mark.parametrize("shape", ["local", "ray"])
+def test_certificate_keys_and_public_keys_are_files_of_the_servers_where_the_settings_look(
+    helm4: Path, shape: str
+) -> None:
+    jwt = {"name": "issuer", "issuer": "i", "audience": "a"}
+    closed = {"tls": {"secretName": "pair"}, "callers": {"keys": {"name": "known"}, "jwt": jwt}}
+    documents = render(helm4, {"shape": shape, **closed}, *MONITORING)
+    templates = pod_templates(documents)
+    server = templates["server"]
+    secrets = {each["name"]: each["secret"]["secretName"] for each in server["spec"]["volumes"] if "secret" in each}
+    mounts = {each["name"]: each["mountPath"] for each in container(server)["volumeMounts"]}
+    assert {name: secrets[name] for name in ("tls", "keys", "jwt")} == {"tls": "pair", "keys": "known", "jwt": "issuer"}
+    said = str(container(server).get("args") or serve_config(documents))
+    for name, file in (("tls", "tls.crt"), ("tls", "tls.key"), ("keys", "keys.json"), ("jwt", "jwks.json")):
+        assert f"{mounts[name]}/{file}" in said
+    for name, template in templates.items():
+        probe = container(template)["readinessProbe"]["httpGet"]
+        assert probe.get("scheme", "HTTP") == ("HTTPS" if name == "server" else "HTTP")
+    if "head" in templates:
+        assert "pair" not in str(templates["head"])
+    (endpoint,) = one(documents, "ServiceMonitor")["spec"]["endpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]["ca"]["secret"]["name"]) == ("https", "pair")
+
+
+@pytest.mark.parametrize("shape", ["local", "ray"])
+def test_cert_manager_is_asked_for_the_names_of_the_service_and_others(helm4: Path, shape: str) -> None:
+    tls = {"issuerRef": {"name": "letters", "kind": "ClusterIssuer"}, "dnsNames": ["certserve.example.org"]}
+    documents = render(helm4, {"shape": shape, "tls": tls})
+    found = one(documents, "Certificate")["spec"]
+    service = "demo-certserve" + ("-serve-svc" if shape == "ray" else "")
+    assert {service, f"{service}.place.svc", "certserve.example.org"} <= set(found["dnsNames"])
+    assert found["issuerRef"] == {"name": "letters", "kind": "ClusterIssuer", "group": "cert-manager.io"}
+    volumes = pod_templates(documents)["server"]["spec"]["volumes"]
+    assert found["secretName"] in [each["secret"]["secretName"] for each in volumes if "secret" in each]
+
+
+def test_port_443_is_open_outwards_only_for_an_issuers_keys(helm4: Path) -> None:
+    jwt = {"url": "https://issuer.example.org/jwks", "issuer": "i", "audience": "a"}
+    for callers, expected in (({}, False), ({"jwt": jwt}, True)):
+        policy = one(render(helm4, {"callers": callers}), "NetworkPolicy")["spec"]
+        assert any({"port": 443} in each.get("ports", []) for each in policy["egress"]) == expected
+        assert not any({"port": 443} in each.get("ports", []) for each in policy["ingress"])
+
+
 def test_a_claim_is_mounted_where_the_server_looks(rendered: Rendered) -> None:
     for shape in SHAPES:
         spec = container(pod_templates(rendered[shape, "claim"])["server"])

@@ -20,7 +20,20 @@ TEXT = (CHART / "values.yaml").read_text()
 VALUES = yaml.safe_load(TEXT)
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
+JWT = {"url": "https://issuer.example.org/jwks", "issuer": "https://issuer.example.org", "audience": "certserve"}
+CLOSED = {"tls": {"secretName": "pair"}, "callers": {"keys": {"name": "keys"}, "jwt": JWT, "drawsPerDay": 7}}
+"""Everything that closes the door. Clients have no certificates: the kubelet, which asks for health, has none."""
+
 BAD = [
+    ("secretname", {"tls": {"secretname": "pair"}}),
+    ("kind", {"tls": {"issuerRef": {"name": "a", "kind": "Authority"}}}),
+    ("both set", {"tls": {"secretName": "pair", "issuerRef": {"name": "a"}}}),
+    ("tls.issuerRef.name", {"tls": {"issuerRef": {"kind": "Issuer"}}}),
+    ("url", {"callers": {"jwt": {**JWT, "url": "http://issuer.example.org"}}}),
+    ("callers.jwt.issuer", {"callers": {"jwt": {"name": "keys"}}}),
+    ("both set", {"callers": {"jwt": {**JWT, "name": "keys"}}}),
+    ("metadata", {"callers": {"metadata": "ajar"}}),
+    ("drawsPerDay", {"callers": {"drawsPerDay": -1}}),
     ("replica", {"replica": 3}),
     ("existingclaim", {"models": {"existingclaim": "bundles"}}),
     ("nam", {"noiseSecret": {"nam": "noise"}}),
@@ -97,7 +110,7 @@ def test_the_chart_stays_small() -> None:
     def count(values: Any) -> int:
         return sum(1 + count(v) for v in values.values()) if isinstance(values, dict) else 0
 
-    assert count(VALUES) < 90
+    assert count(VALUES) < 110
     assert len(list((CHART / "templates").iterdir())) <= 12
 
 
@@ -112,6 +125,7 @@ def test_limits_are_the_servers_own() -> None:
 
 def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary: Path) -> None:
     values = {"limits": {"maxDeadlineMs": 5_000}, "threads": 3, "provider": "cuda", "signingKey": {"name": "seal"}}
+    values |= CLOSED
     values["runtime"] = "onnxruntime 1.32.0 CPUExecutionProvider, x86_64 avx2"
     served = container(pod_templates(render(helm_binary, values))["server"])
     program, *words = served["command"] + served["args"]
@@ -121,6 +135,7 @@ def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary:
     wanted = {field.name for field in [*fields(Settings), *fields(Limits)]} - {
         "limits",
         "models",
+        "tls_client_ca_file",
         "gateways",
         "engines",
     }
@@ -129,13 +144,14 @@ def test_the_command_of_the_deployment_is_one_that_the_server_takes(helm_binary:
     assert (options.host, options.http_port, options.grpc_port, options.metrics_port) == ("0.0.0.0", 8000, 8001, 8002)
     assert (options.threads, options.provider, options.max_deadline_ms) == (3, "cuda", 5_000)
     assert options.runtime == values["runtime"]
+    assert (options.jwt_keys, options.caller_draws_per_day, options.metadata) == (JWT["url"], 7, "closed")
     assert options.max_pending_draws == 2_000_000
     assert [p["containerPort"] for p in served["ports"]] == [8000, 8001, 8002]
 
 
 def test_the_arguments_of_the_serve_application_are_settings(helm_binary: Path) -> None:
     documents = render(
-        helm_binary, {"shape": "ray", "replicas": 3, "limits": {"maxRows": 8}} | {"signingKey": {"name": "seal"}}
+        helm_binary, {"shape": "ray", "replicas": 3, "limits": {"maxRows": 8}, "signingKey": {"name": "seal"}, **CLOSED}
     )
     config = serve_config(documents)
     settings = Settings.from_mapping(config["applications"][0]["args"])
@@ -143,7 +159,7 @@ def test_the_arguments_of_the_serve_application_are_settings(helm_binary: Path) 
     # The gateways listen themselves, on the ports of the pods.
     assert (settings.host, settings.http_port, settings.grpc_port) == ("0.0.0.0", 8000, 8001)
     assert config["proxy_location"] == "Disabled"
-    known = {field.name for field in [*fields(Settings), *fields(Limits)]} - {"limits"}
+    known = {field.name for field in [*fields(Settings), *fields(Limits)]} - {"limits", "tls_client_ca_file"}
     assert set(config["applications"][0]["args"]) == known
     (group,) = one(documents, "RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     assert [group[k] for k in ("replicas", "minReplicas", "maxReplicas")] == [3, 3, 3]

@@ -62,6 +62,39 @@ app.kubernetes.io/component: server
 /etc/certserve-signing/signing-key
 {{- end }}
 
+{{/* The Secret of the certificate, empty where there is no TLS. */}}
+{{- define "certserve.tlsSecret" -}}
+{{- if and .Values.tls.secretName .Values.tls.issuerRef -}}
+{{- fail "tls.secretName and tls.issuerRef are both set: give the Secret that exists, or the issuer of one that cert-manager makes" -}}
+{{- end -}}
+{{- if .Values.tls.issuerRef -}}
+{{ include "certserve.fullname" . }}-tls
+{{- else -}}
+{{ .Values.tls.secretName }}
+{{- end -}}
+{{- end }}
+
+{{- define "certserve.scheme" -}}
+{{ ternary "HTTPS" "HTTP" (ne (include "certserve.tlsSecret" .) "") }}
+{{- end }}
+
+{{/* The issuer's public keys, as a file or a URL; empty where tokens are not accepted. */}}
+{{- define "certserve.jwtKeys" -}}
+{{- with .Values.callers.jwt -}}
+{{- if and .name .url -}}
+{{- fail "callers.jwt.name and callers.jwt.url are both set: take the public keys from the Secret or from the URL" -}}
+{{- end -}}
+{{- if and (or .name .url) (not (and .issuer .audience)) -}}
+{{- fail "callers.jwt.issuer and callers.jwt.audience are missing: a token is accepted of one issuer, for one audience" -}}
+{{- end -}}
+{{- if .name -}}
+/etc/certserve-jwt/{{ .key }}
+{{- else -}}
+{{ .url }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "certserve.gpu" -}}
 {{- if ne .Values.provider "cpu" }}true{{ end -}}
 {{- end }}
@@ -80,6 +113,24 @@ metrics_port: 8002
 noise_secret_file: {{ include "certserve.secretFile" . }}
 {{- if .Values.signingKey.name }}
 signing_key_file: {{ include "certserve.signingKeyFile" . }}
+{{- end }}
+{{- if include "certserve.tlsSecret" . }}
+tls_cert_file: /etc/certserve-tls/tls.crt
+tls_key_file: /etc/certserve-tls/tls.key
+{{- end }}
+{{- with .Values.callers }}
+{{- if .keys.name }}
+keys_file: /etc/certserve-keys/{{ .keys.key }}
+{{- end }}
+{{- if include "certserve.jwtKeys" $ }}
+jwt_keys: {{ include "certserve.jwtKeys" $ | quote }}
+jwt_issuer: {{ .jwt.issuer | quote }}
+jwt_audience: {{ .jwt.audience | quote }}
+jwt_leeway_s: {{ int64 .jwt.leewaySeconds }}
+{{- end }}
+metadata: {{ .metadata }}
+caller_draws_per_second: {{ int64 .drawsPerSecond }}
+caller_draws_per_day: {{ int64 .drawsPerDay }}
 {{- end }}
 provider: {{ .Values.provider }}
 runtime: {{ .Values.runtime | quote }}

@@ -101,6 +101,24 @@ asks for its name; ONNX Runtime would report to its makers.
       - key: {{ $.Values.signingKey.key | quote }}
         path: {{ base (include "certserve.signingKeyFile" $) }}
 {{- end }}
+{{- with include "certserve.tlsSecret" . }}
+- name: tls
+  secret:
+    secretName: {{ . | quote }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.callers.keys.name }}
+- name: keys
+  secret:
+    secretName: {{ . | quote }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.callers.jwt.name }}
+- name: jwt
+  secret:
+    secretName: {{ . | quote }}
+    defaultMode: 0440
+{{- end }}
 {{- with .Values.models.existingClaim }}
 - name: models
   persistentVolumeClaim:
@@ -118,6 +136,21 @@ asks for its name; ONNX Runtime would report to its makers.
 {{- if .Values.signingKey.name }}
 - name: signing-key
   mountPath: {{ dir (include "certserve.signingKeyFile" .) }}
+  readOnly: true
+{{- end }}
+{{- if include "certserve.tlsSecret" . }}
+- name: tls
+  mountPath: /etc/certserve-tls
+  readOnly: true
+{{- end }}
+{{- if .Values.callers.keys.name }}
+- name: keys
+  mountPath: /etc/certserve-keys
+  readOnly: true
+{{- end }}
+{{- if .Values.callers.jwt.name }}
+- name: jwt
+  mountPath: /etc/certserve-jwt
   readOnly: true
 {{- end }}
 {{- if .Values.models.existingClaim }}

@@ -89,7 +89,7 @@ spec:
       readinessProbe:
         {{- if .server }}
         # Of the server: requests come to a worker once its models are proven.
-        httpGet: {path: /v2/health/ready, port: serve}
+        httpGet: {path: /v2/health/ready, port: serve, scheme: {{ include "certserve.scheme" .root }}}
         failureThreshold: 2
         {{- else }}
         httpGet: {path: /api/healthz, port: 52365}
