@@ -129,6 +129,7 @@ jwt_audience: {{ .jwt.audience | quote }}
 jwt_leeway_s: {{ int64 .jwt.leewaySeconds }}
 {{- end }}
 metadata: {{ .metadata }}
+page: {{ $.Values.page }}
 caller_draws_per_second: {{ int64 .drawsPerSecond }}
 caller_draws_per_day: {{ int64 .drawsPerDay }}
 {{- end }}
