@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from certify.claims.certificate import Certificate
 from certify.claims.counts import Counts
-from certify.smoothing.ball import larger
+from certify.smoothing.ball import Ball, larger
 from certify.smoothing.margins import needed_alone, needed_margin
 
 
@@ -62,16 +62,22 @@ class WeightRange:
 
 
 def radius(certificate: Certificate, robust_weight: float) -> float:
-    """The radius within which the mixture keeps the certificate's label, rounded down; 0 if nothing is proven."""
-    if certificate.bound is None:
-        return 0.0
-    if robust_weight <= 0.5:
-        return 0.0
+    """The size of `ball`; 0 if nothing is proven."""
+    kept = ball(certificate, robust_weight)
+    return kept.size if kept else 0.0
+
+
+def ball(certificate: Certificate, robust_weight: float) -> Ball | None:
+    """The ball within which the mixture keeps the certificate's label, rounded down; None, or one of size 0, if nothing is
+    proven.
+    """
+    if certificate.bound is None or robust_weight <= 0.5:
+        return None
     law, complement, others = certificate.law, certificate.bound.complement, certificate.p_b_upper
     alone = law.radius(complement, needed_alone(robust_weight))
     if others >= complement:  # it says no more
-        return alone.size
-    return larger(alone, law.lead(complement, others, needed_margin(robust_weight))).size
+        return alone
+    return larger(alone, law.lead(complement, others, needed_margin(robust_weight)))
 
 
 def mix(
@@ -94,13 +100,13 @@ def mix(
     least = declared.minimum if declared else robust_weight
     shares = np.asarray(counts.votes, dtype=float) / max(counts.draws, 1)
     mixed = (1 - robust_weight) * np.minimum(accurate, 1.0).astype(float) + robust_weight * shares
-    proven = radius(certificate, least)
-    label = certificate.class_index if proven > 0 else None
+    kept = ball(certificate, least)
+    label = certificate.class_index if kept and not kept.empty else None
     return Mixture(
         class_index=int(np.argmax(mixed)) if label is None else label,
         probabilities=tuple(mixed.tolist()),
         robust_weight=least,
-        radius=proven,
+        radius=kept.size if kept else 0.0,
     )
 
 

@@ -28,6 +28,8 @@ from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.claims.procedures import PROCEDURES, Fixed, Precision, Target
 from certify.receipts import canonical
+from certify.receipts.whole_ball import WholeBall, ball_of, fault
+from certify.smoothing.ball import Ball
 from certify.smoothing.keys import KEY_BYTES, NOISE_V1
 from certify.smoothing.law import Guarantee
 from certify.smoothing.laws import GAUSSIAN, rebuilt
@@ -40,8 +42,12 @@ THIRD = "certserve-receipt/3"
 and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper bounds have the prior `anytime.KAPPA` in
 place of `anytime.KAPPA_UPPER`."""
 SCHEMA = "certserve-receipt/4"
-"""Version 4, in which every answer is recorded now, names the law of the noise; before, it is the Gaussian one."""
-SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA)
+"""Version 4, in which every answer is recorded whose balls have one part, names the law of the noise; before, it is the
+Gaussian one."""
+OF_PARTS = "certserve-receipt/5"
+"""Version 5 is version 4 for laws whose balls have several parts: beside each radius, which is the size of the first part,
+stands the whole ball."""
+SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, OF_PARTS)
 _OLDEST = (FIRST, WITH_TOLERANCE)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
 _PUBLIC = ("sigma", "norm")
@@ -119,7 +125,8 @@ class SplitRecord:
 class ProcedureRecord:
     """The procedure, its parameters, and what ended it: "decided", "max_draws" or "cut" (deadline or overload).
 
-    `menu_size` is, of `fixed`, how many numbers of draws the bundle declares, each with a stream of its own.
+    `menu_size` is, of `fixed`, how many numbers of draws the bundle declares, each with a stream of its own. `target` is
+    the whole ball of which `target_radius` is the first size.
     """
 
     name: str
@@ -128,6 +135,7 @@ class ProcedureRecord:
     stop_reason: str
     radius_tolerance: float | None = None
     menu_size: int | None = None
+    target: WholeBall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +171,14 @@ class ScoreRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateClaim:
-    """The answer's certificate. Abstention is no class, no `p_a_lower` and radius 0."""
+    """The answer's certificate. Abstention is no class, no `p_a_lower`, radius 0 and no ball."""
 
     status: str
     class_index: int | None
     radius: float
     p_a_lower: float | None
     p_b_upper: float
+    ball: WholeBall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +195,11 @@ class ScoreClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixtureClaim:
-    """What is certified of the answer's mixture: its label where `radius > 0`, else nothing."""
+    """What is certified of the answer's mixture: its label in a ball larger than a point, else nothing."""
 
     class_index: int | None
     radius: float
+    ball: WholeBall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +213,8 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Version 4, and those before as they were. Votes for "none" are those that `votes` and `lost` leave of the draws.
+    """Versions 4 and 5, and those before as they were. Votes for "none" are those that `votes` and `lost` leave of the
+    draws.
 
     `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
     built: `ReceiptError`.
@@ -266,14 +277,15 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
     known = (close is not None) == (kind is Precision) and (close is None or 0 < close < math.inf)
     has_menu = receipt.schema not in _OLDEST and kind is Fixed
     described, names = _law(receipt), [each.name for each in noise.parameters or ()]
+    named = receipt.schema in (SCHEMA, OF_PARTS)
     return [
-        ("schema", receipt.schema in (SCHEMA, THIRD, old), f"{SCHEMA!r}, {THIRD!r} or {old!r}"),
+        ("schema", named or receipt.schema in (THIRD, old), f"{SCHEMA!r}, {THIRD!r} or {old!r}"),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
         ("input.shape", bool(grid.shape) and min(grid.shape) > 0, "one or more positive integers"),
         ("input", math.isfinite(grid.high - grid.low) and grid.high > grid.low and grid.step > 0, "a grid"),
         ("model.digest", bool(_DIGEST.fullmatch(receipt.model.digest)), "sha256: and 64 hexadecimal digits"),
-        ("noise.law", (noise.law is not None) == (receipt.schema == SCHEMA), "a name from version 4 on, else none"),
-        *([] if described is None else [described]),
+        ("noise.law", (noise.law is not None) == named, "a name from version 4 on, else none"),
+        *(_balls_hold(receipt) if described is None else [described]),
         ("noise.parameters", len({"sigma", "norm", *names}) == 2 + len(names), "each parameter once"),
         ("noise.stream", noise.stream == NOISE_V1 or noise.law not in (None, GAUSSIAN), repr(NOISE_V1)),
         ("noise.charge", 0 <= noise.charge < 1, "0 to 1"),
@@ -288,6 +300,39 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
+
+
+def _balls_hold(receipt: Receipt) -> list[_Holds]:
+    """Whole balls of the law's own parts are recorded where they have several, and none where the radius says all."""
+    parts, procedure, claims = law_of(receipt).parts, receipt.procedure, receipt.claims
+    several, aimed = len(parts) > 1, procedure.target_radius
+    said = {
+        "procedure.target": fault(parts, aimed, procedure.target),
+        "claims.certificate.ball": claims.certificate
+        and fault(parts, claims.certificate.radius, claims.certificate.ball),
+        "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
+    }
+    expected = f"{OF_PARTS!r} where balls have several parts, else another"
+    return [
+        *((name, False, wrong) for name, wrong in said.items() if wrong),
+        ("schema", several == (receipt.schema == OF_PARTS), expected),
+        (
+            "procedure.target",
+            not several or (procedure.target is None) == (aimed is None),
+            "a ball if target, else none",
+        ),
+    ]
+
+
+def schema_of(law: Guarantee) -> str:
+    """The version in which an answer under this law is recorded."""
+    return OF_PARTS if len(law.parts) > 1 else SCHEMA
+
+
+def target_of(receipt: Receipt) -> Ball | None:
+    """The ball that was aimed at, rebuilt through the law; None where none was."""
+    said = receipt.procedure
+    return None if said.target_radius is None else ball_of(law_of(receipt).parts, said.target_radius, said.target)
 
 
 def parameters_of(noise: NoiseRecord) -> dict[str, float | str]:

@@ -13,7 +13,7 @@ from certify.bounds.anytime import KAPPA, KAPPA_UPPER
 from certify.claims.certificate import Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, Asked, RunningProcedure, made, run
-from certify.mixture.mix import radius as mixture_radius
+from certify.mixture.mix import ball as mixture_ball
 from certify.ood.verdict import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
 from certify.receipts.receipt import (
     FIRST,
@@ -26,8 +26,10 @@ from certify.receipts.receipt import (
     alpha_split,
     is_fixed,
     law_of,
+    target_of,
 )
-from certify.smoothing.ball import parse
+from certify.receipts.whole_ball import WholeBall, as_large, whole_ball
+from certify.smoothing.ball import Ball
 
 TOLERANCE = 1e-9
 """How far, relatively, a bound may be off on another platform: special functions differ in their last places there.
@@ -66,8 +68,10 @@ def claims(certificate: Certificate | None, ood: Ood | None, mixed: MixtureClaim
 
 def mixture_claim(certificate: Certificate, robust_weight: float) -> MixtureClaim:
     """What is certified of a mixture: a function of the certificate and the weight alone."""
-    radius = mixture_radius(certificate, robust_weight)
-    return MixtureClaim(class_index=certificate.class_index if radius > 0 else None, radius=radius)
+    kept = mixture_ball(certificate, robust_weight)
+    if kept is None or kept.empty:
+        return MixtureClaim(class_index=None, radius=0.0)
+    return MixtureClaim(class_index=certificate.class_index, radius=kept.size, ball=whole_ball(kept))
 
 
 def _certificate_claim(certificate: Certificate) -> CertificateClaim:
@@ -77,6 +81,7 @@ def _certificate_claim(certificate: Certificate) -> CertificateClaim:
         radius=certificate.radius,
         p_a_lower=certificate.p_a_lower,
         p_b_upper=certificate.p_b_upper,
+        ball=whole_ball(certificate.ball),
     )
 
 
@@ -101,16 +106,16 @@ def recheck(receipt: Receipt) -> list[Finding]:
     said_of = receipt.procedure
     procedure = run(asked(receipt), terms, said_of.max_draws)
     certificate = procedure.conclude(counts) if procedure else None
-    said, scale = receipt.claims, terms.law.reach.size / 8
+    said, reach = receipt.claims, terms.law.reach
     off = TOLERANCE * max(1.0, counts.draws / _MANY)
     reason = stop_reason(procedure, counts, said_of.max_draws)
     findings = [_compared("procedure.stop_reason", said_of.stop_reason, reason)]
     proven = certificate and _certificate_claim(certificate)
-    findings += _parts("claims.certificate", said.certificate, proven if said.certificate else None, scale, off)
+    findings += _parts("claims.certificate", said.certificate, proven if said.certificate else None, reach, off)
     mixed = None
     if certificate and receipt.robust_weight is not None:
         mixed = mixture_claim(certificate, receipt.robust_weight)
-    findings += _parts("claims.mixture", said.mixture, mixed, scale, off)
+    findings += _parts("claims.mixture", said.mixture, mixed, reach, off)
     return findings + _rechecked_score(receipt, terms)
 
 
@@ -156,21 +161,34 @@ def _counts(receipt: Receipt) -> Counts:
 def asked(receipt: Receipt) -> Asked:
     """What was asked for."""
     said = receipt.procedure
-    ball = None if said.target_radius is None else parse(law_of(receipt).parts, said.target_radius)
-    return made(PROCEDURES[said.name], ball, said.radius_tolerance, said.max_draws)
+    return made(PROCEDURES[said.name], target_of(receipt), said.radius_tolerance, said.max_draws)
 
 
 def _parts(
-    place: str, said: object, found: object, reach: float | None = None, off: float = TOLERANCE
+    place: str, said: object, found: object, reach: Ball | None = None, off: float = TOLERANCE
 ) -> Iterator[Finding]:
-    """The fields of a claim, one by one; `reach` is given where special functions gave them, which may be `off`."""
+    """The fields of a claim, one by one; `reach` is given where special functions gave them, which may be `off`. A ball is
+    one only where balls have several parts.
+    """
     if said is None or found is None:
         yield _compared(place, said, found)
         return
     for field in fields(said):  # type: ignore[arg-type]
         pair = getattr(said, field.name), getattr(found, field.name)
-        scale = 0.0 if field.name != "radius" else reach or 0.0
+        if field.name == "ball":
+            if pair != (None, None):
+                yield _compared_balls(f"{place}.ball", *pair, reach, off)
+            continue
+        scale = 0.0 if field.name != "radius" or reach is None else reach.size / 8
         yield _compared(f"{place}.{field.name}", *pair, None if reach is None else scale, off)
+
+
+def _compared_balls(
+    place: str, said: WholeBall | None, found: WholeBall | None, reach: Ball | None, off: float
+) -> Finding:
+    """Of the same parts, each as large as was found, up to what platforms differ in."""
+    agrees = said == found or bool(said and found and reach and as_large(said, found, reach, off))
+    return Finding(field=place, said=said, found=found, agrees=agrees)
 
 
 def _compared(field: str, said: object, found: object, scale: float | None = None, off: float = TOLERANCE) -> Finding:

@@ -11,7 +11,6 @@ from certify.claims.counts import Counts
 from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
 from certify.ood.verdict import Ood, ScoreCounts
 from certify.receipts.receipt import (
-    SCHEMA,
     InputRecord,
     ModelRecord,
     NoiseRecord,
@@ -23,9 +22,11 @@ from certify.receipts.receipt import (
     is_fixed,
     parameters_of,
     recorded,
+    schema_of,
     split_of_fixed,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.keys import lattice_digest
 from certify.smoothing.law import LawAt
 from certify.smoothing.laws import GAUSSIAN
@@ -51,7 +52,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     certificate = counted.certificate if "certificate" in task.parts else None
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=SCHEMA,
+        schema=schema_of(terms.law),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
@@ -123,6 +124,7 @@ def _procedure(bundle: Bundle, task: Task, counted: Counted) -> ProcedureRecord:
         stop_reason=stop_reason(counted.procedure, counted.counts, counted.max_draws),
         radius_tolerance=asked.tolerance if isinstance(asked, Precision) else None,
         menu_size=len(bundle.manifest.fixed_draws) if isinstance(asked, Fixed) else None,
+        target=whole_ball(asked.ball) if isinstance(asked, Target) else None,
     )
 
 

@@ -7,6 +7,7 @@ least that a function of probability p here can have there is found exactly (the
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -19,11 +20,18 @@ from certify.claims.counts import Counts
 from certify.claims.decision import Flag
 from certify.claims.procedures import SLICE, Best, Precision, RunningProcedure, Target
 from certify.mixture.mix import radius as mixture_radius
+from certify.receipts.receipt import read
+from certify.receipts.recheck import asked, recheck
 from certify.smoothing.ball import Ball, Euclidean, parse
 from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
 from certify.smoothing.laws import LAWS, rebuilt
 from export.build.noise_table import rounded_gaussian_tails
+from serving.engine.job import Job, SliceResult
+from serving.messages import Task
+from serving.security.signing import Notary, Signer
+from serving.security.signing import parse as parse_signed
 from tests.contract.laws import HIDDEN, PAD, Columns, Deletion
+from tests.half_space import write_half_space
 
 KEY = b"0123456789abcdef"
 PROBABILITIES = (0.02, 0.3, 0.5, 0.6, 0.9, 0.99, 1 - 1e-6, 1.0)
@@ -321,3 +329,58 @@ def test_a_mixture_keeps_its_label_where_the_law_says_so(case):
     certificate = Best().conclude(terms, counted(9_990, 10_000))
     assert 0 < mixture_radius(certificate, 0.9) <= mixture_radius(certificate, 1.0)
     assert mixture_radius(certificate, 0.5) == 0.0
+
+
+@pytest.fixture(scope="module")
+def some_bundle(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"))
+
+
+def receipted(known, case, bundle, procedure):
+    """The receipt that an engine signs for 960 draws, all but two of one class, under the law of the case."""
+    served = replace(bundle, law=case.law, detector=None)
+    task = Task(
+        model="half-space",
+        version="1",
+        digest=bundle.digest,
+        rows=(case.x.astype(np.int32),),
+        keys=(KEY,),
+        procedure=procedure,
+        max_draws=960,
+        alpha=0.01,
+        timeout_s=1.0,
+        parts=frozenset({"certificate", "mixture"}),
+        receipt=True,
+    )
+    signer = Signer(bytes(32))
+    job = Job(served, task, 0, Notary(signer=signer, runtime="none"))
+    job.receive_base(np.array([0.25, 0.75], dtype=np.float32))
+    for start in range(0, 960, SLICE):
+        votes = np.where(np.arange(start, start + SLICE) % 480 == 7, 0, 1)
+        job.receive(start, SliceResult(SLICE, votes, np.zeros(SLICE, dtype=np.float32)))
+    return parse_signed(job.answer().receipt.encode()).receipt
+
+
+def test_a_receipt_holds_whole_balls_and_none_of_their_parts_can_be_altered(known, case, some_bundle):
+    """Of every law: what is aimed at, certified and kept by the mixture is rebuilt, and compared part by part."""
+    for procedure in (Best(), Target(balls(case)[1])):
+        receipt = receipted(known, case, some_bundle, procedure)
+        assert [each for each in recheck(receipt) if not each.agrees] == []
+        assert read(json.loads(receipt.to_bytes())) == receipt
+        again = asked(receipt)
+        assert type(again) is type(procedure)
+        assert getattr(again, "ball", balls(case)[1]).sizes == balls(case)[1].sizes
+        said, mixed = receipt.claims.certificate, receipt.claims.mixture
+        assert said.radius > 0
+        if len(known.parts) == 1:
+            assert (said.ball, mixed.ball, receipt.procedure.target) == (None, None, None)
+            continue
+        assert [(part.norm, part.units) for part in said.ball] == [(part.norm, part.units) for part in known.parts]
+        for field, ball in (("certificate", said.ball), ("mixture", mixed.ball)):
+            for place, part in enumerate(ball[1:], 1):
+                for other in (part.size + 1.0, 0.0):
+                    changed = (*ball[:place], replace(part, size=other), *ball[place + 1 :])
+                    claimed = replace(getattr(receipt.claims, field), ball=changed)
+                    tampered = replace(receipt, claims=replace(receipt.claims, **{field: claimed}))
+                    wrong = [each.field for each in recheck(tampered) if not each.agrees]
+                    assert wrong == [f"claims.{field}.ball"]
