@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from serving.runtimes.onnx_session import PROVIDERS, check_available, check_one_
 from serving.runtimes.plans import PlanKey
 
 _TENSORRT = "onnx-tensorrt"
+_COMPUTING = {
+    "cuda": ("nvidia-cublas", "nvidia-cudnn-cu13"),
+    _TENSORRT: ("nvidia-cublas", "nvidia-cudnn-cu13", "tensorrt-cu13"),
+}
 Sessions = Callable[[bytes, str, Mapping[str, str]], Any]
 """Opens a session for a graph, a provider and its settings: `onnx_session.open_session`."""
 
@@ -53,7 +57,6 @@ def on_device(
     """The bundle on this device, with the `kernels` for the type that its graph takes. The engines that the TensorRT
     provider builds are kept in `folder`; it builds none for the sake of a measurement.
     """
-    library = f"onnxruntime {version()} {PROVIDERS[provider][0]}"
 
     def network(file: str, rows: int) -> tuple[Prepared, OnnxNetwork]:
         if provider == _TENSORRT and rows not in (bundle.manifest.batch_rows, base_rows):
@@ -63,7 +66,7 @@ def on_device(
         opener = partial(_open, sessions, provider, profile)
         return graph, OnnxNetwork(opener, driver, graph, shape, place(bundle, file), waits=provider == _TENSORRT)
 
-    return open_on(bundle, driver, kernels, network, base_rows, library)
+    return open_on(bundle, driver, kernels, network, base_rows, _libraries(provider))
 
 
 def tensorrt_settings(graph: bytes, shape: tuple[int, ...], facts: DeviceFacts, folder: Path) -> dict[str, str]:
@@ -71,8 +74,7 @@ def tensorrt_settings(graph: bytes, shape: tuple[int, ...], facts: DeviceFacts, 
     provider itself takes an engine of another graph, device or TensorRT.
     """
     text = "x".join(map(str, shape))
-    library = f"onnxruntime {version()} {_tensorrt_version()}"
-    key = PlanKey.of(graph, shape[0], text, library, facts)
+    key = PlanKey.of(graph, shape[0], text, _libraries(_TENSORRT), facts)
     return {
         **{f"trt_profile_{kind}_shapes": f"lattice:{text}" for kind in ("min", "opt", "max")},
         "trt_engine_cache_path": str(folder / Path(key.name).stem),
@@ -83,9 +85,15 @@ def _open(sessions: Sessions, provider: str, profile: Mapping[str, str], graph: 
     return sessions(graph, provider, {**profile, **more})
 
 
-def _tensorrt_version() -> str:
-    """Of the package that brings it; one that came otherwise is told by its absence."""
+def _libraries(provider: str) -> str:
+    """ONNX Runtime, the provider, and what computes below it, each with its version: all of them may change a result."""
+    below = " ".join(f"{name} {_version_of(name)}" for name in _COMPUTING[provider])
+    return f"onnxruntime {version()} {PROVIDERS[provider][0]} {below}"
+
+
+def _version_of(package: str) -> str:
+    """Of what was installed as a package; what came otherwise has none that could be asked."""
     try:
-        return f"tensorrt {version_of('tensorrt-cu13')}"
+        return installed(package)
     except PackageNotFoundError:
-        return "tensorrt of the system"
+        return "of the system"

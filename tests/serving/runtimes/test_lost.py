@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import types
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,8 @@ from serving.config import Limits, Settings
 from serving.deployments import on_ray
 from serving.engine.engine import Engine, Served
 from serving.engine.scheduler import Scheduler
-from serving.errors import CertserveError, Unavailable
+from serving.errors import Unavailable
+from serving.gateway.dealer import Dealer
 from serving.gateway.gateway import Gateway
 from serving.gateway.retry import Resending
 from serving.messages import Options, PredictRequest
@@ -30,43 +30,60 @@ FAILURES = {
     "driver reset": "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
 }
 
+ROWS_ASKED = ([150, 1, 2, 3], [90, 1, 2, 3])
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"))
 
 
+def replica_of(engine):
+    """A replica as Ray has it, without Ray."""
+    replica = on_ray.EngineReplica.__new__(on_ray.EngineReplica)
+    replica._engine = engine
+    return replica
+
+
 class Home:
-    """Engines on fake devices behind one gateway, which asks the first and, when it refuses, the next."""
+    """Replicas on fake devices behind one gateway, which asks the first and, when it refuses, the next."""
 
     def __init__(self, bundle, provider="fake-cuda", engines=2):
         self.runtimes = [ON_FAKE_DEVICE[provider](bundle, provider, 1, seed) for seed in range(engines)]
         self.drivers = [runtime._line._driver for runtime in self.runtimes]
         self.engines = [Engine([Served(bundle, each)], Scheduler(), 1, 10**6) for each in self.runtimes]
+        self.replicas = [replica_of(engine) for engine in self.engines]
         self.asked = []
-        self.gateway = Gateway(Catalogue([bundle]), Resending(self._send), b"s" * 32, Limits())
+        catalogue = Catalogue([bundle])
+        self.gateway = Gateway(catalogue, Dealer(self, catalogue, engines), b"s" * 32, Limits())
 
-    async def _send(self, task):
-        place = min(len(self.asked), len(self.engines) - 1)
-        self.asked.append(place)
-        try:
-            return await self.engines[place].predict(task)
-        except CertserveError as error:
-            return error
+    def _next(self):
+        self.asked.append(min(len(self.asked), len(self.engines) - 1))
+        return self.replicas[self.asked[-1]]
 
-    async def answer(self, *rows):
-        request = PredictRequest(
-            model="half-space",
-            version=None,
-            inputs=np.array(rows, np.int64),
-            options=Options(certify="best", max_draws=400),
+    def predict(self, task):
+        return Resending(lambda again: self._next().predict(again), lambda again: self._next().events(again)).predict(
+            task
         )
-        answer = await self.gateway.predict(request)
-        return [(each.certificate, each.ood, each.draws, each.lost_draws) for each in answer.predictions]
+
+    async def count(self, task, draws):
+        return await Resending(lambda again: self._next().count(again, draws)).answer(task)
+
+    async def answer(self, *rows, draws=400):
+        return essence(await self.gateway.predict(request_of(rows, draws)))
 
     async def close(self):
         for engine in self.engines:
             await asyncio.to_thread(engine.close)
+
+
+def request_of(rows, draws=400):
+    options = Options(certify="best", max_draws=draws)
+    return PredictRequest(model="half-space", version=None, inputs=np.array(rows, np.int64), options=options)
+
+
+def essence(answer):
+    return [(each.certificate, each.ood, each.draws, each.lost_draws) for each in answer.predictions]
 
 
 def fail(driver, moment, says):
@@ -83,7 +100,7 @@ def fail(driver, moment, says):
 def undisturbed(bundle):
     async def ask():
         home = Home(bundle, engines=1)
-        found = await home.answer([150, 1, 2, 3], [90, 1, 2, 3])
+        found = await home.answer(*ROWS_ASKED)
         await home.close()
         return found
 
@@ -98,9 +115,11 @@ async def test_what_a_lost_device_had_in_hand_is_answered_by_another_alike(
     home = Home(bundle, provider)
     fail(home.drivers[0], "wait", FAILURES[failure])
     with caplog.at_level(logging.ERROR, "certserve.engine"):
-        assert await home.answer([150, 1, 2, 3], [90, 1, 2, 3]) == undisturbed
+        assert await home.answer(*ROWS_ASKED) == undisturbed
     assert home.asked == [0, 1]
-    assert [engine.healthy() for engine in home.engines] == [False, True]
+    home.replicas[1].check_health()
+    with pytest.raises(RuntimeError, match="the engine has failed"):
+        home.replicas[0].check_health()
     (line,) = [record.getMessage() for record in caplog.records if record.name == "certserve.engine"]
     assert line == f"the engine has failed: the device failed: the CUDA driver answered {FAILURES[failure]}"
     await home.close()
@@ -110,9 +129,30 @@ async def test_what_a_lost_device_had_in_hand_is_answered_by_another_alike(
 async def test_it_is_lost_whatever_it_is_asked_when_it_fails(bundle, undisturbed, moment):
     home = Home(bundle)
     fail(home.drivers[0], moment, "CUDA_ERROR_ILLEGAL_ADDRESS")
-    assert await home.answer([150, 1, 2, 3], [90, 1, 2, 3]) == undisturbed
+    assert await home.answer(*ROWS_ASKED) == undisturbed
     assert not home.engines[0].healthy()
     await home.close()
+
+
+async def test_whoever_follows_a_request_is_told_on_by_the_next(bundle, undisturbed):
+    home = Home(bundle)
+    fail(home.drivers[0], "wait", "CUDA_ERROR_ILLEGAL_ADDRESS")
+    said = [event async for event in home.gateway.events(request_of(ROWS_ASKED))]
+    assert essence(said[-1].said) == undisturbed
+    assert home.asked == [0, 1]
+    await home.close()
+
+
+async def test_the_share_of_a_large_certificate_is_drawn_by_another_as_well(bundle):
+    whole, parted = Home(bundle, engines=1), Home(bundle)
+    expected = await whole.answer([150, 1, 2, 3], draws=5_000)
+    fail(parted.drivers[1], "wait", "CUDA_ERROR_ILLEGAL_ADDRESS")
+    order = iter([0, 1, 0, 0])
+    parted._next = lambda: parted.replicas[next(order)]
+    assert await parted.answer([150, 1, 2, 3], draws=5_000) == expected
+    assert [next(order, None)] == [0], "two shares, of which one was sent twice"
+    await whole.close()
+    await parted.close()
 
 
 async def test_an_engine_without_its_device_takes_nothing_more_and_keeps_nothing(bundle):
@@ -144,17 +184,6 @@ def test_a_network_that_fails_without_noise_loses_the_device_as_well(bundle):
     fail(runtime._line._driver, None, "")
     with pytest.raises(DeviceLost, match="failed before"):
         runtime.base(bundle.golden.base_input)
-
-
-def test_ray_is_told_of_an_engine_that_has_failed():
-    replica = on_ray.EngineReplica.__new__(on_ray.EngineReplica)
-    for healthy in (True, False):
-        replica._engine = types.SimpleNamespace(healthy=lambda is_it=healthy: is_it, close=lambda: None)
-        if healthy:
-            replica.check_health()
-        else:
-            with pytest.raises(RuntimeError, match="the engine has failed"):
-                replica.check_health()
 
 
 @pytest.mark.parametrize(

@@ -199,11 +199,12 @@ def test_a_session_that_cannot_be_opened_names_the_graph(half_space):
         OnnxNetwork(broken, FakeDriver(), prepare(half_space, NOISY), (ROWS, 4), "noisy.onnx of x/1")
 
 
-def test_both_networks_run_by_the_provider_and_the_description_says_which(half_space):
+def test_both_networks_run_by_the_provider_and_the_description_says_which(half_space, monkeypatch):
+    monkeypatch.setattr(onnx_device, "installed", {"nvidia-cublas": "7", "nvidia-cudnn-cu13": "8"}.__getitem__)
     driver = FakeDriver()
     sessions = FakeSessions(driver)
     runtime = onnx_device.on_device(half_space, "cuda", sessions, driver, kernels, 8, Path("/nowhere"))
-    library = f"onnxruntime {onnxruntime.__version__} CUDAExecutionProvider"
+    library = f"onnxruntime {onnxruntime.__version__} CUDAExecutionProvider nvidia-cublas 7 nvidia-cudnn-cu13 8"
     rows = half_space.manifest.batch_rows
     assert runtime.description == f"{library}, a fake (sm_90, driver 13.0), {rows} rows"
     assert {each.provider for each in sessions.opened} == {"cuda"}
@@ -221,12 +222,15 @@ def test_an_engine_of_tensorrts_provider_has_one_shape_and_is_kept_by_all_that_i
     assert shapes == {"lattice:128x3x32x32"}
     found = [settings(), settings(b"another"), settings(shape=(64, 3, 32, 32))]
     found += [settings(**{field.name: "another"}) for field in dataclasses.fields(facts)]
-    for name in ("version", "_tensorrt_version"):
+    with monkeypatch.context() as patched:
+        patched.setattr(onnx_device, "version", lambda: "another")
+        found.append(settings())
+    for library in ("tensorrt-cu13", "nvidia-cudnn-cu13", "nvidia-cublas"):
         with monkeypatch.context() as patched:
-            patched.setattr(onnx_device, name, lambda: "another")
+            patched.setattr(onnx_device, "_version_of", lambda name, other=library: "another" if name == other else "1")
             found.append(settings())
     folders = [each["trt_engine_cache_path"] for each in found]
-    assert len(set(folders)) == len(folders) == 8
+    assert len(set(folders)) == len(folders) == 10
 
 
 def test_each_provider_gets_its_stream_and_what_is_below_tensorrt_the_same(monkeypatch):
