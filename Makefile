@@ -69,7 +69,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.serve pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV) (torch and the official clients among it) ..."
-	$(PIP) -e '.[cpu,data,plot,export,test,docs]'
+	$(PIP) -e '.[cpu,data,plot,export,sklearn,torch,test,docs]'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt
@@ -78,11 +78,11 @@ $(VENV)/.docs: $(VENV)/.serve pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
 	@echo "Installing what the benchmarks compare with into $(VENV) ..."
-	$(PIP) -e '.[cpu,data,export,test,bench]'
+	$(PIP) -e '.[cpu,data,export,sklearn,torch,test,bench]'
 	@touch $@
 
 $(VENV)/.mutate: $(VENV)/.test pyproject.toml constraints.txt
-	$(PIP) -e '.[cpu,data,export,test,mutate]'
+	$(PIP) -e '.[cpu,data,export,sklearn,torch,test,mutate]'
 	@touch $@
 
 clean:

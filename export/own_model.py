@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import data as data_sets
+from export.build import picture_flags
 from export.build.assemble import Faults, Plan, assemble
 from export.build.compose import Entrance
+from export.build.grid import one_or_each
 from export.build.learn import Labelled, parted
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
 from export.bundle import Bundle
 from export.data.in_memory import of_arrays
+from export.evaluation import suggested
 from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
 from export.inspection.given import given
@@ -58,10 +62,11 @@ def export(
     model: str | Path,
     *,
     name: str,
-    sigma: float,
+    sigma: float | None = None,
     samples: NDArray[Any] | str | Path | None = None,
     data: str | Path | None = None,
     calibration: str | Path | None = None,
+    outside: Sequence[str | Path] = (),
     label: str | None = None,
     weights: str | Path | None = None,
     layout: Layout | None = None,
@@ -73,30 +78,35 @@ def export(
 
     `samples` [n, *shape], an array or an .npy file in the caller's units, give certificates only. Labelled `data`, whatever
     `export.data` reads, add a detector and a mixture; `calibration` are rows that neither network nor `data` have seen, a
-    third of `data` where they are left out. `label` names their column. `declared`: see `from_source`.
+    third of `data` where they are left out. `outside` are foreign rows, which the score has to tell apart as well. `label`
+    names their column. `declared`: see `from_source`.
     """
     if samples is not None and data is None:
-        if calibration is not None or declared.get("score") is not None:
-            raise SourceError("--calibration and --score go with --data; --samples have no labels")
+        if calibration is not None or outside or declared.get("score") is not None:
+            raise SourceError("--calibration, --outside and --score go with --data; --samples have no labels")
         values = array(samples, "--samples")
         source = opened(model, weights, values.shape[1:])
         return from_source(source, values, name=name, sigma=sigma, layout=layout, out=out, faults=faults, **declared)
     if samples is not None or data is None:
         raise SourceError("give either --samples, for certificates only, or --data, with labels, for every guarantee")
+    if declared.get("mode", "RGB") != "RGB":
+        raise SourceError("--mode BGR goes with --samples; pictures of --data are RGB: say --channels reversed instead")
     rows = data_sets.open(data, label=label)
     held_out = None if calibration is None else data_sets.open(calibration, label=label)
+    foreign = [data_sets.open(each, labelled=False) for each in outside]
     source = opened(model, weights, shape_for(rows, layout))
     shape = shape_for(rows, layout, given(source.model, source.name).axes[1:])
-    low, step = (declared.get(part) for part in ("low", "step"))
-    rows = arranged(rows, shape, on_grid=step is not None)
-    held_out = None if held_out is None else arranged(held_out, shape, on_grid=step is not None)
+    low, step = (one_or_each(declared.get(part)) for part in ("low", "step"))
+    on_grid = isinstance(step, float)
+    rows = arranged(rows, shape, on_grid=on_grid)
+    held_out = None if held_out is None else arranged(held_out, shape, on_grid=on_grid)
     return from_source(
         source,
         taken_samples(rows, low, step),
         name=name,
         sigma=sigma,
         layout=layout,
-        labelled=parted(rows, held_out),
+        labelled=parted(rows, held_out, tuple(arranged(each, shape, on_grid=on_grid) for each in foreign)),
         out=out,
         faults=faults,
         **declared,
@@ -109,7 +119,7 @@ def from_scikit_learn(
     y: NDArray[Any] | None = None,
     *,
     name: str,
-    sigma: float,
+    sigma: float | None = None,
     calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
     out: str | Path = MODELS,
     faults: Faults | None = None,
@@ -135,7 +145,7 @@ def from_torch(
     y: NDArray[Any] | None = None,
     *,
     name: str,
-    sigma: float,
+    sigma: float | None = None,
     calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
     out: str | Path = MODELS,
     faults: Faults | None = None,
@@ -158,13 +168,19 @@ def from_source(
     samples: NDArray[Any],
     *,
     name: str,
-    sigma: float,
+    sigma: float | None = None,
     out: str | Path = MODELS,
     labels: Sequence[str] = (),
     expected: NDArray[Any] | str | Path | None = None,
-    low: float | None = None,
-    step: float | None = None,
-    high: float | None = None,
+    low: float | Sequence[float] | None = None,
+    step: float | Sequence[float] | None = None,
+    high: float | Sequence[float] | None = None,
+    columns: bool = False,
+    rate: int | None = None,
+    mode: Literal["RGB", "BGR"] = "RGB",
+    resize: str = "",
+    pictures: str = "",
+    batch_rows: int | None = None,
     units: str = "units of the samples",
     layout: Layout | None = None,
     mean: Sequence[float] = (),
@@ -178,13 +194,18 @@ def from_source(
     faults: Faults | None = None,
     command: str = "",
 ) -> Bundle:
-    """A bundle of any source. `low`, `step` and `high` are the grid, in the samples' units, found in them if left out.
+    """A bundle of any source. `sigma`, the noise, is in the samples' units; left out, it is measured on labelled rows.
+
+    `low`, `step` and `high` are the grid, in the samples' units, found in them if left out: one for all, or one for each
+    column of vectors, which `columns` finds. `rate` says that the samples are sound. `mode` is the order of the samples'
+    colours; `resize` ("bilinear", or "bicubic,centre,256") and `pictures` ("alpha=dropped,depth=converted") say what a
+    server does to files of another size or form.
 
     `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
     sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
     A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
     kept in the folder `work` lets a second run go on where the first was broken off. `command`, what the user typed, is
-    kept in the bundle.
+    kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said.
     """
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
@@ -198,13 +219,19 @@ def from_source(
     plan = Plan(
         name=name,
         samples=samples,
-        sigma=sigma,
+        sigma=0.0 if sigma is None else sigma,
         out=Path(out),
         labels=tuple(labels),
         expected=None if expected is None else array(expected, "--expected"),
-        low=low,
-        step=step,
-        high=high,
+        low=one_or_each(low),
+        step=one_or_each(step),
+        high=one_or_each(high),
+        columns=columns,
+        rate=rate,
+        mode=mode,
+        resize=picture_flags.resize(resize),
+        files=picture_flags.treatments(pictures),
+        batch_rows=batch_rows,
         units=units,
         entrance=entrance,
         labelled=labelled,
@@ -212,6 +239,8 @@ def from_source(
         work=None if work is None else Path(work),
         command=command,
     )
+    if sigma is None:
+        plan = replace(plan, sigma=suggested.sigma_for(source, found, plan))
     return assemble(source, found, plan, faults or check)
 
 

@@ -31,7 +31,7 @@ class Options:
 
     `certify` mode; `target_radius` caller's units; `radius_tolerance` (`precision` only, which needs it) likewise;
     `max_draws`; `draws` (`fixed` only, from the bundle's menu); `alpha`; `deadline_ms`; `norm`; `outputs` a subset of
-    `PARTS`; `snap` allows off-grid values; `receipt` a signed receipt.
+    `PARTS`; `snap` allows off-grid values; `receipt` a signed receipt; `top_k` so many of the largest numbers.
     """
 
     certify: str | None = None
@@ -45,6 +45,7 @@ class Options:
     outputs: tuple[str, ...] | None = None
     snap: bool = False
     receipt: bool = False
+    top_k: int | None = None
 
     @property
     def off(self) -> bool:
@@ -73,11 +74,13 @@ class InputNote:
     """How far the input was moved onto the grid, in the caller's units (Euclidean distance, to double precision).
 
     There is a note wherever it was moved at all; `snapped` says that some value lay off the grid by more than a
-    thousandth of a step, so that only `snap` allowed it.
+    thousandth of a step, so that only `snap` allowed it. `treated`: what was done to a file before, in words, each of which
+    the bundle declares; the guarantee starts behind it.
     """
 
     snapped: bool
     snap_distance: float
+    treated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,6 +206,8 @@ class Answer:
     """The distance of the nearest two inputs of the grid, in the caller's units."""
     base_output: Literal["probabilities", "scores"] = "probabilities"
     """What the base network's numbers are, as the bundle declares."""
+    top: int = 0
+    """How many of the largest numbers of a row are said, with their labels; 0 says all, in the order of the labels."""
 
     def reaches_others(self, radius: float) -> bool:
         """Whether any other grid input lies within `radius`; one below a step says nothing but of the input itself."""

@@ -18,6 +18,10 @@ from certify.smoothing.ball import Ball, Euclidean
 from certify.smoothing.law import HALF
 
 NAME = "gaussian"
+L2, SCALED = "l2", "scaled_l2"
+"""The distances in which it reaches: in the caller's units, or in those of each column's own scale, which the noise has as
+well: sigma is the same share of every scale, and dividing by them gives the theorem as it stands.
+"""
 LARGEST_REACH = 8
 """Radii in sigmas beyond which no number of draws proves anything."""
 
@@ -112,9 +116,9 @@ def gaussian_of(parameters: Mapping[str, float | str], charge: float) -> Gaussia
     sigma, norm = parameters.get("sigma"), parameters.get("norm")
     if not isinstance(sigma, float) or not 0 < sigma < math.inf:
         raise ValueError("sigma: expected a positive number")
-    found = Gaussian(sigma, charge)
-    if norm != found.norm.norm:
-        raise ValueError(f"norm: expected {found.norm.norm!r}")
+    if norm not in (L2, SCALED):
+        raise ValueError(f"norm: expected {L2!r} or {SCALED!r}")
+    found = Gaussian(sigma, charge, Euclidean(norm=str(norm)))
     if set(parameters) != set(found.parameters):
         raise ValueError(f"parameters: expected {' and '.join(found.parameters)} alone")
     return found

@@ -33,6 +33,8 @@ from certify.smoothing.ball import Euclidean
 from certify.smoothing.gaussian import NAME, Gaussian
 from certify.smoothing.keys import KEY_BYTES, NOISE_V1
 
+LARGEST_TABLE = 2**20
+"""Entries of a table of noise: 8 MiB of them, and 24 MiB in all where it is drawn from."""
 _OPEN = -32768
 _LAW_SLACK = 1e-14
 _PREFIXES = 16
@@ -55,8 +57,10 @@ class RoundedGaussian:
 
     def __post_init__(self) -> None:
         tails = self.tails
-        if tails.dtype != np.uint64 or tails.ndim != 1 or not 2 <= tails.size < -_OPEN:
-            raise NoiseTableError(f"expected 2 to {-_OPEN - 1} uint64 tails; got {tails.dtype} of shape {tails.shape}")
+        if tails.dtype != np.uint64 or tails.ndim != 1 or not 2 <= tails.size <= LARGEST_TABLE:
+            raise NoiseTableError(
+                f"expected 2 to {LARGEST_TABLE} uint64 tails; got {tails.dtype} of shape {tails.shape}"
+            )
         if not 0 < self.sigma_steps < math.inf:
             raise NoiseTableError(f"sigma_steps must be a finite number above 0; got {self.sigma_steps}")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -99,6 +103,9 @@ class RoundedGaussian:
 
     @cached_property
     def _by_prefix(self) -> NDArray[np.int16]:
+        """The value of each prefix that leaves none open. It has a probability of 2^-16 at least, which none beyond 15,900
+        has, whatever sigma is; larger values are refined.
+        """
         first = np.arange(2**16, dtype=np.uint64) << np.uint64(48)
         low, high = self._values(first), self._values(first | np.uint64(2**48 - 1))
         return np.where(low == high, low, _OPEN).astype(np.int16)
@@ -106,8 +113,8 @@ class RoundedGaussian:
     def _values(self, uniform: NDArray[np.uint64]) -> NDArray[np.int64]:
         return np.searchsorted(self._edges, uniform, side="right") - (self.tails.size - 1)
 
-    def sample(self, key: bytes, start: int, stop: int, coordinates: int) -> NDArray[np.int16]:
-        """Draws `[start, stop)` of the stream of `key`, as int16 of shape (stop - start, coordinates)."""
+    def sample(self, key: bytes, start: int, stop: int, coordinates: int) -> NDArray[np.int32]:
+        """Draws `[start, stop)` of the stream of `key`, as int32 of shape (stop - start, coordinates)."""
         if len(key) != KEY_BYTES or not 0 <= start < stop:
             raise ValueError(
                 f"expected a key of {KEY_BYTES} bytes and 0 <= start < stop; got {len(key)}, {start}, {stop}"
@@ -116,12 +123,12 @@ class RoundedGaussian:
         blocks = -(-coordinates // _PREFIXES)
         raw = np.random.Philox(key=words, counter=[start * blocks, 0, 0, 0]).random_raw((stop - start) * blocks * 4)
         prefixes = raw.astype("<u8", copy=False).view("<u2").reshape(stop - start, blocks * _PREFIXES)[:, :coordinates]
-        noise = self._by_prefix.take(prefixes)
+        noise = self._by_prefix.take(prefixes).astype(np.int32)
         self._refine(noise, prefixes, words, start * coordinates)
         return noise
 
     def _refine(
-        self, noise: NDArray[np.int16], prefixes: NDArray[np.uint16], key: NDArray[np.uint64], first_word: int
+        self, noise: NDArray[np.int32], prefixes: NDArray[np.uint16], key: NDArray[np.uint64], first_word: int
     ) -> None:
         places = np.flatnonzero(noise == _OPEN)
         if not places.size:
@@ -168,4 +175,4 @@ class LatticeGaussianAt:
     def sample(self, key: bytes, start: int, stop: int) -> NDArray[np.int32]:
         """`X + Z` for the draws `[start, stop)`, int32 (stop - start, *shape), never clipped."""
         noise = self.law.table.sample(key, start, stop, self.lattice.size)
-        return self.lattice + noise.astype(np.int32).reshape(stop - start, *self.lattice.shape)
+        return self.lattice + noise.reshape(stop - start, *self.lattice.shape)

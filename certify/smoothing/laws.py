@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from certify.smoothing.ball import Euclidean
 from certify.smoothing.gaussian import NAME as GAUSSIAN
 from certify.smoothing.gaussian import gaussian_of
-from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
+from certify.smoothing.lattice_gaussian import LARGEST_TABLE, LatticeGaussian, RoundedGaussian
 from certify.smoothing.law import Guarantee
 
 Rebuild = Callable[[Mapping[str, float | str], float], Guarantee]
 """From a law's parameters and its charge to its formulas; a `ValueError` says what of them was expected."""
 
-__all__ = ["GAUSSIAN", "LAWS", "LatticeGaussian", "RoundedGaussian", "gaussian_on_grid", "rebuilt"]
+__all__ = ["GAUSSIAN", "LARGEST_TABLE", "LAWS", "LatticeGaussian", "RoundedGaussian", "gaussian_on_grid", "rebuilt"]
 
 LAWS: dict[str, Rebuild] = {GAUSSIAN: gaussian_of}
 

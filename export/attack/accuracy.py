@@ -47,7 +47,7 @@ def attacked(
     bar: ProgressBar[object] = progress(what="attack", total=int(right.sum()), unit="row", quiet=quiet)
     with bar:
         for row in np.flatnonzero(right):
-            ball = GridBall.of(inputs[row], radius, spec.step, spec.top)
+            ball = GridBall.of(inputs[row], radius, spec.length, spec.tops)
             others = inputs[truth != truth[row]]
             left += found(ball, int(truth[row]), base, others, np.random.default_rng([seed, int(row)])) is None
             bar.update()

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Point = NDArray[np.int64]
+Tops = int | NDArray[np.int64]
+"""The largest integer, or that of each column."""
 
 _DOUBLINGS, _HALVINGS = 60, 40
 
@@ -20,15 +22,16 @@ class GridBall:
 
     centre: Point
     budget: int
-    top: int
+    top: Tops
 
     @staticmethod
-    def of(centre: NDArray[np.integer], radius: float, step: float, top: int) -> GridBall:
+    def of(centre: NDArray[np.integer], radius: float, step: float, top: Tops) -> GridBall:
         """The ball of `radius` in the caller's units, both it and the grid's `step` taken as the doubles they are."""
-        if centre.size * top**2 >= 2**62:
-            raise ValueError(f"{centre.size} coordinates of 0 to {top} are too many for exact distances in 64 bits")
+        largest = int(np.max(top))
+        if centre.size * largest**2 >= 2**62:
+            raise ValueError(f"{centre.size} coordinates of 0 to {largest} are too many for exact distances in 64 bits")
         budget = math.floor(Fraction(radius) ** 2 / Fraction(step) ** 2)
-        return GridBall(centre.astype(np.int64), min(budget, centre.size * top**2), top)
+        return GridBall(centre.astype(np.int64), min(budget, centre.size * largest**2), top)
 
     @property
     def reach(self) -> float:
@@ -49,7 +52,7 @@ class GridBall:
 
         Filling moves the coordinates that lost most by rounding one step outwards, as long as the budget lasts.
         """
-        wanted = np.clip(np.nan_to_num(target, posinf=self.top, neginf=0.0), 0, self.top) - self.centre
+        wanted = np.clip(np.nan_to_num(target, posinf=float(np.max(self.top)), neginf=0.0), 0, self.top) - self.centre
         length = float(np.linalg.norm(wanted))
         if length > self.reach:
             wanted *= self.reach / length
@@ -70,7 +73,7 @@ class GridBall:
         steer /= largest
         near, far = 0.0, 1.0
         for _ in range(_DOUBLINGS):
-            if self._length(steer, far) >= self.reach or far > 2 * self.top * self.reach:
+            if self._length(steer, far) >= self.reach or far > 2 * int(np.max(self.top)) * self.reach:
                 break
             near, far = far, 2 * far
         for _ in range(_HALVINGS):

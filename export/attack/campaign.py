@@ -96,10 +96,10 @@ def shaped(images: NDArray[np.integer], bundle: Bundle) -> NDArray[np.integer]:
     spec = bundle.manifest.input
     if not len(images):
         raise AttackError("the data set holds no picture")
-    if images[0].size != spec.size or images.max() > spec.top:
+    if images[0].size != spec.size or any(np.any(each.reshape(spec.shape) > spec.tops) for each in images):
         raise AttackError(
             f"pictures of shape {images.shape[1:]} with values up to {images.max()} are no inputs of {bundle.key},"
-            f" which takes {spec.shape} of 0 to {spec.top}"
+            f" which takes {spec.shape} of 0 to {spec.tops}"
         )
     return images.reshape(len(images), *spec.shape)
 
@@ -188,7 +188,7 @@ class _Attacker:
 
     def _hunt(self, picture: int, number: int, aim: Aim | None, radius: float, claims: list[Claim]) -> None:
         spec = self.bundle.manifest.input
-        ball = GridBall.of(self.inputs[picture], radius, spec.step, spec.top)
+        ball = GridBall.of(self.inputs[picture], radius, spec.length, spec.tops)
         place = ("search", picture, number)
         purse = Purse(self.noisy, self.bundle.law, self.plan.seed, place, self.plan.draws, self.deadline)
         if aim is None:
@@ -197,7 +197,7 @@ class _Attacker:
             purse.spent = BATCH * 8
         else:
             towards = self._towards(picture) if radius > 0 else []
-            best = search(ball, spec.step, claims, aim, towards, purse, self.ascent)
+            best = search(ball, spec.length, claims, aim, towards, purse, self.ascent)
             found = [(each.point, each.sample) for each in best]
         self.findings.passes += purse.spent
         judged: dict[bytes, Sample] = {}
@@ -220,7 +220,7 @@ class _Attacker:
         self, picture: int, claim: Claim, ball: GridBall, point: NDArray[np.int64], seen: Sample, fresh: Sample
     ) -> None:
         spec = self.bundle.manifest.input
-        distance = float(np.sqrt(ball.squared(point))) * spec.step
+        distance = float(np.sqrt(ball.squared(point))) * spec.length
         level = level_of(self.plan.alpha, self.plan.pictures)
         events = claim.events(seen, distance)
         self.findings.attempts.append(

@@ -7,26 +7,27 @@ add a detector and a mixture, as far as they are enough. Nothing is put in place
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
-from export.build import learn, score_graph
+from export.build import batch_rows, columns, learn, score_graph
 from export.build.calibrate import SCORE_DRAWS, golden_outputs
 from export.build.compare import check_expected, check_same
 from export.build.compose import Composed, Entrance, composed
-from export.build.grid import Grid, declared
+from export.build.grid import Grid, GridError, GridNumbers, declared
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import (
@@ -36,19 +37,23 @@ from export.bundle import (
     Defaults,
     FeaturesKind,
     GaussianSpec,
+    GridSpec,
     ImageKind,
     InputSpec,
     Manifest,
     MixtureSpec,
     OodSpec,
     Provenance,
+    Resize,
     SourceFile,
+    Treatments,
+    WaveformKind,
     claims,
     graphs,
     write,
 )
-from export.bundle import Grid as GridSpec
-from export.bundle.batches import in_batches
+from export.bundle.batches import NoisyRun, in_batches
+from export.graphs.precision import precision_of
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
 from export.sources.running import open_graph
@@ -60,8 +65,8 @@ Faults = Callable[[Path], Sequence[str]]
 ORIGINAL = "original.onnx"
 _DETECTING = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
-_LIGHT, _HEAVY = 2**21, 2**24
-"""Multiplications of a row: up to the first, batches are large; beyond the second, little is tried."""
+_HEAVY = 2**24
+"""Multiplications of a row, beyond which little is tried."""
 
 
 def to_stderr(line: str) -> None:
@@ -73,6 +78,9 @@ def to_stderr(line: str) -> None:
 class Plan:
     """What a bundle is to declare; None is found or has a default. `samples` [n, *shape] are in the caller's units.
 
+    `columns` finds a step for each column of vectors; `rate` says that the samples are sound. `mode`, `resize` and `files`
+    are of pictures: the order of their colours, and what is done to files of another size or form.
+
     `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
     which the walks over them go on; `tell` is told of what the data fall short of. `command` is what the user typed.
     """
@@ -83,9 +91,15 @@ class Plan:
     out: Path
     labels: tuple[str, ...] = ()
     expected: NDArray[Any] | None = None
-    low: float | None = None
-    step: float | None = None
-    high: float | None = None
+    low: GridNumbers = None
+    step: GridNumbers = None
+    high: GridNumbers = None
+    columns: bool = False
+    rate: int | None = None
+    mode: Literal["RGB", "BGR"] = "RGB"
+    resize: Resize | None = None
+    files: Treatments = field(default_factory=Treatments)
+    batch_rows: int | None = None
     units: str = "units of the samples"
     entrance: Entrance
     labelled: Labelled | None = None
@@ -97,7 +111,7 @@ class Plan:
 
 def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle:
     """Write the bundle `out/name/<next version>`. Raises `SourceError` and its like, and leaves nothing behind then."""
-    grid = declared(plan.samples, plan.sigma, low=plan.low, step=plan.step, high=plan.high)
+    grid = _grid(plan)
     lattice = grid.integers(plan.samples)
     spec, labels = _input(found, plan, grid), _labels(source, found, plan)
     data = _enough(plan)
@@ -112,7 +126,8 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     tails = rounded_gaussian_tails(grid.sigma_steps)
     law = gaussian_on_grid(grid.sigma_steps, tails)
     work = follow(onnx.load_from_string(made.graph), found.shape, source.name).multiplications
-    rows, golden_rows = 128 if work <= _LIGHT else 32, _golden_rows(found, work)
+    rows = batch_rows.chosen(made.graph, found.shape, work, plan.tell, plan.batch_rows)
+    golden_rows = _golden_rows(found, work)
     learnt = None if data is None else _learnt(made, found, plan, data, spec, labels, law, rows)
     noisy = made.graph if learnt is None else learnt.graph
     golden = golden_outputs(
@@ -142,6 +157,19 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
             raise SourceError(f"{source.name} is not written, since it could not be served: {'; '.join(wrong)}")
         shutil.move(place, folder / version)
     return bundle
+
+
+def provisional(source: Source, found: Found, plan: Plan) -> tuple[Manifest, NoisyRun]:
+    """What the bundle would declare, and its network as it would vote: to try a sigma before it is settled.
+
+    Raises as `assemble`.
+    """
+    grid = _grid(plan)
+    made = composed(found, grid, plan.entrance)
+    run = open_graph(made.graph, f"{source.name}, as it would be served,")
+    if plan.labelled is not None:
+        learn.check_order(plan.labelled.choice, _input(found, plan, grid), _labels(source, found, plan), run)
+    return _manifest(source, found, plan, grid, made, "1", batch_rows.TRIED[0], None), noisy_run(run)
 
 
 def next_version(folder: Path) -> str:
@@ -186,9 +214,9 @@ def _candidates(lattice: NDArray[np.int32], count: int) -> NDArray[np.int32]:
 
 
 def _golden_rows(found: Found, work: float) -> int:
-    """As many as are no larger than the model, in both kinds of golden inputs, four at least."""
-    bytes_of_two = 8 * int(np.prod(found.shape))
-    return int(np.clip(found.size // bytes_of_two, 4, 16 if work <= _HEAVY else 4))
+    """As many as are no larger than the model, in both kinds of golden inputs, two at least."""
+    bytes_of_two = 3 * int(np.prod(found.shape))  # a byte and two, as they are stored where they fit
+    return int(np.clip(found.size // bytes_of_two, 2, 16 if work <= _HEAVY else 4))
 
 
 def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
@@ -204,18 +232,57 @@ def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
 def _input(found: Found, plan: Plan, grid: Grid) -> InputSpec:
     return InputSpec(
         name=_input_name(found.given.name),
-        kind=_kind(plan.entrance, found.shape),
+        kind=_kind(plan, found.shape, grid),
         shape=found.shape,
-        grid=GridSpec(low=grid.low, step=grid.step, high=grid.high, units=plan.units),
+        grid=GridSpec(
+            low=_said(grid.low),
+            step=_said(grid.step),
+            high=_said(grid.high),
+            units=grid.units or plan.units,
+            step_length=grid.length if grid.step.ndim else None,
+        ),
     )
 
 
-def _kind(entrance: Entrance, shape: tuple[int, ...]) -> ImageKind | FeaturesKind:
-    """Pictures where there are as many channels as pictures have; others are plain numbers."""
+def _grid(plan: Plan) -> Grid:
+    """One step for all, or a step for each column: as given, or found where that is asked for."""
+    if isinstance(plan.step, tuple):
+        return columns.given(plan.samples, plan.sigma, plan.step, plan.low, plan.high)
+    if plan.columns:
+        if plan.step is not None:
+            raise GridError("--columns finds a step for each column; leave --step out, or give one for each")
+        return columns.found_in(plan.samples, plan.sigma, low=plan.low, high=plan.high)
+    if isinstance(plan.low, tuple) or isinstance(plan.high, tuple):
+        raise GridError("--low and --high: one for each column goes with --columns, or with --step for each")
+    return declared(plan.samples, plan.sigma, low=plan.low, step=plan.step, high=plan.high)
+
+
+def _said(numbers: NDArray[np.float64]) -> float | tuple[float, ...]:
+    return tuple(numbers.tolist()) if numbers.ndim else float(numbers)
+
+
+def _kind(plan: Plan, shape: tuple[int, ...], grid: Grid) -> ImageKind | FeaturesKind | WaveformKind:
+    """Sound where a rate is said, pictures where there are as many channels as they have; others are plain numbers."""
+    entrance = plan.entrance
+    if plan.rate is not None:
+        if grid.step.ndim or int(grid.tops) != 2**16 - 1 or shape[-1] != math.prod(shape):
+            raise GridError(
+                f"--rate: sound is one channel of signed samples of 16 bits, as they are or from -1 to 1; got the shape"
+                f" {list(shape)} and a grid from {grid.low.min():g} to {grid.high.max():g}"
+            )
+        return WaveformKind(kind="waveform", rate=plan.rate)
     channels = {"CHW": shape[0], "HWC": shape[-1]}.get(entrance.layout)
     if entrance.layout == "features" or channels not in (1, 3):
+        if plan.resize or plan.files != Treatments() or plan.mode != "RGB":
+            raise GridError(f"--mode, --resize and --pictures: inputs of shape {list(shape)} are no pictures")
         return FeaturesKind(kind="features")
-    return ImageKind(kind="image", layout=entrance.layout, mode="L" if channels == 1 else "RGB")
+    return ImageKind(
+        kind="image",
+        layout=entrance.layout,
+        mode="L" if channels == 1 else plan.mode,
+        resize=plan.resize,
+        files=plan.files,
+    )
 
 
 def _manifest(
@@ -238,7 +305,11 @@ def _manifest(
         labels=_labels(source, found, plan),
         input=_input(found, plan, grid),
         law=GaussianSpec(name="gaussian", stream="noise-v1", sigma=grid.sigma, sigma_steps=grid.sigma_steps),
-        graphs=graphs(score=learnt is not None, gives="probabilities" if _probable(found) else "scores"),
+        graphs=graphs(
+            score=learnt is not None,
+            gives="probabilities" if _probable(found) else "scores",
+            precision=precision_of(onnx.load_from_string(made.graph)),
+        ),
         decision=ArgmaxRule(rule="argmax"),
         claims=_DETECTING if learnt else claims(of_class=0.8, upper=0.2),
         ood=None if learnt is None else _ood(learnt, grid),

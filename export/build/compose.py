@@ -111,9 +111,9 @@ def _enter(parts: _Parts, found: Found, grid: Grid, entrance: Entrance) -> None:
         name = output
 
     then("Cast", to=kind)
-    if grid.step != 1:
+    if np.any(grid.step != 1):
         then("Mul", parts.constant("step", grid.step, numbers))
-    if grid.low != 0:
+    if np.any(grid.low != 0):
         then("Add", parts.constant("low", grid.low, numbers))
     axis = 1 if entrance.layout == "CHW" else len(found.shape)
     if entrance.reverse:

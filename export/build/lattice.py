@@ -7,11 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import InputSpec
+from export.bundle import ImageKind, InputSpec
 from export.data import UNLABELLED, DataError, Dataset
-
-_SLACK = 1e-3
-"""Values this close to the ends of the grid, in steps, are moved onto it."""
 
 LatticeRows = NDArray[np.int32]
 
@@ -26,12 +23,18 @@ def lattices(
     """
     order = _order(dataset, spec)
     for batch in dataset.batches(rows, start):
-        steps = _steps(batch.inputs, dataset, spec, start)
+        steps = _steps(_in_mode(batch.inputs, dataset, spec), dataset, spec, start)
         yield (
             np.ascontiguousarray(steps.transpose(0, *(1 + axis for axis in order))).reshape(-1, *spec.shape),
             batch.labels,
         )
         start += len(batch)
+
+
+def _in_mode(inputs: NDArray[np.generic], dataset: Dataset, spec: InputSpec) -> NDArray[np.generic]:
+    """Pictures, whose colours are read as red, green and blue, in the bundle's order."""
+    reverse = dataset.pictures and isinstance(spec.kind, ImageKind) and spec.kind.mode == "BGR"
+    return inputs[..., ::-1] if reverse else inputs
 
 
 def label_places(dataset: Dataset, labels: tuple[str, ...]) -> NDArray[np.int64]:
@@ -77,21 +80,21 @@ def _order(dataset: Dataset, spec: InputSpec) -> tuple[int, ...]:
 
 
 def _steps(inputs: NDArray[np.generic], dataset: Dataset, spec: InputSpec, first: int) -> LatticeRows:
-    if dataset.units == "grid":
-        steps = inputs.astype(np.int64)
-        outside = (steps < 0) | (steps > spec.top)
-        kind, low, high = "grid integers", "0", str(spec.top)
+    if dataset.units == "grid" and spec.grid.columns is None:  # tables of whole numbers are values like any others
+        steps = inputs.astype(np.int64) + spec.zero
+        outside = (steps < 0) | (steps > spec.tops)
+        kind, low, high = "grid integers", np.array(0.0 - spec.zero), (spec.tops - spec.zero).astype(np.float64)
     else:
         exact = (inputs.astype(np.float64) - spec.low) / spec.step
-        outside = (exact < -_SLACK) | (exact > spec.top + _SLACK)
-        steps = np.clip(np.rint(exact), 0, spec.top).astype(np.int64)
-        kind, low, high = f"values ({spec.units})", f"{spec.low:g}", f"{spec.high:g}"
-    bad = outside.reshape(len(outside), -1)
-    if bad.any():
-        row = int(np.argmax(bad.any(axis=1)))
-        value = inputs.reshape(len(inputs), -1)[row][bad[row]][0]
+        outside = (exact < -spec.grid.slack) | (exact > spec.tops + spec.grid.slack)
+        steps = np.clip(np.rint(exact), 0, spec.tops).astype(np.int64)
+        kind, low, high = "values", spec.low, spec.low + spec.step * spec.tops
+    if outside.any():
+        place = tuple(int(each[0]) for each in np.nonzero(outside))
+        least, most = (np.broadcast_to(each, spec.shape)[place[1:]] for each in (low, high))
+        column = f", column {place[1]}" if spec.grid.columns else ""
         raise DataError(
-            f"{dataset.source}, row {first + row}: {value} is outside of what the model takes, {kind} from {low} to {high};"
-            " leave the row out, or export the model with a wider grid"
+            f"{dataset.source}, row {first + place[0]}{column}: {inputs[place]} is outside of what the model takes, {kind}"
+            f" from {least:g} to {most:g}; leave the row out, or export the model with a wider grid"
         )
     return steps.astype(np.int32)

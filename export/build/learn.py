@@ -46,12 +46,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labelled:
-    """Sets without a row in common; `held_out`, `drawn` from the same data or not, takes no part in fit and choice."""
+    """Sets without a row in common; `held_out`, `drawn` from the same data or not, takes no part in fit and choice.
+
+    `outside` are foreign rows, by which scores are chosen beside those that are made.
+    """
 
     fit: Dataset
     choice: Dataset
     held_out: Dataset
     drawn: bool
+    outside: tuple[Dataset, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +69,7 @@ class Learnt:
     notes: Mapping[str, str | int | float]
 
 
-def parted(data: Dataset, held_out: Dataset | None) -> Labelled:
+def parted(data: Dataset, held_out: Dataset | None, outside: tuple[Dataset, ...] = ()) -> Labelled:
     """The three sets, by a seeded draw of rows: a third of `data` is held out where nothing else is, a fifth chooses."""
     order = np.random.default_rng(0).permutation(len(data))
     taken = 0 if held_out is not None else min(len(data) // 3, _MOST_HELD_OUT)
@@ -78,6 +82,7 @@ def parted(data: Dataset, held_out: Dataset | None) -> Labelled:
         choice=data.only(np.sort(sets[1])),
         held_out=held_out if held_out is not None else data.only(np.sort(sets[0])),
         drawn=held_out is None,
+        outside=outside,
     )
 
 
@@ -161,7 +166,7 @@ def learn(
         score=name,
         graph=graph,
         calibration=calibration,
-        data=tuple(_used(why, rows) for why, rows in vars(data).items() if why != "drawn"),
+        data=_used(data),
         notes=_notes(given, data, calibration),
     )
 
@@ -201,13 +206,17 @@ def _chosen(
     features_of: Callable[[NDArray[np.int32]], tuple[NDArray[np.floating], NDArray[np.floating]]],
     tell: Tell,
 ) -> str:
-    choice = choose(scorers, data.choice, spec, law, features_of)
+    choice = choose(scorers, data.choice, spec, law, features_of, data.outside)
     tell(f"{choice.table()}\nscore: {choice.name}")
     return choice.name
 
 
-def _used(purpose: str, rows: Dataset) -> UsedData:
-    return UsedData(purpose=purpose.replace("_", " "), source=rows.source, rows=len(rows), digest=rows.digest)
+def _used(data: Labelled) -> tuple[UsedData, ...]:
+    sets = [("fit", data.fit), ("choice", data.choice), ("held out", data.held_out)]
+    sets += [("outside", each) for each in data.outside]
+    return tuple(
+        UsedData(purpose=purpose, source=rows.source, rows=len(rows), digest=rows.digest) for purpose, rows in sets
+    )
 
 
 def _notes(given: Scorable, data: Labelled, calibration: Calibration) -> Mapping[str, str | int | float]:

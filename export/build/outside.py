@@ -23,16 +23,17 @@ _SPREAD = 3
 def foreign_sets(rows: NDArray[np.int32], spec: InputSpec, seed: int) -> dict[str, NDArray[np.int32]]:
     """Sets of foreign inputs made of ordinary ones [n, *spec.shape], by name: of pictures, or of feature vectors."""
     if spec.layout == "features":
-        return _foreign_vectors(rows, spec.top, seed)
+        return _foreign_vectors(rows, spec.tops, seed)
     to_channels, back = ((0, 3, 1, 2), (0, 2, 3, 1)) if spec.layout == "HWC" else ((0, 1, 2, 3),) * 2
     made = outside_sets(rows.transpose(to_channels), seed, spec.top)
     return {name: np.ascontiguousarray(each.transpose(back)).astype(np.int32) for name, each in made.items()}
 
 
-def _foreign_vectors(rows: NDArray[np.int32], top: int, seed: int) -> dict[str, NDArray[np.int32]]:
+def _foreign_vectors(rows: NDArray[np.int32], tops: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int32]]:
     """Each keeps something of the ordinary rows and loses the rest: how columns go together, their place, their spread."""
     generator = np.random.default_rng(seed)
     flat = rows.reshape(len(rows), -1)
+    top = np.broadcast_to(tops, flat.shape[1:])
     middle = np.median(flat, axis=0)
     made = {
         "columns shuffled": generator.permuted(flat, axis=0),

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.build.grid import GridNumbers
 from export.data import Batch, DataError, Dataset
 
 SAMPLES = 512
 _ROWS = 256
+_COLUMNS = 256
+"""Of so many and fewer, the rows with the ends of each are kept."""
 
 
 def shape_for(dataset: Dataset, layout: str | None, axes: Sequence[int | str | None] | None = None) -> tuple[int, ...]:
@@ -54,23 +57,36 @@ def arranged(dataset: Dataset, shape: tuple[int, ...], *, on_grid: bool) -> Data
     return replace(dataset, shape=shape, units=units, pictures=False, read=read)
 
 
-def samples(dataset: Dataset, low: float | None, step: float | None) -> NDArray[Any]:
-    """Some hundred rows, evenly spaced, and those with the least and the largest number, in the caller's units."""
+def samples(dataset: Dataset, low: GridNumbers, step: GridNumbers) -> NDArray[Any]:
+    """Some hundred rows, evenly spaced, and those with the least and the largest number of vectors' each column, in the
+    caller's units.
+    """
     stride = max(1, len(dataset) // SAMPLES)
     kept: list[NDArray[Any]] = []
-    least: NDArray[Any] | None = None
-    most: NDArray[Any] | None = None
+    ends = _Ends()
     for place, batch in enumerate(dataset.batches(_ROWS)):
-        inputs = batch.inputs
-        kept.append(inputs[-place * _ROWS % stride :: stride])
-        flat = inputs.reshape(len(inputs), -1)
-        low_row, high_row = inputs[flat.min(axis=1).argmin()], inputs[flat.max(axis=1).argmax()]
-        least = low_row if least is None or low_row.min() < least.min() else least
-        most = high_row if most is None or high_row.max() > most.max() else most
-    found = np.concatenate([*kept, *(row[None] for row in (least, most) if row is not None)])
-    if dataset.units == "grid" and step is not None:
-        return (0.0 if low is None else low) + step * found.astype(np.float64)
+        kept.append(batch.inputs[-place * _ROWS % stride :: stride])
+        ends.see(batch.inputs)
+    found = np.concatenate([*kept, *ends.rows])
+    if dataset.units == "grid" and isinstance(step, float):
+        return (0.0 if low is None else np.asarray(low)) + step * found.astype(np.float64)
     return found
+
+
+class _Ends:
+    """The rows that hold the least and the largest numbers so far: of vectors those of each column."""
+
+    def __init__(self) -> None:
+        self.rows: list[NDArray[Any]] = []
+
+    def see(self, inputs: NDArray[Any]) -> None:
+        together = np.concatenate([*self.rows, inputs])
+        flat = together.reshape(len(together), -1)
+        if together.ndim == 2 and flat.shape[1] <= _COLUMNS:
+            places = np.concatenate([flat.argmin(axis=0), flat.argmax(axis=0)])
+        else:
+            places = np.array([flat.min(axis=1).argmin(), flat.max(axis=1).argmax()])
+        self.rows = [together[np.unique(places)]]
 
 
 def _fits(shape: tuple[int, ...], axes: Sequence[int | str | None]) -> bool:

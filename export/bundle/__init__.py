@@ -14,12 +14,13 @@ folder; `repository` finds the bundles of all models. Whatever is missing, unkno
 one line, which names the file and how to mend it.
 """
 
-from export.bundle.claims_spec import ArgmaxRule, Claim, Claims, Defaults, MixtureSpec, OodSpec, claims
+from export.bundle.claims_spec import ArgmaxRule, ClaimSpec, ClaimsSpec, Defaults, MixtureSpec, OodSpec, claims
 from export.bundle.files import Bundle, load, write
-from export.bundle.graph_spec import Graphs, Precision, graphs
-from export.bundle.input_spec import FeaturesKind, Grid, ImageKind, InputSpec
+from export.bundle.graph_spec import GraphPrecision, Graphs, graphs
+from export.bundle.input_spec import FeaturesKind, GridSpec, InputSpec, WaveformKind
 from export.bundle.law_spec import GaussianSpec
 from export.bundle.manifest import FORMAT, Manifest
+from export.bundle.picture_spec import ImageKind, Resize, Treatments
 from export.bundle.provenance import Provenance, SourceFile, UsedData
 from export.bundle.repository import load_repository, manifests
 from export.bundle.schema import BundleError
@@ -30,23 +31,26 @@ __all__ = [
     "ArgmaxRule",
     "Bundle",
     "BundleError",
-    "Claim",
-    "Claims",
+    "ClaimSpec",
+    "ClaimsSpec",
     "Defaults",
     "FeaturesKind",
     "GaussianSpec",
     "Golden",
     "Graphs",
-    "Grid",
+    "GridSpec",
     "ImageKind",
     "InputSpec",
     "Manifest",
     "MixtureSpec",
     "OodSpec",
-    "Precision",
+    "GraphPrecision",
     "Provenance",
+    "Resize",
     "SourceFile",
+    "Treatments",
     "UsedData",
+    "WaveformKind",
     "claims",
     "graphs",
     "load",

@@ -15,24 +15,24 @@ DrawCount = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
 ShareOfAlpha = Annotated[float, Field(ge=0, le=1)]
 
 
-class Claim(Strict):
+class ClaimSpec(Strict):
     """A statement that answers make, with the share of alpha that bounds its being false."""
 
     alpha: ShareOfAlpha
 
 
-class Claims(Strict):
+class ClaimsSpec(Strict):
     """The statements of one answer by name; what is not named is not claimed. Their shares sum to 1 at most.
 
     `class`: the smoothed class. `upper`: how probable it is at most, for refutations and `precision`. `threshold`: on which
     side of the threshold the score lies. `interval`: both ends of the score. Another claim is one field more, and where it
-    has parameters, a class derived from `Claim`.
+    has parameters, a class derived from `ClaimSpec`.
     """
 
-    of_class: Annotated[Claim, Field(alias="class")]
-    upper: Claim | None = None
-    threshold: Claim | None = None
-    interval: Claim | None = None
+    of_class: Annotated[ClaimSpec, Field(alias="class")]
+    upper: ClaimSpec | None = None
+    threshold: ClaimSpec | None = None
+    interval: ClaimSpec | None = None
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
@@ -44,14 +44,14 @@ class Claims(Strict):
         )
 
 
-def claims(*, of_class: float, upper: float = 0.0, threshold: float = 0.0, interval: float = 0.0) -> Claims:
+def claims(*, of_class: float, upper: float = 0.0, threshold: float = 0.0, interval: float = 0.0) -> ClaimsSpec:
     """The claims with these shares of alpha; one without a share is not made."""
     shares = {"upper": upper, "threshold": threshold, "interval": interval}
-    made = {name: Claim(alpha=share) for name, share in shares.items() if share}
-    return Claims(of_class=Claim(alpha=of_class), **made)
+    made = {name: ClaimSpec(alpha=share) for name, share in shares.items() if share}
+    return ClaimsSpec(of_class=ClaimSpec(alpha=of_class), **made)
 
 
-def _share(claim: Claim | None) -> float:
+def _share(claim: ClaimSpec | None) -> float:
     return 0.0 if claim is None else claim.alpha
 
 

@@ -98,7 +98,7 @@ def write(
         BASE: base,
         NOISY: noisy,
         NOISE: save_tensors({"tails": tails}),
-        GOLDEN: save_tensors({name: np.ascontiguousarray(value) for name, value in vars(golden).items()}),
+        GOLDEN: save_tensors(tensors.stored(golden)),
     }
     files |= others or {}
     if calibration is not None:

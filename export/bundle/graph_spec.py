@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from export.bundle.schema import Strict
 
-Precision = Literal["float32", "float16", "bfloat16", "int8"]
+GraphPrecision = Literal["float32", "float16", "bfloat16", "int8"]
 """Of the weights and products of a network; heads may be finer."""
 
 
@@ -21,14 +21,14 @@ class BaseGraphSpec(Strict):
     """
 
     heads: Annotated[tuple[Literal["probabilities", "scores"]], Field(strict=False)]
-    precision: Precision
+    precision: GraphPrecision
 
 
 class NoisyGraphSpec(Strict):
     """The smoothed network, asked once for each draw: it gives a `vote`, and a `score` where there is a detector."""
 
     heads: Annotated[tuple[Literal["vote", "score"], ...], Field(strict=False)]
-    precision: Precision
+    precision: GraphPrecision
 
     @model_validator(mode="after")
     def _votes(self) -> NoisyGraphSpec:
@@ -45,7 +45,7 @@ class Graphs(Strict):
 
 
 def graphs(
-    *, score: bool, gives: Literal["probabilities", "scores"] = "probabilities", precision: Precision = "float32"
+    *, score: bool, gives: Literal["probabilities", "scores"] = "probabilities", precision: GraphPrecision = "float32"
 ) -> Graphs:
     """Two graphs of one precision, the noisy one with a score or without."""
     return Graphs(

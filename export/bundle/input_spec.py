@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from certify.smoothing.gaussian import SCALED
+from export.bundle.picture_spec import ImageKind
 from export.bundle.schema import Length, Name, Positive, Strict, Text
 
-CHANNELS = {"L": 1, "RGB": 3, "BGR": 3}
-"""How many numbers a pixel of each mode has."""
+SILENCE = 2**15
+"""The grid integer of silence, which signed samples call 0."""
 _FINEST = 2**24
-
-
-class ImageKind(Strict):
-    """Pictures. `layout` says where the channels of the shape stand, `mode` what they are: grey (L), or colours in order."""
-
-    kind: Literal["image"]
-    layout: Literal["CHW", "HWC"]
-    mode: Literal["L", "RGB", "BGR"]
-
-    def size_of(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Height, width and channels."""
-        if self.layout == "HWC":
-            return shape[0], shape[1], shape[2]
-        return shape[1], shape[2], shape[0]
+_ON_GRID, _MOST_SLACK = 1e-3, 0.25
 
 
 class FeaturesKind(Strict):
@@ -34,26 +26,115 @@ class FeaturesKind(Strict):
     kind: Literal["features"]
 
 
-InputKind = Annotated[ImageKind | FeaturesKind, Field(discriminator="kind")]
+class WaveformKind(Strict):
+    """Sound of one channel, 16 bits a sample and `rate` samples a second. Integers on the wires are the signed samples."""
+
+    kind: Literal["waveform"]
+    rate: Annotated[int, Field(ge=1, le=2**24)]
 
 
-class Grid(Strict):
-    """The declared grid: `value = low + step * integer`, the integers being 0 to `top`. Radii are in these units."""
+InputKind = Annotated[ImageKind | FeaturesKind | WaveformKind, Field(discriminator="kind")]
 
-    low: float
-    step: Positive
-    high: float
+
+def _tag(value: object) -> str:
+    return "columns" if isinstance(value, list | tuple) else "number"
+
+
+def _either(each: object) -> object:
+    several = Annotated[tuple[each, ...], Field(min_length=1, strict=False)]  # type: ignore[valid-type]
+    return Annotated[Annotated[each, Tag("number")] | Annotated[several, Tag("columns")], Discriminator(_tag)]
+
+
+if TYPE_CHECKING:
+    Numbers = float | tuple[float, ...]
+    Steps = Numbers
+else:
+    Numbers, Steps = _either(float), _either(Positive)
+
+
+def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+    """Nobody may change what is kept: every request asks for it."""
+    array.setflags(write=False)
+    return array
+
+
+@functools.lru_cache(maxsize=256)
+def _array(numbers: Numbers) -> NDArray[np.float64]:
+    return _fixed(np.array(numbers, dtype=np.float64))
+
+
+def _steps(low: Numbers, step: Numbers, high: Numbers) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.asarray((_array(high) - _array(low)) / _array(step))
+
+
+@functools.lru_cache(maxsize=256)
+def _tops(low: Numbers, step: Numbers, high: Numbers) -> NDArray[np.int64]:
+    return _fixed(np.rint(_steps(low, step, high)).astype(np.int64))
+
+
+@functools.lru_cache(maxsize=256)
+def _slack(low: Numbers, step: Numbers, high: Numbers) -> NDArray[np.float64]:
+    largest = np.maximum(np.abs(_array(low)), np.abs(_array(high)))
+    return _fixed(np.array(np.clip(2.0**-23 * largest / _array(step), _ON_GRID, _MOST_SLACK)))
+
+
+class GridSpec(Strict):
+    """The declared grid: `value = low + step * integer`, the integers being 0 to `top`.
+
+    With one step for all, radii and sigma are in the caller's units, those of the values. With a step for each column (then
+    low and high may be lists, too) a distance counts every column in units of its own scale: one step of any column is
+    `step_length`, so that the scale of a column is its step / `step_length`; `units` says what that is.
+    """
+
+    low: Numbers
+    step: Steps
+    high: Numbers
     units: Text
+    step_length: Positive | None = None
 
     @property
-    def top(self) -> int:
-        """The largest grid integer."""
-        return round((self.high - self.low) / self.step)
+    def columns(self) -> int | None:
+        """How many columns have a step of their own; None where there is one for all."""
+        return len(self.step) if isinstance(self.step, tuple) else None
+
+    @property
+    def length(self) -> float:
+        """What one step is in the units of radii and sigma."""
+        if self.step_length is not None:
+            return self.step_length
+        assert isinstance(self.step, float)  # by `_whole`
+        return self.step
+
+    @property
+    def norm(self) -> str:
+        """The name of the distance: l2 in the caller's units, or in those of each column's scale."""
+        return "l2" if self.columns is None else SCALED
+
+    @property
+    def tops(self) -> NDArray[np.int64]:
+        """The largest grid integers, one for all or one for each column."""
+        return _tops(self.low, self.step, self.high)
+
+    @property
+    def slack(self) -> NDArray[np.float64]:
+        """How far from a point of the grid, in steps, a value may lie and still be meant for it.
+
+        A thousandth, or what a float of 32 bits may be off at that size, where that is more.
+        """
+        return _slack(self.low, self.step, self.high)
 
     @model_validator(mode="after")
-    def _whole(self) -> Grid:
-        steps = (self.high - self.low) / self.step
-        if not 1 <= steps < _FINEST or abs(steps - round(steps)) > 1e-6 * steps:
+    def _whole(self) -> GridSpec:
+        lengths = {len(each) for each in (self.low, self.step, self.high) if isinstance(each, tuple)}
+        if lengths and (self.columns is None or len(lengths) > 1):
+            raise ValueError(
+                "low, step and high must have one number for all, or one for each column: step, if any has"
+            )
+        if (self.columns is None) != (self.step_length is None):
+            raise ValueError("step_length goes with a step for each column, and each needs the other")
+        steps = _steps(self.low, self.step, self.high)
+        if not (np.all((steps >= 1) & (steps < _FINEST)) and np.all(np.abs(steps - np.rint(steps)) <= 1e-6 * steps)):
             raise ValueError("high - low must be a whole number of steps, at least one")
         return self
 
@@ -64,7 +145,7 @@ class InputSpec(Strict):
     name: Name
     kind: InputKind
     shape: Annotated[tuple[Length, ...], Field(min_length=1, max_length=4, strict=False)]
-    grid: Grid
+    grid: GridSpec
 
     @property
     def layout(self) -> Literal["CHW", "HWC", "features"]:
@@ -72,29 +153,46 @@ class InputSpec(Strict):
         return self.kind.layout if isinstance(self.kind, ImageKind) else "features"
 
     @property
-    def low(self) -> float:
-        """The value of the integer 0."""
-        return self.grid.low
+    def low(self) -> NDArray[np.float64]:
+        """The values of the integer 0: one for all, or one for each column."""
+        return _array(self.grid.low)
 
     @property
-    def step(self) -> float:
-        """The distance of two values of the grid."""
-        return self.grid.step
+    def step(self) -> NDArray[np.float64]:
+        """The distances of two values of the grid, likewise."""
+        return _array(self.grid.step)
 
     @property
-    def high(self) -> float:
-        """The largest value."""
-        return self.grid.high
+    def length(self) -> float:
+        """What one step is in the units of radii and sigma."""
+        return self.grid.length
+
+    @property
+    def line(self) -> tuple[float, float, float]:
+        """Low, step and high of the grid in the units of radii: where columns have steps of their own, counted from 0."""
+        if self.grid.columns is not None:
+            return 0.0, self.length, self.length * self.top
+        return float(self.low), self.length, float(_array(self.grid.high))
 
     @property
     def units(self) -> str:
-        """The units of values and radii, in words."""
+        """The units of radii and sigma, in words; of values as well, where one step is for all."""
         return self.grid.units
 
     @property
+    def tops(self) -> NDArray[np.int64]:
+        """The largest grid integers: one for all, or one for each column."""
+        return self.grid.tops
+
+    @property
     def top(self) -> int:
-        """The largest grid integer."""
-        return self.grid.top
+        """The largest grid integer of any column."""
+        return int(self.tops.max())
+
+    @property
+    def zero(self) -> int:
+        """The grid integer for which the wires say 0: the middle of signed samples, 0 of all else."""
+        return SILENCE if isinstance(self.kind, WaveformKind) else 0
 
     @property
     def size(self) -> int:
@@ -103,10 +201,10 @@ class InputSpec(Strict):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> InputSpec:
+        if self.grid.columns is not None and self.shape != (self.grid.columns,):
+            raise ValueError(f"grid has steps for {self.grid.columns} columns, and a row has the shape {self.shape}")
         if isinstance(self.kind, ImageKind):
-            if len(self.shape) != 3:
-                raise ValueError(f"shape {self.shape} does not fit layout {self.kind.layout}")
-            channels, wanted = self.kind.size_of(self.shape)[2], CHANNELS[self.kind.mode]
-            if channels != wanted:
-                raise ValueError(f"shape {self.shape} has {channels} channels, and mode {self.kind.mode} has {wanted}")
+            self.kind.check(self.shape)
+        if isinstance(self.kind, WaveformKind) and (self.top != 2 * SILENCE - 1 or self.size != self.shape[-1]):
+            raise ValueError(f"a waveform is one channel of 16 bits; got {self.shape} of 0 to {self.top}")
         return self

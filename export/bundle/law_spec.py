@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from certify.smoothing.ball import Euclidean
 from certify.smoothing.gaussian import Gaussian
 from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
-from export.bundle.input_spec import Grid
+from export.bundle.input_spec import GridSpec
 from export.bundle.schema import Positive, Strict
 
 
@@ -28,30 +28,31 @@ class GaussianSpec(Strict):
     sigma: Positive
     sigma_steps: Positive
 
-    def formulas(self, grid: Grid) -> Gaussian:
+    def formulas(self, grid: GridSpec) -> Gaussian:
         """What bounds prove, but for the charge of the noise as it is drawn.
 
         Its sigma is never above the exact product of steps and step, which bounds every radius.
         """
-        return _gaussian(self.sigma, self.sigma_steps, grid.step, grid.units)
+        return _gaussian(self.sigma, self.sigma_steps, grid.length, grid.units, grid.norm)
 
-    def drawn(self, tails: NDArray[np.uint64], grid: Grid) -> LatticeGaussian:
+    def drawn(self, tails: NDArray[np.uint64], grid: GridSpec) -> LatticeGaussian:
         """The law itself, with the table of its noise; raises `ValueError` for a table that is another's."""
         formulas = self.formulas(grid)
         return gaussian_on_grid(self.sigma_steps, tails, formulas.sigma, formulas.norm)
 
-    def check(self, grid: Grid) -> None:
+    def check(self, grid: GridSpec) -> None:
         """Raise `ValueError` unless the law fits the grid."""
-        if abs(self.sigma - self.sigma_steps * grid.step) > 2.0**-50 * self.sigma:
-            raise ValueError("law.sigma must be law.sigma_steps * input.grid.step, to double precision")
+        if abs(self.sigma - self.sigma_steps * grid.length) > 2.0**-50 * self.sigma:
+            step = "step" if grid.columns is None else "step_length"
+            raise ValueError(f"law.sigma must be law.sigma_steps * input.grid.{step}, to double precision")
 
 
 LawSpec = GaussianSpec
 
 
 @functools.lru_cache(maxsize=256)
-def _gaussian(declared: float, steps: float, step: float, units: str) -> Gaussian:
+def _gaussian(declared: float, steps: float, step: float, units: str, norm: str) -> Gaussian:
     """Every request asks for it, and fractions take their time."""
     exact = Fraction(steps) * Fraction(step)
     sigma = declared if Fraction(declared) <= exact else math.nextafter(float(exact), 0.0)
-    return Gaussian(sigma, norm=Euclidean(units, (step,)))
+    return Gaussian(sigma, norm=Euclidean(units, (step,), norm))

@@ -12,7 +12,7 @@ from certify.claims.certificate import AlphaSplit
 from certify.claims.procedures import SLICE
 from certify.smoothing.law import Guarantee
 from certify.strict_json import kind, shown
-from export.bundle.claims_spec import ArgmaxRule, Claims, Defaults, DrawCount, MixtureSpec, OodSpec
+from export.bundle.claims_spec import ArgmaxRule, ClaimsSpec, Defaults, DrawCount, MixtureSpec, OodSpec
 from export.bundle.graph_spec import Graphs
 from export.bundle.input_spec import InputSpec
 from export.bundle.law_spec import LawSpec
@@ -40,7 +40,7 @@ class Manifest(Strict):
     law: LawSpec
     graphs: Graphs
     decision: ArgmaxRule
-    claims: Claims
+    claims: ClaimsSpec
     fixed_draws: Annotated[tuple[DrawCount, ...], Field(strict=False)] = (1_000, 10_000, 100_000)
     ood: OodSpec | None = None
     mixture: MixtureSpec | None = None

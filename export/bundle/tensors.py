@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ class Golden:
     scores: NDArray[np.float32]
 
 
+_NARROW = (np.uint8, np.int16, np.int32)
+"""Types in which golden inputs may be stored: the first that holds them, for they would else outweigh a small model."""
+
 _GOLDEN: Mapping[str, type[np.generic]] = {
     "base_input": np.int32,
     "base_probabilities": np.float32,
@@ -61,9 +64,9 @@ def golden(path: Path, data: bytes, manifest: Manifest, reach: int) -> Golden:
 
     `reach` is the largest noise that can be drawn, in grid steps.
     """
-    found = Golden(**_tensors(path, data, _GOLDEN))
+    found = Golden(**_tensors(path, data, _GOLDEN, {"base_input", "noisy_input"}))
     _check_shapes(path, found, manifest)
-    labels, top = len(manifest.labels), manifest.input.top
+    labels, top = len(manifest.labels), manifest.input.tops
     ranges = {
         "base_input": (0, top),
         "noisy_input": (-reach, top + reach),
@@ -75,7 +78,8 @@ def golden(path: Path, data: bytes, manifest: Manifest, reach: int) -> Golden:
         values = getattr(found, name)
         if not np.all((values >= low) & (values <= high)):
             raise BundleError(
-                f"{path}: {name} must lie in {low:g} to {high:g}, and some do not (or are not numbers); export again"
+                f"{path}: {name} must lie in {np.min(low):g} to {np.max(high):g}, and some do not (or are not numbers);"
+                " export again"
             )
     sums = found.base_probabilities.sum(axis=1, dtype=np.float64)
     if manifest.base_output == "probabilities" and np.any(np.abs(sums - 1) > _OF_ONE):
@@ -106,11 +110,27 @@ def detector(path: Path, data: bytes, spec: OodSpec) -> Detector:
     return Detector(threshold=threshold, radius=spec.radius, score_draws=spec.score_draws, calibration=scores)
 
 
-def _tensors(path: Path, data: bytes, expected: Mapping[str, type[np.generic]]) -> dict[str, NDArray[Any]]:
+def stored(golden: Golden) -> dict[str, NDArray[Any]]:
+    """The tensors of the file: inputs in the narrowest type that holds them."""
+    found = {name: np.ascontiguousarray(value) for name, value in vars(golden).items()}
+    return found | {name: _narrow(found[name]) for name in ("base_input", "noisy_input")}
+
+
+def _narrow(values: NDArray[np.int32]) -> NDArray[Any]:
+    kinds = (kind for kind in _NARROW if np.array_equal(values.astype(kind), values))
+    return values.astype(next(kinds, np.int32))
+
+
+def _tensors(
+    path: Path, data: bytes, expected: Mapping[str, type[np.generic]], narrow: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     try:
         found: dict[str, NDArray[Any]] = load_tensors(data)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last: types numpy lacks
         raise BundleError(f"{path} holds no tensors that can be read ({error}); export the bundle again") from error
+    for name in narrow:
+        if name in found and found[name].dtype in _NARROW:
+            found[name] = found[name].astype(np.int32)
     types = {name: tensor.dtype for name, tensor in found.items()}
     if types != {name: np.dtype(kind) for name, kind in expected.items()}:
         wanted = ", ".join(f"{name} {np.dtype(kind)}" for name, kind in expected.items())

@@ -79,9 +79,9 @@ def sweep(
     looked_at = list(radii) or [min(sigmas) * each for each in IN_SIGMAS]
     found = []
     for sigma in sorted(sigmas):
-        steps = sigma / manifest.input.step
-        drawn = math.nextafter(steps * manifest.input.step, 0.0)  # and no more than that bounds a radius
-        norm = Euclidean(manifest.input.units, (manifest.input.step,))
+        steps = sigma / manifest.input.length
+        drawn = math.nextafter(steps * manifest.input.length, 0.0)  # and no more than that bounds a radius
+        norm = Euclidean(manifest.input.units, (manifest.input.length,), manifest.input.grid.norm)
         law = gaussian_on_grid(steps, rounded_gaussian_tails(steps), drawn, norm)
         values = np.fromiter(_worth(manifest, validation, noisy, law, draws, alpha, quiet), dtype=np.float64)
         certified = band.curve(values, looked_at, confidence)

@@ -21,7 +21,7 @@ def from_server(url: str, bundle: Bundle, options: Mapping[str, object]) -> Answ
     """Ask the server at `url`, over HTTP, for the bundle's model and version."""
 
     def answering(lattice: NDArray[np.integer]) -> Mapping[str, Any]:
-        body = json.dumps({"instances": [lattice.tolist()]}).encode()
+        body = json.dumps({"instances": [(lattice - bundle.manifest.input.zero).tolist()]}).encode()
         name, version = bundle.manifest.name, bundle.manifest.version
         document = client.predict_http(url, name, body, "application/json", options, version=version)
         found: Mapping[str, Any] = document["predictions"][0]

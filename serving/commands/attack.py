@@ -21,7 +21,9 @@ def add(commands: Any) -> None:
     attack.add_argument("--data", type=Path, help="a folder with IDX files")
     attack.add_argument("--split", default="t10k", help="which of them: SPLIT-images-idx3-ubyte (%(default)s)")
     attack.add_argument("--url", help="a running HTTP server to ask; without it an engine in this process answers")
-    attack.add_argument("--work", type=Path, help="the recipe's checkpoints, for gradients (needs certserve[export])")
+    attack.add_argument(
+        "--work", type=Path, help="the recipe's checkpoints, for gradients (needs certserve[export,torch])"
+    )
     attack.add_argument("--pictures", type=int, default=20, help="how many are attacked (%(default)s)")
     attack.add_argument("--seconds", type=float, default=600.0, help="no attack begins later (%(default)s)")
     attack.add_argument(

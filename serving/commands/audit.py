@@ -116,7 +116,7 @@ def _public(given: str) -> bytes:
 def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
     if not data.lstrip().startswith(b"["):
         return registry.row(data, None, spec)
-    hint = f"of the grid, 0 to {spec.top}"
+    hint = f"of the grid, {-spec.zero} to {spec.top - spec.zero}"
     try:
         given = [strict_json.loads(data)]
         found = rows.array(given, (1, *spec.shape), "it", lambda leaves: rows.integers(leaves, "it", hint))

@@ -19,7 +19,9 @@ from typing import NoReturn
 
 _OURS = {"certify", "export", "serving"}
 EXTRA_OF = {
-    **dict.fromkeys(("torch", "onnxscript", "mpmath", "skl2onnx", "tqdm"), "export"),
+    **dict.fromkeys(("mpmath", "tqdm"), "export"),
+    "skl2onnx": "export,sklearn",
+    **dict.fromkeys(("torch", "onnxscript"), "export,torch"),
     "pyarrow": "data",
     "matplotlib": "plot",
     "onnxruntime": "cpu] or, for a machine with a GPU, certserve[gpu",

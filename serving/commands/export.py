@@ -27,22 +27,53 @@ def add(commands: Any) -> None:
         metavar="DATA",
         help="rows that nothing has seen, as --data; a third of those if left out",
     )
+    export.add_argument(
+        "--outside", type=Path, action="append", default=[], metavar="DATA", help="foreign rows, to choose the score by"
+    )
     export.add_argument("--label", help="the column, or array, of the labels (label, or y)")
     export.add_argument(
         "--score", metavar="NAME", help="of the detector; the one that is measured to be best if left out"
     )
     export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
-    export.add_argument("--sigma", type=float, required=True, help="the noise, in the units of the samples")
+    export.add_argument(
+        "--sigma", type=float, help="the noise, in the units of the samples; measured on --data if left out"
+    )
     export.add_argument("--labels", type=_labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
     export.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
     export.add_argument("--expected", type=Path, metavar="FILE", help="the original's own outputs on the samples, .npy")
-    export.add_argument("--low", type=float, help="the least value of the grid; found in the samples")
-    export.add_argument("--step", type=float, help="the step of the grid; found in the samples")
-    export.add_argument("--high", type=float, help="the largest value of the grid; found in the samples")
+    export.add_argument(
+        "--low", type=_numbers, help="the least value of the grid, or one a column; found in the samples"
+    )
+    export.add_argument("--step", type=_numbers, help="the step of the grid, or one a column; found in the samples")
+    export.add_argument(
+        "--high", type=_numbers, help="the largest value of the grid, or one a column; found in the samples"
+    )
+    export.add_argument(
+        "--columns",
+        action="store_true",
+        help="find a step for each column; --sigma is then a share of each column's range",
+    )
+    export.add_argument(
+        "--batch-rows", type=int, metavar="N", help="of noisy passes; chosen by time and memory if left out"
+    )
+    export.add_argument("--rate", type=int, metavar="HZ", help="the samples are sound: one channel of 16 bits")
     export.add_argument("--units", default="units of the samples", help="what a value is measured in (%(default)s)")
     export.add_argument("--layout", choices=("CHW", "HWC", "features"), help="found by the axis of 1 or 3 colours")
     export.add_argument("--mean", type=_numbers, default=(), help="subtracted inside: one number, or one a colour")
     export.add_argument("--std", type=_numbers, default=(), help="divided by inside, after the mean")
+    export.add_argument("--mode", choices=("RGB", "BGR"), default="RGB", help="the order of the samples' colours (RGB)")
+    export.add_argument(
+        "--resize",
+        default="",
+        metavar="METHOD",
+        help="of pictures of another size: bilinear, or bilinear,centre,256",
+    )
+    export.add_argument(
+        "--pictures",
+        default="",
+        metavar="A=B,...",
+        help="of files of other forms: alpha=dropped, orientation=applied, ...",
+    )
     export.add_argument("--channels", choices=("as given", "reversed"), default="as given", help="reversed: RGB to BGR")
     export.set_defaults(run=_run)
 
@@ -66,10 +97,15 @@ def _run(options: argparse.Namespace) -> None:
     manifest = bundle.manifest
     print(
         f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\n{_guarantees(bundle)}: sigma"
-        f" {manifest.law.sigma:g} is {manifest.law.sigma_steps:g} steps of {manifest.input.step:g}, from"
-        f" {manifest.input.low:g} to {manifest.input.high:g}; every proof that serving runs holds\nserve it: certserve serve"
-        f" --local {options.out}"
+        f" {manifest.law.sigma:g} ({manifest.input.units}) is {manifest.law.sigma_steps:g} steps {_steps(manifest.input)};"
+        f" every proof that serving runs holds\nserve it: certserve serve --local {options.out}"
     )
+
+
+def _steps(spec: Any) -> str:
+    if spec.grid.columns is not None:
+        return f"of each of {spec.grid.columns} columns"
+    return f"of {spec.length:g}, from {spec.grid.low:g} to {spec.grid.high:g}"
 
 
 def _guarantees(bundle: Any) -> str:

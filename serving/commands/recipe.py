@@ -10,7 +10,7 @@ from typing import Any
 def add(commands: Any) -> None:
     """The command, for the parser of the command line."""
     recipe = commands.add_parser(
-        "recipe", help="train, export, fit and calibrate a bundled model (needs certserve[export])"
+        "recipe", help="train, export, fit and calibrate a bundled model (needs certserve[export,torch])"
     )
     recipe.add_argument("name", choices=("fashion-mnist",))
     recipe.add_argument("--data", type=Path, required=True, help="a folder of the four IDX files")

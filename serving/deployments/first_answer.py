@@ -44,7 +44,8 @@ class GoldenRow:
 def sample(bundle: Bundle) -> GoldenRow:
     """The first golden row of a bundle."""
     manifest = bundle.manifest
-    return GoldenRow(manifest.name, manifest.version, manifest.input.name, bundle.golden.base_input[:1].copy())
+    row = bundle.golden.base_input[:1] - np.int32(manifest.input.zero)
+    return GoldenRow(manifest.name, manifest.version, manifest.input.name, row)
 
 
 async def through_each_wire(settings: Settings, samples: Sequence[GoldenRow], say: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from export.bundle import Bundle
 from serving.config import Limits, Settings
 from serving.deployments.assembly import build_engine
 from serving.gateway.gateway import Gateway
+from serving.inputs.file_rows import FileRows
 from serving.messages import PredictRequest
 from serving.wires import options as wire_options
 from serving.wires.kserve_v1 import instances_json
@@ -44,7 +45,7 @@ def answers(bundle: Bundle, options: Mapping[str, object], secret: bytes, *, who
         request = PredictRequest(
             model=bundle.manifest.name,
             version=bundle.manifest.version,
-            inputs=rows.astype(np.int32),
+            inputs=rows.astype(np.int32).view(FileRows),  # of the grid, as files give them
             options=chosen,
         )
         document: Any = instances_json.encode(asyncio.run(gateway.predict(request)), chosen)

@@ -75,12 +75,13 @@ def mixture_weight(bundle: Bundle, task: Task) -> float | None:
 
 def _input(bundle: Bundle, task: Task, row: int) -> InputRecord:
     spec, lattice = bundle.manifest.input, task.rows[row]
+    low, step, high = spec.line
     return InputRecord(
         digest="sha256:" + lattice_digest(lattice).hex(),
         shape=tuple(lattice.shape),
-        low=spec.low,
-        step=spec.step,
-        high=spec.high,
+        low=low,
+        step=step,
+        high=high,
         units=spec.units,
     )
 
@@ -157,7 +158,7 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "model.digest": (found.model.digest, bundle.digest),
         "model": ((found.model.name, found.model.version), (spec.name, spec.version)),
         "input.shape": (found.input.shape, spec.input.shape),
-        "input": (_grid(found.input), (spec.input.low, spec.input.step, spec.input.high, spec.input.units)),
+        "input": (_grid(found.input), (*spec.input.line, spec.input.units)),
         "noise.law": (found.noise.law or GAUSSIAN, bundle.law.name),
         "split": (found.split, _split(split)),
         "votes": (len(found.votes), len(spec.labels)),

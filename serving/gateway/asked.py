@@ -74,7 +74,11 @@ def _target(options: Options, manifest: Manifest) -> Ball:
     if radius is None:
         return parse(law.parts, manifest.defaults.target_radius)
     reach = law.reach
-    if not (math.isfinite(radius) and 0 <= radius <= reach.size):
+    if radius < 0:
+        raise InvalidInput(
+            f"target_radius: expected 0 to {reach.size:g}, got {radius:g}: a radius is a distance, 0 or more"
+        )
+    if not (math.isfinite(radius) and radius <= reach.size):
         raise InvalidInput(
             f"target_radius: expected 0 to {reach.size:g} ({manifest.input.units}), got {radius:g}: eight sigma is beyond"
             " what any number of draws can prove"

@@ -151,7 +151,7 @@ class Gateway:
             predictions=rows,
             queue_s=reply.queue_s,
             compute_s=reply.compute_s,
-            step=model.manifest.input.step,
+            step=model.manifest.input.length,
             base_output=model.manifest.base_output,
         )
 

@@ -23,6 +23,8 @@ def resolve(
     manifest, options = model.manifest, request.options
     rows, notes = on_grid(request.inputs, manifest.input, limits.max_rows, options.snap)
     parts = _parts(options, manifest)
+    if options.top_k is not None and options.top_k < 1:
+        raise InvalidInput(f"top_k: expected 1 or more, how many of the largest numbers to answer; got {options.top_k}")
     procedure, max_draws = asked(options, parts, request.plain, manifest, limits)
     if options.receipt and isinstance(procedure, Off) and not (manifest.ood and "ood" in parts):
         raise InvalidInput(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import InputSpec
 from serving.errors import InvalidInput
+from serving.inputs.file_rows import FileRows
 from serving.messages import InputNote
-
-ON_GRID = 1e-3
-"""Values this close to a grid point, in steps, are moved onto it without `snap`; the answer says by how much."""
 
 
 def on_grid(
@@ -18,8 +18,9 @@ def on_grid(
 ) -> tuple[tuple[NDArray[np.int32], ...], list[InputNote | None]]:
     """Each row of `inputs` (rows, *shape) as int32 of the grid, and how far it was moved onto it, if it was.
 
-    Integers are of the grid already; floats are in the caller's units, and only with `snap` may they lie off the grid.
-    Raises `InvalidInput`, naming the first row that is wrong.
+    Integers are of the grid already, those of sound signed samples. Floats are in the caller's units, and only with `snap`
+    may they lie off the grid by more than what a float of 32 bits may be off. Raises `InvalidInput`, naming the first row
+    that is wrong.
     """
     found, notes = _moved(_shaped(inputs, spec, max_rows), spec, snap)
     return tuple(found), notes
@@ -39,23 +40,25 @@ def _shaped(inputs: NDArray[np.generic], spec: InputSpec, max_rows: int) -> NDAr
 def _moved(
     inputs: NDArray[np.generic], spec: InputSpec, snap: bool
 ) -> tuple[NDArray[np.int32], list[InputNote | None]]:
+    if isinstance(inputs, FileRows):
+        said = inputs.treated or ((),) * len(inputs)
+        notes = [InputNote(snapped=False, snap_distance=0.0, treated=each) if each else None for each in said]
+        return np.asarray(inputs), notes
     if np.issubdtype(inputs.dtype, np.integer):
-        _in_range(inputs, 0, spec.top, f"grid integers of '{spec.name}' (steps of {spec.step:.6g} {spec.units})")
-        return inputs.astype(np.int32), [None] * len(inputs)
+        what = f"grid integers of '{spec.name}' (steps of {_shown(spec.step)} {spec.units})"
+        _in_range(inputs, np.array(-spec.zero), spec.tops - spec.zero, "signed samples" if spec.zero else what)
+        return inputs.astype(np.int32) + np.int32(spec.zero), [None] * len(inputs)
     values = inputs.astype(np.float64)
     _refuse_rows(~np.isfinite(values), f"values of '{spec.name}' must be finite numbers")
-    slack = ON_GRID * spec.step
-    _in_range(
-        values, spec.low - slack, spec.high + slack, f"values of '{spec.name}' in {spec.units}", spec.low, spec.high
-    )
-    steps = (values - spec.low) / spec.step
-    grid = np.clip(np.rint(steps), 0, spec.top)
-    off = np.abs(steps - grid).reshape(len(grid), -1).max(axis=1) > ON_GRID
+    steps, slack = (values - spec.low) / spec.step, spec.grid.slack
+    what = f"values of '{spec.name}' in {spec.units}" if spec.grid.columns is None else f"values of '{spec.name}'"
+    _in_range(steps, -slack, spec.tops + slack, what, spec.low, np.asarray(spec.grid.high))
+    grid = np.clip(np.rint(steps), 0, spec.tops)
+    off = (np.abs(steps - grid) > slack).reshape(len(grid), -1).any(axis=1)
     if not snap:
-        _refuse_rows(
-            off, f"values of '{spec.name}' must lie on the grid {spec.low} + k * {spec.step:.6g}; or say snap=true"
-        )
-    distances = np.sqrt(np.sum((steps - grid).reshape(len(grid), -1) ** 2, axis=1)) * spec.step
+        places = f"{_shown(spec.low)} + k * {_shown(spec.step)}"
+        _refuse_rows(off, f"values of '{spec.name}' must lie on the grid {places}; or say snap=true")
+    distances = np.sqrt(np.sum((steps - grid).reshape(len(grid), -1) ** 2, axis=1)) * spec.length
     notes = [
         InputNote(snapped=bool(far), snap_distance=float(moved)) if moved else None
         for far, moved in zip(off, distances, strict=True)
@@ -63,16 +66,30 @@ def _moved(
     return grid.astype(np.int32), notes
 
 
+def _shown(numbers: NDArray[np.float64]) -> str:
+    """One number, or the first of those of each column."""
+    if not numbers.ndim:
+        return f"{float(numbers):.6g}"
+    return "[" + ", ".join(f"{each:.6g}" for each in numbers[:4]) + (", ...]" if len(numbers) > 4 else "]")
+
+
 def _in_range(
     values: NDArray[np.generic],
-    low: float,
-    high: float,
+    low: NDArray[Any],
+    high: NDArray[Any],
     what: str,
-    said_low: float | None = None,
-    said: float | None = None,
+    said_low: NDArray[Any] | None = None,
+    said_high: NDArray[Any] | None = None,
 ) -> None:
-    bad = (values < low) | (values > high)  # type: ignore[operator]
-    _refuse_rows(bad, f"{what} must lie in {low if said_low is None else said_low} to {high if said is None else said}")
+    bad = (values < low) | (values > high)
+    rows = bad.reshape(len(bad), -1).any(axis=1)
+    if not rows.any():
+        return
+    place = tuple(int(each[0]) for each in np.nonzero(bad))
+    ends = (low if said_low is None else said_low, high if said_high is None else said_high)
+    least, most = (np.broadcast_to(end, values.shape[1:])[place[1:]].item() for end in ends)
+    column = f", column {place[1]}" if np.ndim(ends[1]) else ""
+    raise InvalidInput(f"row {place[0]}{column}: {what} must lie in {least} to {most}")
 
 
 def _refuse_rows(bad: NDArray[np.bool_], message: str) -> None:

@@ -34,7 +34,7 @@ class _Frame:
     scans: int = field(default=0)
 
 
-def check(data: bytes, width: int, height: int) -> None:
+def check(data: bytes, width: int, height: int, *, cmyk: bool = False) -> None:
     """Raise `ValueError`, which says what is wrong, unless the picture of this size in `data` is all there."""
     frame = _walk(data)
     if (frame.width, frame.height) != (width, height):
@@ -42,7 +42,7 @@ def check(data: bytes, width: int, height: int) -> None:
     if any(max(bits) > 0 for bits in frame.missing.values()):
         raise ValueError("its pixels are not all there: scans are missing")
     # Grey is the fastest, and takes the scans of all components as any other form does.
-    simplejpeg.decode_jpeg(data, "GRAY", strict=True)
+    simplejpeg.decode_jpeg(data, "CMYK" if cmyk else "GRAY", strict=True)
 
 
 def _walk(data: bytes) -> _Frame:

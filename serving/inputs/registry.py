@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from export.bundle import InputSpec
 from serving.errors import InvalidInput, UnsupportedMedia
-from serving.inputs import image
+from serving.inputs import image, sound
+from serving.inputs.file_rows import FileRows, together
 
 
 class FileReader(Protocol):
@@ -32,7 +33,8 @@ class FileReader(Protocol):
     def decode(self, data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]:
         """The integers in a file, of the shape that `spec` declares, each from 0 to its `top`.
 
-        Nothing is resized, resampled or made up: what does not fit as it is, or is not whole, is `InvalidInput`.
+        Nothing is done to it that the bundle does not declare, and that `file_rows.treated` does not say: what does not fit,
+        or is not whole, is `InvalidInput`.
         """
         ...
 
@@ -47,6 +49,7 @@ def register(reader: FileReader) -> None:
 
 
 register(image)
+register(sound)
 
 
 def types() -> tuple[str, ...]:
@@ -75,9 +78,14 @@ def row(data: bytes, content_type: str | None, spec: InputSpec) -> NDArray[np.in
     return READERS[content_type].decode(data, content_type, spec)
 
 
-def rows(files: Iterable[tuple[str, bytes]], spec: InputSpec) -> NDArray[np.int32]:
-    """The rows (n, *shape) in files, each with the place by which messages call it."""
-    return np.stack([_placed(place, data, spec) for place, data in files])
+def one(data: bytes, content_type: str | None, spec: InputSpec) -> FileRows:
+    """The one row of a file, (1, *shape), and what was done to it."""
+    return together([row(data, content_type, spec)])
+
+
+def rows(files: Iterable[tuple[str, bytes]], spec: InputSpec) -> FileRows:
+    """The rows (n, *shape) in files, each with the place by which messages call it, and what was done to each."""
+    return together([_placed(place, data, spec) for place, data in files])
 
 
 def _placed(place: str, data: bytes, spec: InputSpec) -> NDArray[np.int32]:

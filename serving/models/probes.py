@@ -35,8 +35,8 @@ class Effort:
 
 def extremes(bundle: Bundle) -> ProbeRows:
     """Zeros, the lowest and the highest that noise can make of any input, and these two in turn."""
-    shape, top, reach = bundle.manifest.input.shape, bundle.manifest.input.top, bundle.noise.largest
-    low, high = np.full(shape, -reach, np.int32), np.full(shape, top + reach, np.int32)
+    shape, tops, reach = bundle.manifest.input.shape, bundle.manifest.input.tops, bundle.noise.largest
+    low, high = np.full(shape, -reach, np.int32), np.full(shape, tops + reach, np.int32)
     mixed = np.where(np.arange(low.size).reshape(shape) % 2, low, high)
     return np.stack([np.zeros(shape, np.int32), low, high, mixed])
 
@@ -52,7 +52,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
         elif kind == 1:
             row[...] = generator.integers(spec.top + 1)
         else:
-            row[...] = generator.integers(0, spec.top + 1, spec.shape)
+            row[...] = generator.integers(0, spec.tops + 1, spec.shape)
         row += np.rint(bundle.manifest.law.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
     reach = bundle.noise.largest  # golden inputs have had their noise before
     return np.clip(rows, -reach, spec.top + reach)
@@ -61,8 +61,8 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
 def clean_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
     """Inputs on the grid, as the base graph gets them: all zeros, all at the top, and chance."""
     generator, spec = np.random.default_rng(seed), bundle.manifest.input
-    rows = generator.integers(0, spec.top + 1, (max(count, 3), *spec.shape)).astype(np.int32)
-    rows[0], rows[1] = 0, spec.top
+    rows = generator.integers(0, spec.tops + 1, (max(count, 3), *spec.shape)).astype(np.int32)
+    rows[0], rows[1] = 0, spec.tops
     return rows
 
 

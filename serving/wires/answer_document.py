@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from serving.messages import Answer, Options, Prediction
 
 Document = dict[str, Any]
+
+MANY, FEW = 100, 10
+"""Of more labels than the first, answers say the numbers of the second alone, the largest, unless more are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,27 @@ def _reaches_others(part: Any, answer: Answer) -> bool:
 
 
 def _numbers(part: Any, answer: Answer, meant: str) -> list[float] | None:
-    """The base network's numbers under the name of what they are: those that do not sum to one are no probabilities."""
-    return part.probabilities.tolist() if answer.base_output == meant else None
+    """The base network's numbers under the name of what they are: those that do not sum to one are no probabilities.
+
+    Nothing where the largest are said instead.
+    """
+    return part.probabilities.tolist() if answer.base_output == meant and not answer.top else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The largest numbers of a row, falling, and their labels."""
+
+    labels: list[str]
+    numbers: list[float]
+
+
+def _top(part: Any, answer: Answer) -> _Top | None:
+    if not answer.top:
+        return None
+    numbers = np.asarray(part.probabilities)
+    order = np.argsort(-numbers, kind="stable")[: answer.top]
+    return _Top([answer.labels[place] for place in order], numbers[order].tolist())
 
 
 _LABEL, _REACHES = Field("label", _label), Field("reaches_others", _reaches_others)
@@ -85,20 +109,27 @@ OOD = (
     _own("threshold"),
     _own("certified", *CERTIFIED_SCORE),
 )
+TOP = (_own("labels"), _own("numbers"))
 MIXTURE = (
     _LABEL,
-    Field("probabilities", lambda part, _: list(part.probabilities)),
+    Field("probabilities", lambda part, answer: None if answer.top else list(part.probabilities)),
+    Field("top", _top, TOP, extra=True),
     _own("robust_weight"),
     _own("radius"),
     _REACHES,
 )
-INPUT = (_own("snapped"), _own("snap_distance"))
+INPUT = (
+    _own("snapped"),
+    _own("snap_distance"),
+    Field("treated", lambda part, _: list(part.treated) or None, extra=True),
+)
 MODEL = tuple(map(_own, ("name", "version", "digest", "runtime")))
 PREDICTION = (
     _LABEL,
     _own("class_index"),
     Field("probabilities", lambda part, answer: _numbers(part, answer, "probabilities")),
     Field("scores", lambda part, answer: _numbers(part, answer, "scores"), extra=True),
+    Field("top", _top, TOP, extra=True),
     _own("certificate", *CERTIFICATE),
     _own("ood", *OOD),
     _own("mixture", *MIXTURE),
@@ -117,7 +148,15 @@ PREDICTION = (
 def rows(answer: Answer, options: Options) -> list[Document]:
     """The document of each row; `options` are those of the request, for the probabilities may have been left out."""
     wanted = options.outputs is None or "probabilities" in options.outputs
-    return [_row(each, answer, wanted) for each in answer.predictions]
+    said = replace(answer, top=_largest(options, len(answer.labels)))
+    return [_row(each, said, wanted) for each in answer.predictions]
+
+
+def _largest(options: Options, labels: int) -> int:
+    """How many numbers to say: as asked, else all, but a few where there are many; 0 for all."""
+    if options.top_k is None:
+        return FEW if labels > MANY else 0
+    return 0 if options.top_k >= labels else options.top_k
 
 
 def _row(row: Prediction, answer: Answer, probabilities: bool) -> Document:
@@ -125,6 +164,7 @@ def _row(row: Prediction, answer: Answer, probabilities: bool) -> Document:
     if not probabilities:
         found["probabilities"] = None
         found.pop("scores", None)
+        found.pop("top", None)
     return found
 
 

@@ -67,11 +67,12 @@ KINDS: Mapping[str, _Kind] = {
     "outputs": _LIST,
     "snap": _FLAG,
     "receipt": _FLAG,
+    "top_k": _INT,
 }
 """Every option by its name on the wire."""
 
 PREFIX = "certserve."
-_PARAMETERS = frozenset(KINDS) - {"outputs"}
+_PARAMETERS = frozenset(KINDS) - {"outputs", "top_k"}  # tensors have outputs and classifications of their own
 
 
 def from_query(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:

@@ -1,7 +1,4 @@
-"""What every kind of file has to be on every way in: one suite, on pictures and on a 16-bit waveform.
-
-The second kind is written here and touches nothing of the product: a module of its shape and one line would add it.
-"""
+"""What every kind of file has to be on every way in: one suite, on pictures and on sound."""
 
 from __future__ import annotations
 
@@ -23,35 +20,15 @@ from serving.config import Limits
 from serving.errors import InvalidInput, UnsupportedMedia
 from serving.gateway.resolve import resolve
 from serving.inputs import image, registry
+from serving.inputs import sound as sound_reader
 from serving.messages import Options, PredictRequest
 from serving.wires.http.server import build_app
 from serving.wires.open_inference import oip_proto
 from serving.wires.typed import certserve_proto
-from tests.declared import spec
+from tests.declared import sound_spec, spec
 from tests.serving.wires.fake_gateway import FakeGateway, model
 
 RNG = np.random.default_rng(5)
-
-
-class Waveform:
-    """WAV files of one channel and 16 bits as the samples themselves, the most negative being 0."""
-
-    FORMATS = {"audio/wav": "WAV"}  # noqa: RUF012
-
-    def sniffed(self, data):
-        return "audio/wav" if data[:4] == b"RIFF" and data[8:12] == b"WAVE" else None
-
-    def decode(self, data, content_type, spec):
-        if spec.layout != "features" or spec.top != 2**16 - 1:
-            raise InvalidInput("this model takes no sound")
-        try:
-            with wave.open(io.BytesIO(data)) as file:
-                form, frames = (file.getnchannels(), file.getsampwidth()), file.readframes(spec.size + 1)
-        except (wave.Error, EOFError) as error:
-            raise InvalidInput(f"the body is not a readable WAV file ({error})") from None
-        if form != (1, 2) or len(frames) != 2 * spec.size:
-            raise InvalidInput(f"expected one channel of {spec.size} samples of 16 bits")
-        return np.frombuffer(frames, "<i2").astype(np.int32) + 2**15
 
 
 @dataclass
@@ -71,12 +48,12 @@ def picture(values):
     return file.getvalue()
 
 
-def sound(values, width=2):
+def sound(values, width=2, rate=16_000, channels=1):
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
-        out.setnchannels(1)
+        out.setnchannels(channels)
         out.setsampwidth(width)
-        out.setframerate(16_000)
+        out.setframerate(rate)
         out.writeframes((values - 2**15).astype("<i2").tobytes())
     return file.getvalue()
 
@@ -91,11 +68,18 @@ KINDS = {
         {"another size": picture(PIXELS[0][:, :5]), "cut off": picture(PIXELS[0])[:-30], "nothing": b""},
     ),
     "waveform": Kind(
-        Waveform(),
+        sound_reader,
         "audio/wav",
-        spec((40,), low=-32768.0, high=32767.0, name="input"),
+        sound_spec((40,), 16_000, name="input"),
         [(sound(values), values) for values in SAMPLES],
-        {"another size": sound(SAMPLES[0][:30]), "cut off": sound(SAMPLES[0])[:-30], "of 8 bits": sound(SAMPLES[0], 1)},
+        {
+            "another size": sound(SAMPLES[0][:30]),
+            "cut off": sound(SAMPLES[0])[:-30],
+            "of 8 bits": sound(SAMPLES[0], 1),
+            "at another rate": sound(SAMPLES[0], rate=8_000),
+            "of two channels": sound(SAMPLES[0], channels=2),
+            "nothing but a head": sound(SAMPLES[0])[:44],
+        },
     ),
 }
 

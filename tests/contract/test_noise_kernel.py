@@ -13,7 +13,7 @@ from certify.smoothing.lattice_gaussian import RoundedGaussian
 from export.build.noise_table import rounded_gaussian_tails
 from serving.runtimes import noise_kernel
 
-SIGMAS = (0.7, 3.0, 63.75, 255.0)
+SIGMAS = (0.7, 3.0, 63.75, 255.0, 12_000.5)
 LAWS = {sigma: RoundedGaussian(sigma, rounded_gaussian_tails(sigma)) for sigma in SIGMAS}
 KEY = bytes(range(16))
 

@@ -21,6 +21,7 @@ from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.runtimes.runtime import given
 from tests.export.data.test_idx import DATA
 
+PIXELS = np.arange(1568.0).reshape(2, 1, 28, 28)
 CLOTHES = DATA / "fashion_mnist_test_1000"
 WIDE = 96
 
@@ -106,6 +107,28 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
     assert (bundle.manifest.ood.name, len(bundle.detector.calibration)) == ("energy", 200)
 
 
+def test_a_sigma_that_is_not_said_is_measured_and_foreign_rows_take_part_in_the_choice_of_the_score(
+    network, tmp_path, capsys
+):
+    np.savez(tmp_path / "noise.npz", x=np.random.default_rng(1).integers(0, 256, (60, 28, 28), np.uint8))
+    bundle = own_model.export(
+        network[0],
+        name="clothes",
+        data=stored(tmp_path / "fit.npz", np.arange(1_000)),
+        outside=[tmp_path / "noise.npz"],
+        out=tmp_path,
+        faults=lambda folder: [],
+    )
+    said = capsys.readouterr().err
+    rows = [line.split("|") for line in said.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    table = {float(row[1]): float(row[-2]) for row in rows}
+    assert len(table) == 6
+    assert bundle.manifest.law.sigma == max(table, key=table.get)
+    assert f"sigma: {bundle.manifest.law.sigma:g}, of the largest mean radius" in said
+    assert "noise.npz |" in next(line for line in said.splitlines() if line.startswith("| score"))
+    assert [(each.purpose, each.rows) for each in bundle.manifest.provenance.data][-1] == ("outside", 60)
+
+
 def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):
     bundle = own_model.export(
         network[0],
@@ -153,6 +176,12 @@ def test_rows_that_the_network_tells_no_better_than_by_chance_are_refused(networ
         ({"data": None}, "--samples"),
         ({"samples": "x.npy"}, "--samples"),
         ({"score": "guess"}, "--score"),
+        (
+            {"data": None, "samples": np.arange(1568.0).reshape(2, 1, 28, 28), "sigma": None},
+            "--sigma: give it, in the units of the samples",
+        ),
+        ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "outside": ["x"]}, "--outside"),
+        ({"mode": "BGR"}, "--mode BGR goes with --samples"),
         ({"score": "vim"}, "vim cannot be fitted"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "calibration": "x"}, "--calibration"),
     ],

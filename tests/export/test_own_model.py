@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from export import own_model
-from export.build.grid import GridError, declared
+from export.build.grid import MOST_STEPS, GridError, declared
 from export.bundle import load
 from export.sources.source import SourceError
 from serving.commands import answers
@@ -209,7 +209,7 @@ def test_a_vote_that_is_not_finite_is_for_none(tmp_path):
 )
 def test_a_grid_is_seen_in_the_samples(samples, sigma, grid):
     found = declared(samples, sigma)
-    assert (found.low, found.step, found.high) == pytest.approx(grid, rel=1e-12)
+    assert [float(each) for each in (found.low, found.step, found.high)] == pytest.approx(grid, rel=1e-12)
     assert not found.made_up
 
 
@@ -219,13 +219,13 @@ def test_sigma_in_steps_is_never_below_sigma(sigma, step):
     """Else radii would come out a hair short."""
     from fractions import Fraction
 
-    if not sigma / step < 3_000:
+    if not sigma / step < MOST_STEPS:
         with pytest.raises(GridError, match="give --step"):
             declared(np.zeros((2, 1)), sigma, low=0, step=step, high=1000 * step)
         return
     found = declared(np.zeros((2, 1)), sigma, low=0, step=step, high=1000 * step)
-    assert Fraction(found.sigma_steps) * Fraction(found.step) >= Fraction(sigma)
-    assert abs(found.sigma - found.sigma_steps * found.step) <= 2.0**-50 * sigma
+    assert Fraction(found.sigma_steps) * Fraction(found.length) >= Fraction(sigma)
+    assert abs(found.sigma - found.sigma_steps * found.length) <= 2.0**-50 * sigma
 
 
 @pytest.mark.parametrize(

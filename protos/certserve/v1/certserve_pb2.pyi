@@ -23,6 +23,7 @@ class Norm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     NORM_UNSPECIFIED: _ClassVar[Norm]
     NORM_L2: _ClassVar[Norm]
+    NORM_SCALED_L2: _ClassVar[Norm]
 
 class AnswerPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -39,6 +40,7 @@ CERTIFY_MODE_FIXED: CertifyMode
 CERTIFY_MODE_PRECISION: CertifyMode
 NORM_UNSPECIFIED: Norm
 NORM_L2: Norm
+NORM_SCALED_L2: Norm
 ANSWER_PART_UNSPECIFIED: AnswerPart
 ANSWER_PART_PROBABILITIES: AnswerPart
 ANSWER_PART_CERTIFICATE: AnswerPart
@@ -86,7 +88,7 @@ class ValueTensor(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., data: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline", "norm", "outputs", "snap", "receipt", "radius_tolerance")
+    __slots__ = ("certify", "target_radius", "max_draws", "draws", "alpha", "deadline", "norm", "outputs", "snap", "receipt", "radius_tolerance", "top_k")
     CERTIFY_FIELD_NUMBER: _ClassVar[int]
     TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAWS_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +100,7 @@ class Options(_message.Message):
     SNAP_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     RADIUS_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
     certify: CertifyMode
     target_radius: float
     max_draws: int
@@ -109,7 +112,8 @@ class Options(_message.Message):
     snap: bool
     receipt: bool
     radius_tolerance: float
-    def __init__(self, certify: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., max_draws: _Optional[int] = ..., draws: _Optional[int] = ..., alpha: _Optional[float] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., norm: _Optional[_Union[Norm, str]] = ..., outputs: _Optional[_Iterable[_Union[AnswerPart, str]]] = ..., snap: bool = ..., receipt: bool = ..., radius_tolerance: _Optional[float] = ...) -> None: ...
+    top_k: int
+    def __init__(self, certify: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., max_draws: _Optional[int] = ..., draws: _Optional[int] = ..., alpha: _Optional[float] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., norm: _Optional[_Union[Norm, str]] = ..., outputs: _Optional[_Iterable[_Union[AnswerPart, str]]] = ..., snap: bool = ..., receipt: bool = ..., radius_tolerance: _Optional[float] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("predictions", "model")
@@ -132,7 +136,7 @@ class ModelIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores")
+    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores", "top")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +151,7 @@ class Prediction(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     GRANTED_DRAWS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     probabilities: _containers.RepeatedScalarFieldContainer[float]
@@ -161,7 +166,16 @@ class Prediction(_message.Message):
     receipt: str
     granted_draws: int
     scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    top: Top
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ..., top: _Optional[_Union[Top, _Mapping]] = ...) -> None: ...
+
+class Top(_message.Message):
+    __slots__ = ("labels", "numbers")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    numbers: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., numbers: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Certificate(_message.Message):
     __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance", "reaches_others")
@@ -237,18 +251,20 @@ class Ood(_message.Message):
     def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., in_distribution: bool = ..., threshold: _Optional[float] = ..., certified: _Optional[_Union[Ood.Certified, _Mapping]] = ...) -> None: ...
 
 class Mixture(_message.Message):
-    __slots__ = ("label", "probabilities", "robust_weight", "radius", "reaches_others")
+    __slots__ = ("label", "probabilities", "robust_weight", "radius", "reaches_others", "top")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     ROBUST_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     RADIUS_FIELD_NUMBER: _ClassVar[int]
     REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
     label: str
     probabilities: _containers.RepeatedScalarFieldContainer[float]
     robust_weight: float
     radius: float
     reaches_others: bool
-    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
+    top: Top
+    def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ..., top: _Optional[_Union[Top, _Mapping]] = ...) -> None: ...
 
 class AlphaSplit(_message.Message):
     __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share")
@@ -263,9 +279,11 @@ class AlphaSplit(_message.Message):
     def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ...) -> None: ...
 
 class InputNote(_message.Message):
-    __slots__ = ("snapped", "snap_distance")
+    __slots__ = ("snapped", "snap_distance", "treated")
     SNAPPED_FIELD_NUMBER: _ClassVar[int]
     SNAP_DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    TREATED_FIELD_NUMBER: _ClassVar[int]
     snapped: bool
     snap_distance: float
-    def __init__(self, snapped: bool = ..., snap_distance: _Optional[float] = ...) -> None: ...
+    treated: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, snapped: bool = ..., snap_distance: _Optional[float] = ..., treated: _Optional[_Iterable[str]] = ...) -> None: ...

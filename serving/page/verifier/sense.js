@@ -38,7 +38,7 @@ function terms(receipt) {
     ["model.digest", DIGEST.test(model.digest)],
     ["noise.law", schema === 4 ? noise.law === "gaussian" : noise.law === null],
     ["noise.sigma", noise.sigma !== null && noise.sigma > 0 && Number.isFinite(noise.sigma)],
-    ["noise.norm", noise.norm === "l2"],
+    ["noise.norm", ["l2", "scaled_l2"].includes(noise.norm)],
     ["noise.parameters", (noise.parameters ?? []).length === 0], // the Gaussian law has no further ones
     ["noise.stream", noise.stream === "noise-v1"],
     ["noise.charge", noise.charge >= 0 && noise.charge < 1],

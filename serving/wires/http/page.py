@@ -32,7 +32,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _Static:
     body: bytes
     headers: dict[str, str]
 
@@ -73,7 +73,8 @@ def described(model: Model, gateway: GatewayPort) -> dict[str, object]:
             "shape": spec.shape,
             "layout": spec.layout,
             "mode": getattr(spec.kind, "mode", None),  # of pictures alone
-            **{name: getattr(spec, name) for name in ("low", "step", "high", "units")},
+            **dict(zip(("low", "step", "high"), spec.line, strict=True)),
+            "units": spec.units,
         },
         "sigma": manifest.formulas.parameters.get("sigma"),
         "defaults": manifest.defaults.model_dump(mode="json"),
@@ -83,7 +84,7 @@ def described(model: Model, gateway: GatewayPort) -> dict[str, object]:
     }
 
 
-def _file(path: Path) -> _File:
+def _file(path: Path) -> _Static:
     body = path.read_bytes()
     headers = {
         "Content-Type": f"{_TYPES[path.suffix]}; charset=utf-8",
@@ -94,17 +95,17 @@ def _file(path: Path) -> _File:
         "Vary": "Accept",
         "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
     }
-    return _File(body, headers)
+    return _Static(body, headers)
 
 
-def _endpoint(found: _File) -> _Endpoint:
+def _endpoint(found: _Static) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         return _sent(request, found)
 
     return endpoint
 
 
-def _sent(request: Request, found: _File) -> Response:
+def _sent(request: Request, found: _Static) -> Response:
     if request.headers.get("if-none-match") == found.headers["ETag"]:
         return Response(status_code=304, headers=found.headers)
     return Response(found.body, headers=found.headers)

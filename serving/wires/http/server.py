@@ -161,10 +161,10 @@ class _Api:
             inputs, options = instances_json.decode(body, spec, self._gateway.limits.max_rows, query)
         elif kind == multipart.TYPE:
             data, kind, fields = multipart.decode(body, request.headers["content-type"])
-            inputs = registry.row(data, kind, spec)[None]
+            inputs = registry.one(data, kind, spec)
             options = wire_options.build(query, wire_options.from_query(fields))
         else:
-            inputs, options = registry.row(bytes(body), kind, spec)[None], wire_options.build(query)
+            inputs, options = registry.one(bytes(body), kind, spec), wire_options.build(query)
         name, version = model.manifest.name, model.manifest.version
         return PredictRequest(model=name, version=version, digest=model.digest, inputs=inputs, options=options)
 

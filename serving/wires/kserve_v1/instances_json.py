@@ -56,9 +56,10 @@ def _rows(fields: Mapping[str, object], spec: InputSpec, max_rows: int) -> NDArr
     shape = (count, *spec.shape)
     if form == "values":
         return rows.array(instances, shape, "instances", lambda leaves: rows.numbers(leaves, "instances"))
+    ends = f"{-spec.zero} to {spec.top - spec.zero}"
     if form != "grid":
-        raise InvalidInput(f'input is {shown(form)}; expected "grid" (integers 0 to {spec.top}) or "values"')
-    hint = f'of the grid, 0 to {spec.top}; for numbers in {spec.units} say "input": "values"'
+        raise InvalidInput(f'input is {shown(form)}; expected "grid" (integers {ends}) or "values"')
+    hint = f'of the grid, {ends}; for numbers in {spec.units} say "input": "values"'
     return rows.array(instances, shape, "instances", lambda leaves: rows.integers(leaves, "instances", hint))
 
 

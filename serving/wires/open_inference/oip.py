@@ -55,7 +55,7 @@ def input_datatype(spec: InputSpec) -> str:
     """The datatype that metadata names for the grid; all others but BF16 are read as well. Integers are places on the
     grid, floats are values in the caller's units, and so are the 0 and 1 of BOOL.
     """
-    return "UINT8" if spec.top <= 255 else "INT32"
+    return "INT16" if spec.zero else "UINT8" if spec.top <= 255 else "INT32"
 
 
 def flag(parameters: Mapping[str, object], key: str) -> bool | None:
@@ -176,7 +176,8 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     """What an answer says beside its tensors: strings and integers only, for some clients know no others.
 
     `step` is how far two inputs of the grid are apart at least: a radius below it reaches no other input. `snap_distances`
-    is a JSON list of how far each row was moved onto the grid, absent where none was.
+    is a JSON list of how far each row was moved onto the grid, absent where none was; `treated`, of what was done to each
+    file, likewise.
     """
     manifest = model.manifest
     certificates = [row.certificate for row in answer.predictions if row.certificate]
@@ -188,13 +189,16 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
         "certserve.alpha": repr(answer.predictions[0].alpha),
         "certserve.norm": str(law.parameters["norm"]),
         "certserve.procedure": certificates[0].procedure if certificates else Off.name,
-        "certserve.step": repr(manifest.input.step),
+        "certserve.step": repr(manifest.input.length),
         "certserve.queue_us": round(answer.queue_s * 1e6),
         "certserve.compute_us": round(answer.compute_s * 1e6),
     }
     if any(row.input for row in answer.predictions):
         moved = [row.input.snap_distance if row.input else 0.0 for row in answer.predictions]
         found["certserve.snap_distances"] = json.dumps(moved)
+    if any(row.input and row.input.treated for row in answer.predictions):
+        said = [list(row.input.treated) if row.input else [] for row in answer.predictions]
+        found["certserve.treated"] = json.dumps(said)
     if manifest.ood is not None:
         found["certserve.ood_threshold"] = repr(manifest.ood.threshold)
     return found

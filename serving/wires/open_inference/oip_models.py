@@ -114,7 +114,7 @@ def _output(name: str, model: Model) -> Document:
 def _parameters(model: Model) -> dict[str, str]:
     """Strings, as the configuration wants them; lists and objects are JSON."""
     manifest = model.manifest
-    grid = {"low": manifest.input.low, "step": manifest.input.step, "high": manifest.input.high}
+    grid = manifest.input.grid.model_dump(include={"low", "step", "high", "step_length"}, exclude_none=True)
     return {
         "certserve.digest": model.digest,
         "certserve.outputs": json.dumps([_output(name, model) for name in tensors.offered(manifest)]),

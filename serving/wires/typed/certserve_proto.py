@@ -42,7 +42,7 @@ def decode(message: pb.PredictRequest, model: Model, seconds_left: float | None 
 def _inputs(message: pb.PredictRequest, spec: InputSpec) -> NDArray[np.generic]:
     match message.WhichOneof("input"):
         case "image":
-            return registry.row(message.image.content, message.image.content_type, spec)[None]
+            return registry.one(message.image.content, message.image.content_type, spec)
         case "grid":
             return _tensor(message.grid.shape, np.array(message.grid.data, dtype=np.int32), spec)
         case "values":
@@ -74,6 +74,7 @@ def _options(message: pb.Options) -> Options:
         outputs=tuple(_part(each) for each in message.outputs) or None,
         snap=message.snap,
         receipt=message.receipt,
+        top_k=message.top_k if message.HasField("top_k") else None,
     )
 
 
@@ -103,6 +104,7 @@ def options_message(options: Options) -> pb.Options:
         outputs=[_number(part, PARTS, "outputs") for part in options.outputs or ()],
         snap=options.snap,
         receipt=options.receipt,
+        top_k=options.top_k,
     )
     if options.deadline_ms is not None:
         seconds, rest = divmod(options.deadline_ms, 1000)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bisect
 import hashlib
 import hmac
 from fractions import Fraction
@@ -108,9 +109,10 @@ def test_refinement_is_used_and_right_where_a_prefix_is_open():
     assert 0.01 < np.mean(law._by_prefix == -32768) < 0.04
 
 
-def test_open_prefixes_are_refined_by_the_word_of_their_coordinate():
+@pytest.mark.parametrize(("sigma", "largest"), [(255.0, 255), (12_000.5, 32_768)])
+def test_open_prefixes_are_refined_by_the_word_of_their_coordinate(sigma, largest):
     """Every open place of 7 draws from draw 3 on, by plain integers: lane 1, word `draw d + coordinate`, top 48 bits."""
-    law, coordinates, first = law_of(255.0), 302, 3
+    law, coordinates, first = law_of(sigma), 302, 3
     found = law.sample(KEY, first, first + 7, coordinates)
     tails = law.tails.tolist()
     edges = [*tails[-2::-1], *(2**64 - tail for tail in tails[:-1])]
@@ -121,9 +123,10 @@ def test_open_prefixes_are_refined_by_the_word_of_their_coordinate():
             if law._by_prefix[prefix] == -32768:
                 number = draw * coordinates + j
                 uniform = prefix << 48 | _philox(number // 4 + 1, 0, 0, 1)[number % 4] >> 16
-                assert found[draw - first, j] == sum(edge <= uniform for edge in edges) - (len(tails) - 1)
+                assert found[draw - first, j] == bisect.bisect_right(edges, uniform) - (len(tails) - 1)
                 opened += 1
     assert opened > 20
+    assert np.abs(found).max() > largest
 
 
 @pytest.mark.parametrize(
@@ -144,9 +147,9 @@ def test_another_table_is_refused(spoil):
 
 
 def test_a_refusal_says_what_was_expected_and_which_entry_is_wrong():
-    with pytest.raises(NoiseTableError, match=r"^expected 2 to 32767 uint64 tails; got uint64 of shape \(1, 5\)$"):
+    with pytest.raises(NoiseTableError, match=r"^expected 2 to 1048576 uint64 tails; got uint64 of shape \(1, 5\)$"):
         RoundedGaussian(3.0, law_of(3.0).tails[None, :5])
-    for size in (1, 32_768):
+    for size in (1, 2**20 + 1):
         with pytest.raises(NoiseTableError, match=rf"got uint64 of shape \({size},\)$"):
             RoundedGaussian(3.0, np.zeros(size, dtype=np.uint64))
     wrong = law_of(3.0).tails.copy()

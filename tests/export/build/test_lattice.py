@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from export import data
 from export.build.lattice import label_places, lattices, with_places
@@ -84,3 +85,19 @@ def test_a_label_that_the_model_has_not_is_named(tmp_path):
         label_places(named, ("cat", "dog"))
     with pytest.raises(data.DataError, match="label '7'"):
         label_places(stored(tmp_path, np.ones((2, 1)), np.array([0, 7])), ("cat", "dog"))
+
+
+def test_pictures_come_in_the_order_of_colours_that_the_bundle_declares(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 4, 5, 3), np.uint8)
+    for index, each in enumerate(pixels):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        Image.fromarray(each).save(tmp_path / "cat" / f"{index}.png")
+    dataset = data.open(tmp_path)
+    for layout, mode, expected in (
+        ("CHW", "RGB", pixels),
+        ("CHW", "BGR", pixels[..., ::-1]),
+        ("HWC", "BGR", pixels[..., ::-1]),
+    ):
+        shape = (3, 4, 5) if layout == "CHW" else (4, 5, 3)
+        ((rows, _),) = lattices(dataset, spec(shape, layout, mode=mode), 8)
+        assert np.array_equal(rows, expected.transpose(0, 3, 1, 2) if layout == "CHW" else expected)

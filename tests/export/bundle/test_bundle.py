@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from certify.ood.conformal import pac_threshold
-from export.bundle import BundleError, load, load_repository, write
+from export.bundle import BundleError, load, load_repository, tensors, write
 from tests.declared import spec
 from tests.half_space import SIGMA, write_half_space
 
@@ -201,3 +202,14 @@ def test_a_bundle_whose_declared_sigma_is_too_large_is_served_with_the_exact_one
     manifest = bundle.manifest.model_copy(update={"law": law})
     written = write(tmp_path / "more", manifest, **files, calibration=bundle.detector.calibration)
     assert (written.manifest.law.sigma > SIGMA, written.law.sigma <= SIGMA) == (True, True)
+
+
+@pytest.mark.parametrize(("largest", "kind"), [(255, np.uint8), (256, np.int16), (-1, np.int16), (40_000, np.int32)])
+def test_golden_inputs_are_stored_in_few_bytes_and_come_back_as_they_were(folder, tmp_path, largest, kind):
+    golden = load(folder).golden
+    inputs = golden.noisy_input.copy()
+    inputs[-1, 0] = largest
+    stored = tensors.stored(replace(golden, noisy_input=inputs))
+    assert stored["noisy_input"].dtype == kind
+    assert np.array_equal(stored["noisy_input"], inputs)
+    assert load(folder).golden.base_input.dtype == np.int32

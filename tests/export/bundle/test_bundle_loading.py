@@ -112,7 +112,7 @@ def put(value):
     """The array with `value` as its last number."""
 
     def change(array):
-        flat = array.copy().reshape(-1)
+        flat = array.astype(np.int32 if array.dtype.kind in "iu" and array.itemsize < 4 else array.dtype).reshape(-1)
         flat[-1] = value
         return flat.reshape(array.shape)
 
@@ -124,7 +124,7 @@ GOLDENS = {
     "a missing tensor": (lambda t: {k: v for k, v in t.items() if k != "votes"}, "expected the tensors"),
     "a tensor more": (lambda t: t | {"logits": t["scores"]}, "logits float32"),
     "inputs of int64": (with_golden("base_input", lambda a: a.astype(np.int64)), "base_input int64"),
-    "inputs of uint8": (with_golden("base_input", lambda a: a.astype(np.uint8)), "base_input uint8"),
+    "inputs of uint16": (with_golden("base_input", lambda a: a.astype(np.uint16)), "base_input uint16"),
     "noisy inputs of floats": (with_golden("noisy_input", lambda a: a.astype(np.float32)), "noisy_input float32"),
     "probabilities in double": (with_golden("base_probabilities", lambda a: a.astype(np.float64)), "float64"),
     "votes of int32": (with_golden("votes", lambda a: a.astype(np.int32)), "votes int32"),
@@ -192,7 +192,7 @@ NOISES = {
         with_tails(lambda t: np.r_[t[:-1], np.ones(9, np.uint64), np.zeros(1, np.uint64)]),
         "not that of a rounded Gaussian",
     ),
-    "far too long": (with_tails(lambda t: np.zeros(40_000, np.uint64)), "expected 2 to"),
+    "far too long": (with_tails(lambda t: np.zeros(2**20 + 1, np.uint64)), "expected 2 to"),
     "another sigma's": (lambda t: {"tails": rounded_gaussian_tails(2 * SIGMA)}, "not that of a rounded Gaussian"),
     "a narrower one's": (lambda t: {"tails": rounded_gaussian_tails(SIGMA * 0.999)}, "not that of a rounded Gaussian"),
     "another name": (lambda t: {"table": t["tails"]}, "expected the tensors tails uint64"),

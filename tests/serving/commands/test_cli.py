@@ -41,7 +41,7 @@ def test_without_the_export_extra_the_message_names_it(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "certserve[export]" in done.stderr
+    assert "certserve[export,torch]" in done.stderr
 
 
 def test_an_onnx_file_is_inspected_with_what_serving_installs():

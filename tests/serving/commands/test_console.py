@@ -50,8 +50,9 @@ def test_a_defect_says_where_it_lies_and_that_it_is_one(capsys):
 
 def test_only_an_extra_that_brings_what_is_missing_is_advised(capsys):
     for name, advice in {
-        "torch": "install certserve[export]",
-        "onnxscript.values": "install certserve[export]",
+        "torch": "install certserve[export,torch]",
+        "onnxscript.values": "install certserve[export,torch]",
+        "skl2onnx": "install certserve[export,sklearn]",
         "onnx.helper": "this installation is not whole; install certserve again",
         "tqdm": "install certserve[export]",
         "onnxruntime": "install certserve[cpu] or, for a machine with a GPU, certserve[gpu]",
@@ -63,13 +64,15 @@ def test_only_an_extra_that_brings_what_is_missing_is_advised(capsys):
         assert code == 1
         assert repr(name.split(".")[0]) in said
         assert advice in said
-        assert ("certserve[export]" in said) == ("certserve[export]" in advice)
+        assert ("certserve[export" in said) == ("certserve[export" in advice)
 
 
 def test_the_extras_are_those_of_the_project():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    brought = {re.match(r"[A-Za-z0-9_-]+", requirement)[0] for requirement in extras["export"]}
-    assert {name for name, extra in console.EXTRA_OF.items() if extra == "export"} == brought
+    for advised in ("export", "export,sklearn", "export,torch"):
+        extra = advised.split(",")[-1]
+        brought = {re.match(r"[A-Za-z0-9_-]+", requirement)[0] for requirement in extras[extra]}
+        assert {name for name, given in console.EXTRA_OF.items() if given == advised} == brought
     assert extras["cpu"][0].startswith("onnxruntime")
 
 

@@ -158,7 +158,7 @@ def test_a_step_far_below_the_grid_s_may_move_the_snapped_point_by_the_whole_cel
 
 
 REFUSED = [
-    ({"target_radius": -1.0}, "target_radius: expected 0 to 128"),
+    ({"target_radius": -1.0}, "target_radius: expected 0 to 128, got -1: a radius is a distance, 0 or more"),
     ({"target_radius": float("nan")}, "target_radius: expected"),
     ({"target_radius": 1e9}, "target_radius: expected"),
     ({"certify": "maybe"}, "certify: expected one of off, target, best, precision, fixed"),

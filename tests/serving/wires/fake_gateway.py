@@ -116,7 +116,7 @@ def answer(*rows, of=None):
         predictions=rows or ROWS,
         queue_s=0.000125,
         compute_s=0.0025,
-        step=of.manifest.input.step,
+        step=of.manifest.input.length,
     )
 
 
