@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 ARGS ?=
 
-.PHONY: serve test simulate check cover mutate bench hostile gpu stubs docs clean
+.PHONY: serve test simulate check cover mutate fuzz bench hostile gpu stubs docs clean
 
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
@@ -48,6 +48,10 @@ mutate: $(VENV)/.mutate
 	$(BIN)/mutmut run $(ARGS)
 	$(BIN)/mutmut results --all true | $(BIN)/python -m benchmarks.mutation
 
+# Every parser of what strangers send, ten minutes each, guided by coverage; ARGS='--seconds 60 token' is one of them for a minute.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 stubs: $(VENV)/.test
 	$(BIN)/python -m protos.generate
 
@@ -81,9 +85,13 @@ $(VENV)/.bench: $(VENV)/.test pyproject.toml constraints.txt
 	$(PIP) -e '.[cpu,data,export,sklearn,torch,test,bench]'
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.test pyproject.toml constraints.txt
+	$(PIP) -e '.[cpu,data,export,test,fuzz]'
+	@touch $@
+
 $(VENV)/.mutate: $(VENV)/.test pyproject.toml constraints.txt
 	$(PIP) -e '.[cpu,data,export,sklearn,torch,test,mutate]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) mutants site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) fuzz-corpus fuzz-findings mutants site build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -53,7 +53,7 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
         return self.sha256[:12]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _KeysFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: list[Key]
 
 
@@ -71,7 +71,7 @@ def parse(data: bytes) -> list[Key]:
     """The keys in a file. Raises `ValueError`, which repeats nothing of what could be a key."""
     try:
         document = strict_json.loads(data)
-        found = msgspec.convert(document, _File).keys
+        found = msgspec.convert(document, _KeysFile).keys
     except msgspec.ValidationError as error:
         raise ValueError(f"{error}; expected the form that `certserve keys add` writes") from None
     except ValueError:
@@ -85,7 +85,7 @@ def parse(data: bytes) -> list[Key]:
 
 def written(keys: Sequence[Key]) -> bytes:
     """The file of some keys."""
-    return msgspec.json.format(msgspec.json.encode(_File(list(keys))), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(_KeysFile(list(keys))), indent=1) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

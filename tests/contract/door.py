@@ -24,7 +24,7 @@ PROTOS = (certserve_pb2.DESCRIPTOR, open_inference_pb2.DESCRIPTOR)
 SERVICES = [service for proto in PROTOS for service in proto.services_by_name.values()]
 DECLARED = {f"/{each.full_name}/{method.name}" for each in SERVICES for method in each.methods}
 METHODS = sorted(DECLARED | NEEDS.keys() | {"/nothing.Here/Nothing"})
-QUOTA = 3_000
+QUOTA = 30_000
 REFUSED = {"unknown": (401, grpc.StatusCode.UNAUTHENTICATED), "forbidden": (403, grpc.StatusCode.PERMISSION_DENIED)}
 
 
