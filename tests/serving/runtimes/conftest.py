@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serving.models import proof
 from serving.runtimes import device_noise, device_rate
 
 
@@ -14,3 +15,4 @@ def quickly_proven(monkeypatch, request):
         monkeypatch.setattr(device_noise, "_PROVEN_VALUES", 20_000)
     if "gpu" not in request.keywords:
         monkeypatch.setattr(device_rate, "_SECONDS", 0.0)
+        monkeypatch.setattr(proof, "_PROVEN_NUMBERS", 2**14)  # the tests of the proof leave it a million

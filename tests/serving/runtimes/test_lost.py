@@ -107,8 +107,7 @@ def undisturbed(bundle):
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("provider", ON_FAKE_DEVICE)
+@pytest.mark.parametrize(("provider", "failure"), zip(ON_FAKE_DEVICE, FAILURES, strict=True))
 async def test_what_a_lost_device_had_in_hand_is_answered_by_another_alike(
     bundle, undisturbed, provider, failure, caplog
 ):

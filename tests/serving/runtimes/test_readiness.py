@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.models import proof
 from serving.models.proof import ProofError, prove
 from tests.half_space import write_half_space
 from tests.serving.runtimes.fake_runtime import ON_FAKE_DEVICE
@@ -17,9 +16,8 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture
-def runtime(request, bundle, monkeypatch):
-    """Of one library, unless a test asks for both; that it is a million numbers is seen elsewhere."""
-    monkeypatch.setattr(proof, "_PROVEN_NUMBERS", 2**14)
+def runtime(request, bundle):
+    """Of one library, unless a test asks for both."""
     provider = getattr(request, "param", "fake-cuda")
     return ON_FAKE_DEVICE[provider](bundle, provider)
 
