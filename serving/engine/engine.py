@@ -20,7 +20,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -35,8 +35,9 @@ from serving.engine.job import Job
 from serving.engine.line import RequestId
 from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
-from serving.engine.workload import BaseBatch, NoisyBatch, Outcome, Proven, Workload
-from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.engine.waiting import Waiting, beside, over
+from serving.engine.workload import BaseBatch, NoisyBatch, Proven, Unwritten, Workload
+from serving.errors import SEE_LOG, Internal
 from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
@@ -50,7 +51,12 @@ _KNOWN_S = 0.25  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
 _PACE_S = 0.25  # between two events of progress
+_FEW = 32  # rows of a request that are admitted where it is asked for; more take long, and others would wait meanwhile
+_COMPOSING_S = 0.0003  # for the answer of a row, before it is known
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
+
+
+_Prepare = Callable[[], Sequence[Job | ShareJob]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,36 +65,6 @@ class Served:
 
     bundle: Bundle
     runtime: Runtime
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    number: RequestId
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Reply[Any]]
-    news: asyncio.Event
-    """Set when there is more to say of a request that is followed, the last time with its outcome."""
-
-    def settle(self, outcome: Outcome) -> None:
-        self._call(self._set, outcome)
-
-    def stir(self) -> None:
-        self._call(self.news.set)
-
-    def _call(self, call: Callable[..., None], *arguments: object) -> None:
-        try:
-            self.loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:
-            _log.debug("the loop of a request is closed; what is said of it is dropped")
-
-    def _set(self, outcome: Outcome) -> None:
-        if self.future.done():
-            return
-        if isinstance(outcome, CertserveError):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
-        self.news.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -157,9 +133,11 @@ class Engine:
         self._clock = clock or SystemClock()
         # The lock guards all that is below; what is above never changes, but for the workload, which it guards as well.
         self._lock = threading.Lock()
-        self._waiting: dict[RequestId, _Waiting] = {}
+        self._waiting: dict[RequestId, Waiting] = {}
         self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
         self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
+        self._unwritten: list[tuple[Waiting, Unwritten]] = []
+        self._composing_s = _COMPOSING_S
         self._closed = self._told = self._lost = False
         self._drawn, self._predicted = _Rate(), _Rate()
         self._batch_s: dict[str, float] = {}
@@ -182,14 +160,14 @@ class Engine:
         return Events(partial(self._answer, task), partial(self._events, task))
 
     async def _answer(self, task: Task) -> Reply[Prediction]:
-        return await self._done(self._work.prepare(task), task.timeout_s)
+        return await self._done(task, partial(self._work.prepare, task))
 
     async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]], None]:
         """Each event is composed when it is asked for, from what is counted by then; whoever does not ask costs nothing."""
-        with self._admitted(self._work.prepare(task), task.timeout_s, followed=True) as waiting:
+        async with self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting:
             seen = None
-            while not await _over(waiting):
-                reply = await asyncio.to_thread(self._so_far, waiting.number)
+            while not await over(waiting):
+                reply = await asyncio.to_thread(self._so_far, waiting.number, len(task.rows))
                 draws = sum(row.draws for row in reply.rows) if reply else 0
                 if reply is None or (seen is not None and draws <= seen):
                     continue
@@ -202,38 +180,65 @@ class Engine:
                 yield Base(_bare(reply))
             yield Final(reply)
 
-    def _so_far(self, number: RequestId) -> Reply[Prediction] | None:
+    def _so_far(self, number: RequestId, count: int) -> Reply[Prediction] | None:
+        """Composed row by row, so that nobody waits for the lock meanwhile."""
+        rows: list[Prediction] = []
+        for row in range(count):
+            with self._lock:
+                said = self._work.so_far(number, row)
+            if said is None:
+                return None
+            rows.append(said)
         with self._lock:
-            return self._work.so_far(number, self._clock.now())
+            return self._work.reply_so_far(number, rows, self._clock.now())
 
     async def count(self, task: Task, draws: range) -> Reply[Share]:
         """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
-        return await self._done(self._work.prepare(task, draws), task.timeout_s)
+        return await self._done(task, partial(self._work.prepare, task, draws))
 
-    async def _done(self, jobs: Sequence[Job | ShareJob], timeout_s: float) -> Reply[Any]:
-        with self._admitted(jobs, timeout_s) as waiting:
+    async def _done(self, task: Task, prepare: _Prepare) -> Reply[Any]:
+        async with self._admitted(task, prepare) as waiting:
             return await waiting.future
 
-    @contextlib.contextmanager
-    def _admitted(self, jobs: Sequence[Job | ShareJob], timeout_s: float, followed: bool = False) -> Iterator[_Waiting]:
+    @contextlib.asynccontextmanager
+    async def _admitted(self, task: Task, prepare: _Prepare, followed: bool = False) -> AsyncIterator[Waiting]:
         """One request in flight, until its outcome or the end of the context, which takes its work away."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
-            now = self._clock.now()
-            number = self._work.admit(jobs, timeout_s, now, *rates, followed=followed)
-            waiting = self._waiting[number] = _Waiting(number, loop, loop.create_future(), asyncio.Event())
-            self._wake_base.notify()
-            if now + timeout_s < self._alarm:
-                self._wake_clock.notify()
-            if self._work.waits():
-                self._wake.notify_all()
+        few = len(task.rows) <= _FEW
+        until = self._clock.now() + task.timeout_s
+        enter = partial(self._enter, prepare, until, followed, loop, loop.create_future())
+        waiting = enter() if few else await beside(enter, self._leave)
         try:
             yield waiting
         finally:
-            with self._lock:
-                self._waiting.pop(number, None)
-                self._work.cancel(number)
+            if not waiting.settled():
+                self._leave(waiting) if few else loop.run_in_executor(None, self._leave, waiting)
+
+    def _enter(
+        self,
+        prepare: _Prepare,
+        until: float,
+        followed: bool,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[Reply[Any]],
+    ) -> Waiting:
+        jobs = prepare()
+        with self._lock:
+            rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
+            now = self._clock.now()
+            number = self._work.admit(jobs, max(0.0, until - now), now, *rates, followed, self._composing_s)
+            waiting = self._waiting[number] = Waiting(number, loop, future, asyncio.Event())
+            self._wake_base.notify()
+            if self._work.next_deadline() < self._alarm:
+                self._wake_clock.notify()
+            if self._work.waits():
+                self._wake.notify_all()
+        return waiting
+
+    def _leave(self, waiting: Waiting) -> None:
+        with self._lock:
+            self._waiting.pop(waiting.number, None)
+            self._work.cancel(waiting.number)
 
     def load(self) -> Load:
         """What it has to do now."""
@@ -327,17 +332,37 @@ class Engine:
         return max(1, min(int(_TURN_S / batch_s), wanted // self._workers))
 
     def _keep_deadlines(self) -> bool:
+        """End what is over its deadline, and have the answers of that composed, for which nobody waits under the lock."""
         with self._lock:
             self._work.expire(self._clock.now())
             self._tell()
             self._alarm = self._work.next_deadline()
-            if not self._closed:
+            if not (self._closed or self._unwritten):
                 self._clock.wait(self._wake_clock, self._alarm)
-            return not self._closed
+            unwritten, self._unwritten = self._unwritten, []
+            going = not self._closed
+        for waiting, each in unwritten:
+            if len(each.lives) <= _FEW:
+                self._write(waiting, each)
+            else:  # beside this thread, for which others wait
+                threading.Thread(target=self._write, args=(waiting, each), name="engine-writes", daemon=True).start()
+        return going
+
+    def _write(self, waiting: Waiting, unwritten: Unwritten) -> None:
+        began = self._clock.now()
+        waiting.settle(unwritten.written())
+        took = (self._clock.now() - began) / len(unwritten.lives)
+        with self._lock:
+            self._composing_s += (took - self._composing_s) / 4
 
     def _tell(self) -> None:
-        for number, outcome in self._work.take_outcomes():
-            if (waiting := self._waiting.pop(number, None)) is not None:
+        for number, outcome in self._work.take_unwritten():
+            if (waiting := self._waiting.pop(number, None)) is None:
+                continue
+            if isinstance(outcome, Unwritten):
+                self._unwritten.append((waiting, outcome))
+                self._wake_clock.notify()
+            else:
                 waiting.settle(outcome)
         for number in self._work.take_news():
             if number in self._waiting:
@@ -401,13 +426,6 @@ class Engine:
         metrics.DEVICE_SECONDS.inc(took)
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
-
-
-async def _over(waiting: _Waiting) -> bool:
-    """Whether a request has its outcome, once there is something new of it."""
-    await waiting.news.wait()
-    waiting.news.clear()
-    return waiting.future.done()
 
 
 def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:

@@ -15,7 +15,7 @@ import heapq
 import itertools
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from certify.claims.procedures import SLICE
@@ -271,23 +271,23 @@ class BaseLine:
     def __bool__(self) -> bool:
         return bool(self._requests)
 
-    def enter(self, job: JobId, request: RequestId) -> None:
-        """A job that has no base prediction."""
+    def enter(self, new: Iterable[JobId], request: RequestId) -> None:
+        """Jobs of a request that have no base prediction."""
         jobs = self._requests.setdefault(request, OrderedDict())
         before = len(jobs)
-        jobs[job] = None
+        jobs.update(dict.fromkeys(new))
         self._total.change(before, len(jobs))
 
-    def leave(self, job: JobId, request: RequestId) -> bool:
-        """Nobody waits for it any more; whether it was there."""
-        jobs = self._requests.get(request)
-        if jobs is None or job not in jobs:
-            return False
-        del jobs[job]
-        self._total.change(len(jobs) + 1, len(jobs))
+    def leave(self, gone: Iterable[JobId], request: RequestId) -> None:
+        """Nobody waits for these jobs of a request any more, if they are here."""
+        if (jobs := self._requests.get(request)) is None:
+            return
+        before = len(jobs)
+        for job in gone:
+            jobs.pop(job, None)
+        self._total.change(before, len(jobs))
         if not jobs:
             del self._requests[request]
-        return True
 
     def take(self) -> JobId:
         """The job whose turn it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from serving.engine.fair import Party
 from serving.engine.line import Entry, RequestId, size
@@ -17,18 +18,21 @@ class Owed:
         self._in_all: dict[int, CappedTotal] = {}
         self.jobs = 0
 
-    def change(self, entry: Entry, sign: int) -> None:
-        """Put a job on, or take it off."""
-        self.jobs += sign
-        at, needs = size(entry.remaining), entry.needs()
-        if not needs:
-            return
-        requests = self._requests.setdefault(at, {})
-        before = requests.get(entry.request, 0)
-        requests[entry.request] = after = before + sign * needs
-        if not after:
-            del requests[entry.request]
-        self._in_all.setdefault(at, CappedTotal()).change(before, after)
+    def change(self, entries: Collection[Entry], sign: int) -> None:
+        """Put jobs on, or take them off: of each request the total changes once, however many they are."""
+        self.jobs += sign * len(entries)
+        changes: dict[tuple[int, RequestId], int] = {}
+        for entry in entries:
+            if needs := entry.needs():
+                place = size(entry.remaining), entry.request
+                changes[place] = changes.get(place, 0) + sign * needs
+        for (at, request), change in changes.items():
+            requests = self._requests.setdefault(at, {})
+            before = requests.get(request, 0)
+            requests[request] = after = before + change
+            if not after:
+                del requests[request]
+            self._in_all.setdefault(at, CappedTotal()).change(before, after)
 
     def before(self, draws: int, expected: int) -> int:
         """What comes before a request that needs `draws` at least and expects `expected` a row."""
@@ -43,18 +47,18 @@ class OwedByAll:
         self._callers: dict[str, tuple[Party, Owed]] = {}
         self._weight = 0
 
-    def change(self, party: Party, entry: Entry, sign: int) -> None:
-        """Put a job of a caller on, or take it off."""
-        self._all.change(entry, sign)
+    def change(self, party: Party, entries: Collection[Entry], sign: int) -> None:
+        """Put jobs of a caller on, or take them off."""
+        self._all.change(entries, sign)
         if party.name:
-            self._change(party, entry, sign)
+            self._change(party, entries, sign)
 
-    def _change(self, party: Party, entry: Entry, sign: int) -> None:
+    def _change(self, party: Party, entries: Collection[Entry], sign: int) -> None:
         if party.name not in self._callers:
             self._callers[party.name] = party, Owed()
             self._weight += party.weight
         known, owed = self._callers[party.name]
-        owed.change(entry, sign)
+        owed.change(entries, sign)
         if not owed.jobs:
             del self._callers[party.name]
             self._weight -= known.weight

@@ -10,7 +10,7 @@ needed: rows too few for a slice with the last draws of jobs whose number is no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from certify.claims.procedures import SLICE
@@ -103,16 +103,21 @@ class Scheduler:
 
     def add(self, job: JobId, demand: Demand) -> None:
         """A new job, and what it asks for."""
-        request = job if demand.request is None else demand.request
+        self.add_all((job,), demand)
+
+    def add_all(self, jobs: Sequence[JobId], demand: Demand) -> None:
+        """New jobs of one request, and what each of them asks for. Totals change once, however many they are."""
+        request = jobs[0] if demand.request is None else demand.request
+        key = demand.model, demand.party.name
         if demand.base:
-            self._wait_for_base(job, (demand.model, demand.party.name), request)
+            self._wait_for_base(jobs, key, request)
         if demand.max_draws > demand.first:
-            entry = demand.entry(job, request)
-            key = demand.model, demand.party.name
             line = self._lines.get(key) or self._new_line(demand)
-            self._entries[job] = line, entry
-            self._owe(line, entry, 1)
-            line.enter(entry, self._planned)
+            entries = [demand.entry(job, request) for job in jobs]
+            self._owe(line, entries, 1)
+            for job, entry in zip(jobs, entries, strict=True):
+                self._entries[job] = line, entry
+                line.enter(entry, self._planned)
 
     def _new_line(self, demand: Demand) -> NoisyLine:
         name = demand.party.name
@@ -131,23 +136,23 @@ class Scheduler:
             del self._callers[name]
             self._turns.leaves(name)
 
-    def _wait_for_base(self, job: JobId, key: _Key, request: RequestId) -> None:
-        self._base[job] = key, request
-        self._base_lines.setdefault(key, BaseLine()).enter(job, request)
+    def _wait_for_base(self, jobs: Collection[JobId], key: _Key, request: RequestId) -> None:
+        self._base.update(dict.fromkeys(jobs, (key, request)))
+        self._base_lines.setdefault(key, BaseLine()).enter(jobs, request)
 
-    def _owe(self, line: NoisyLine, entry: Entry, sign: int) -> None:
+    def _owe(self, line: NoisyLine, entries: Collection[Entry], sign: int) -> None:
         """Keep what is owed: a job is taken off before its forecast changes, and put on afterwards."""
-        self._remaining += sign * entry.remaining
-        self._owed.change(line.party, entry, sign)
+        self._remaining += sign * sum(entry.remaining for entry in entries)
+        self._owed.change(line.party, entries, sign)
 
     def update(self, job: JobId, expected: int, wanted: int | None = None) -> None:
         """A new forecast of the draws that a job still needs, and of those `wanted` before the next one: see `add`."""
         if found := self._entries.get(job):
             line, entry = found
             if entry.owes_otherwise(expected):
-                self._owe(line, entry, -1)
+                self._owe(line, (entry,), -1)
                 entry.remaining = expected
-                self._owe(line, entry, 1)
+                self._owe(line, (entry,), 1)
             else:
                 self._remaining += expected - entry.remaining
                 entry.remaining = expected
@@ -165,23 +170,37 @@ class Scheduler:
 
     def base_again(self, job: JobId, model: str, request: RequestId | None = None, party: Party = NOBODY) -> None:
         """A base prediction came to nothing: plan it again."""
-        self._wait_for_base(job, (model, party.name), job if request is None else request)
+        self._wait_for_base((job,), (model, party.name), job if request is None else request)
 
     def remove(self, job: JobId) -> None:
         """A job is finished, cancelled or expired; nothing more of it is planned."""
-        self.remove_draws(job)
-        if found := self._base.pop(job, None):
-            key, request = found
-            self._base_lines[key].leave(job, request)
+        self.remove_all((job,))
+
+    def remove_all(self, jobs: Collection[JobId]) -> None:
+        """The same of many jobs, whose totals change once."""
+        self._remove_draws(jobs)
+        waiting: dict[tuple[_Key, RequestId], list[JobId]] = {}
+        for job in jobs:
+            if found := self._base.pop(job, None):
+                waiting.setdefault(found, []).append(job)
+        for (key, request), gone in waiting.items():
+            self._base_lines[key].leave(gone, request)
             if not self._base_lines[key]:
                 del self._base_lines[key]
 
     def remove_draws(self, job: JobId) -> None:
         """A job needs no more draws, though its base prediction may still be due."""
-        if found := self._entries.pop(job, None):
-            line, entry = found
-            self._owe(line, entry, -1)
-            line.leave(entry)
+        self._remove_draws((job,))
+
+    def _remove_draws(self, jobs: Collection[JobId]) -> None:
+        gone: dict[NoisyLine, list[Entry]] = {}
+        for job in jobs:
+            if found := self._entries.pop(job, None):
+                gone.setdefault(found[0], []).append(found[1])
+        for line, entries in gone.items():
+            self._owe(line, entries, -1)
+            for entry in entries:
+                line.leave(entry)
             if not line:
                 self._end_line(line)
 

@@ -47,6 +47,7 @@ class ShareJob:
         self.request_id = task.request_id
         self.party = Party(task.asker, task.weight)
         self.lattice = task.rows[row]
+        self.law = bundle.law.at(self.lattice)
         self._task, self._row = task, row
         self.first, self.max_draws = draws.start or first_place(bundle, task), draws.stop
         self.has_base = draws.start > 0

@@ -12,13 +12,12 @@ import itertools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.law import LawAt
 from export.bundle import Bundle, Golden, Manifest
 from serving.engine.deadlines import Deadlines
 from serving.engine.fair import Party
@@ -68,6 +67,9 @@ class NoisyBatch:
 class _Request:
     arrived: float
     answers: list[Prediction | Share | None]
+    first: JobId
+    """The job of its first row; the others follow."""
+    digest: str
     id: str = ""
     followed: bool = False
     started: float | None = None
@@ -77,10 +79,32 @@ class _Request:
 @dataclass(slots=True, eq=False)
 class _Live:
     job: Job | ShareJob
-    law: LawAt
     request: RequestId
     row: int
     failures: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unwritten:
+    """The outcome of a request whose remaining rows have ended as they were, still to be composed; nothing in flight is
+    touched by that.
+    """
+
+    request: _Request
+    lives: Sequence[_Live]
+    now: float
+    by: Proven
+
+    def written(self) -> Outcome:
+        """Compose it."""
+        for live in self.lives:
+            try:
+                self.request.answers[live.row] = live.job.answer()
+            except Exception:
+                error = _defect(live)
+                _log.error("request %s is refused: %s", self.request.id, error.message)
+                return error
+        return _reply(self.request, self.now, self.by)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +153,7 @@ class Workload:
         self._live: dict[JobId, _Live] = {}
         self._requests: dict[RequestId, _Request] = {}
         self._deadlines = Deadlines()
-        self._outcomes: list[tuple[RequestId, Outcome]] = []
+        self._outcomes: list[tuple[RequestId, Outcome | Unwritten]] = []
         self._news: set[RequestId] = set()
         self._closed = ""  # why nothing more is taken
 
@@ -174,11 +198,14 @@ class Workload:
         draws_per_second: float,
         predictions_per_second: float = math.inf,
         followed: bool = False,
+        composing_s: float = 0.0,
     ) -> RequestId:
-        """Take a request in. Raises `Overloaded` with a retry hint, or `Unavailable` when closed.
+        """Take a request in: the jobs of one task, as prepared. Raises `Overloaded` with a retry hint, or `Unavailable` when
+        closed.
 
         `draws_per_second` and `predictions_per_second`, without noise, are what the device makes; infinite while that is not
-        known. Of a request that is `followed`, `take_news` tells when there is more to say.
+        known. Of a request that is `followed`, `take_news` tells when there is more to say. What it takes to compose the
+        answer of a row, `composing_s`, is taken from its time, a quarter of it at most.
         """
         if self._closed:
             raise Unavailable(self._closed, retry_after_s=1)
@@ -187,13 +214,14 @@ class Workload:
         self._wait_for_base(rows, jobs[0].party, timeout_s, predictions_per_second)
         self._make_room(jobs, timeout_s, draws_per_second)
         number = next(self._numbers)
-        request = self._requests[number] = _Request(now, [None] * len(jobs), jobs[0].request_id, followed)
-        self._deadlines.add(number, now + timeout_s)
-        for row, job in enumerate(jobs):
-            identity = next(self._numbers)
-            self._live[identity] = _Live(job, job.bundle.law.at(job.lattice), number, row)
-            request.jobs.add(identity)
-            self._schedule(identity, number, job)
+        self._deadlines.add(number, now + timeout_s - min(len(jobs) * composing_s, timeout_s / 4))
+        identities = [next(self._numbers) for _ in jobs]
+        request = self._requests[number] = _Request(
+            now, [None] * len(jobs), identities[0], jobs[0].bundle.digest, jobs[0].request_id, followed
+        )
+        self._live.update((each, _Live(jobs[row], number, row)) for row, each in enumerate(identities))
+        request.jobs.update(identities)
+        self._schedule(identities, number, jobs[0])
         return number
 
     def _begin(self, bundle: Bundle) -> None:
@@ -203,7 +231,8 @@ class Workload:
             raise Unavailable(f"{bundle.key} has just been taken out of service; try again", retry_after_s=1)
         self._begun[proven.digest] = proven
 
-    def _schedule(self, identity: JobId, number: RequestId, job: Job | ShareJob) -> None:
+    def _schedule(self, identities: Sequence[JobId], number: RequestId, job: Job | ShareJob) -> None:
+        """The rows of a task ask for the same, so one of them speaks for all."""
         expected, wanted = job.forecast()
         demand = Demand(
             model=job.bundle.digest,
@@ -217,7 +246,7 @@ class Workload:
             request=number,
             party=job.party,
         )
-        self._scheduler.add(identity, demand)
+        self._scheduler.add_all(identities, demand)
 
     def _wait_for_base(self, rows: int, party: Party, timeout_s: float, predictions_per_second: float) -> None:
         """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
@@ -255,9 +284,10 @@ class Workload:
         """Whoever asked has gone: its work leaves, and it gets no outcome."""
         request = self._requests.pop(number, None)
         self._deadlines.remove(number)
-        for identity in request.jobs if request else ():
-            self._scheduler.remove(identity)
-            self._live.pop(identity, None)
+        if request:
+            self._scheduler.remove_all(request.jobs)
+            for identity in request.jobs:
+                del self._live[identity]
 
     def close(self, because: str = _STOPPING) -> None:
         """Refuse what is in flight, and everything from now on, as unavailable."""
@@ -271,6 +301,13 @@ class Workload:
 
     def take_outcomes(self) -> list[tuple[RequestId, Outcome]]:
         """The outcomes since the last call."""
+        taken = self.take_unwritten()
+        return [(number, each.written() if isinstance(each, Unwritten) else each) for number, each in taken]
+
+    def take_unwritten(self) -> list[tuple[RequestId, Outcome | Unwritten]]:
+        """The same, where those of requests that a deadline has ended are still to be composed: that takes time, for which
+        nobody else has to wait.
+        """
         taken, self._outcomes = self._outcomes, []
         return taken
 
@@ -279,20 +316,21 @@ class Workload:
         taken, self._news = self._news, set()
         return taken
 
-    def so_far(self, number: RequestId, now: float) -> Reply[Prediction] | None:
-        """What is proven of every row by now, without receipts; None where a base prediction is still due, or the request
-        has ended.
-        """
-        request = self._requests.get(number)
-        jobs = [self._live[identity] for identity in request.jobs] if request else []
-        if request is None or not all(live.job.has_base for live in jobs):
+    def so_far(self, number: RequestId, row: int) -> Prediction | None:
+        """What is proven of a row, without a receipt; None where its base prediction is due, or its request has ended."""
+        if (request := self._requests.get(number)) is None:
             return None
-        rows = list(request.answers)
-        for live in jobs:
-            assert isinstance(live.job, Job)
-            rows[live.row] = live.job.answer(receipt=False)
-        bundle = jobs[0].job.bundle
-        return _reply(replace(request, answers=rows), now, self._begun[bundle.digest])
+        done, live = request.answers[row], self._live.get(request.first + row)
+        if live is None:
+            assert isinstance(done, Prediction)
+            return done
+        assert isinstance(live.job, Job)
+        return live.job.answer(receipt=False) if live.job.has_base else None
+
+    def reply_so_far(self, number: RequestId, rows: Sequence[Prediction], now: float) -> Reply[Prediction] | None:
+        """What was said of every row as a reply; None where the request has ended."""
+        request = self._requests.get(number)
+        return _reply(request, now, self._begun[request.digest], rows) if request else None
 
     def next_deadline(self) -> float:
         """When `expire` has to be called; infinite where nothing is in flight."""
@@ -322,11 +360,11 @@ class Workload:
     def expire(self, now: float) -> None:
         """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
         for number in self._deadlines.due(now):
-            jobs = list(self._requests[number].jobs)
-            if all(self._live[job].job.has_base for job in jobs):
-                for job in jobs:
-                    if job in self._live:  # a job that fails takes the others of its request with it
-                        self._finish(job, now)
+            request = self._requests[number]
+            lives = [self._live[job] for job in request.jobs]
+            if all(live.job.has_base for live in lives):
+                self.cancel(number)
+                self._outcomes.append((number, Unwritten(request, lives, now, self._begun[request.digest])))
             else:
                 self._fail(number, DeadlinePassed("the deadline passed before the base prediction; allow more time"))
 
@@ -416,12 +454,11 @@ class Workload:
         if not request.jobs:
             del self._requests[live.request]
             self._deadlines.remove(live.request)
-            self._outcomes.append((live.request, _reply(request, now, self._begun[live.job.bundle.digest])))
+            self._outcomes.append((live.request, _reply(request, now, self._begun[request.digest])))
 
     def _broke(self, live: _Live) -> None:
         """A defect of ours that shows in one row: its request fails, and no other."""
-        _log.exception("%s: an answer could not be composed", _name(live))
-        self._fail(live.request, Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}"))
+        self._fail(live.request, _defect(live))
 
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:
@@ -431,13 +468,19 @@ class Workload:
             self._outcomes.append((number, error))
 
 
+def _defect(live: _Live) -> Internal:
+    """To be called where the answer of a row could not be composed."""
+    _log.exception("%s: an answer could not be composed", _name(live))
+    return Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}")
+
+
 def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
     return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
 
 
 def _draws(part: Slice, live: _Live) -> DrawRange:
     key, start = live.job.source(part.start)
-    return DrawRange(live.law, key, start, start + part.rows)
+    return DrawRange(live.job.law, key, start, start + part.rows)
 
 
 def _name(live: _Live) -> str:
@@ -450,8 +493,8 @@ def _failed(live: _Live, what: int) -> int:
     return live.failures[what]
 
 
-def _reply(request: _Request, now: float, by: Proven) -> Reply[Any]:
+def _reply(request: _Request, now: float, by: Proven, rows: Sequence[Any] = ()) -> Reply[Any]:
     started = now if request.started is None else request.started
-    rows: tuple[Any, ...] = tuple(answer for answer in request.answers if answer is not None)
+    whole: tuple[Any, ...] = tuple(rows or (answer for answer in request.answers if answer is not None))
     queued, ran = started - request.arrived, now - started
-    return Reply(rows=rows, queue_s=queued, compute_s=ran, digest=by.digest, runtime=by.runtime)
+    return Reply(rows=whole, queue_s=queued, compute_s=ran, digest=by.digest, runtime=by.runtime)

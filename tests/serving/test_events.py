@@ -268,7 +268,7 @@ async def test_whoever_asks_for_the_answer_alone_has_nothing_composed_for_it(ser
         raise AssertionError("nobody asked for this")
 
     monkeypatch.setattr("serving.engine.workload.Workload.so_far", never)
-    monkeypatch.setattr("serving.engine.engine._Waiting.stir", never)
+    monkeypatch.setattr("serving.engine.waiting.Waiting.stir", never)
     assert (await server.predict(asked(**LONG))).predictions[0].draws == LONG["max_draws"]
 
 

@@ -9,7 +9,9 @@ import pytest
 from certify.claims.procedures import RunningProcedure
 from serving.config import Limits
 from serving.engine.engine import Engine, Load, Served
+from serving.engine.job import Job
 from serving.engine.scheduler import Scheduler
+from serving.engine.workload import Workload
 from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
 from serving.gateway.gateway import Gateway
 from serving.messages import Options, PredictRequest
@@ -162,6 +164,88 @@ async def test_a_deadline_before_the_base_pass_is_an_error(served):
         await second
     runtime.go_base.set()
     assert [row.class_index for row in (await first).predictions] == [1] * 2
+
+
+async def test_others_are_answered_while_what_a_deadline_has_ended_is_composed(served, monkeypatch):
+    """Many rows take long to compose, and nobody waits for the engine's lock meanwhile."""
+    gateway, engine, runtime = served
+    composing, go, right = threading.Event(), threading.Event(), Job.answer
+
+    def slow(self, receipt=True):
+        if self.max_draws == 50_000:
+            composing.set()
+            assert go.wait(60)
+        return right(self, receipt)
+
+    monkeypatch.setattr(Job, "answer", slow)
+    runtime.hold()
+    rows = [[150, 1, 2, row] for row in range(3)]
+    many = asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=50_000, deadline_ms=100))
+    await until(lambda: engine.load().running == 1 and runtime.predicted == 3)
+    runtime.clock.advance(0.1)
+    await until(composing.is_set)
+    beside = await ask(gateway, [90, 1, 2, 3], certify="off", outputs=("probabilities",))
+    assert beside.predictions[0].class_index == 0
+    go.set()
+    runtime.go.set()
+    assert [row.class_index for row in (await many).predictions] == [1] * 3
+
+
+async def test_the_time_that_composing_takes_is_taken_from_a_request_of_many_rows(bundle, monkeypatch):
+    monkeypatch.setattr("serving.engine.engine._COMPOSING_S", 0.001)
+    runtime = Wrapped(bundle)
+    engine = Engine([Served(bundle, runtime)], Scheduler(40), 1, max_pending_draws=10**8, clock=runtime.clock)
+    gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
+    runtime.hold()
+    rows = [[150, 1, 2, row] for row in range(40)]
+    many = asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=50_000, deadline_ms=1_000))
+    await until(lambda: engine.load().running == 1 and runtime.predicted)
+    runtime.clock.advance(0.955)
+    assert (engine.load().requests, many.done()) == (1, False)
+    runtime.clock.advance(0.01)
+    assert len((await many).predictions) == 40
+    runtime.go.set()
+    engine.close()
+
+
+@pytest.mark.parametrize(("rows", "beside"), [(32, False), (33, True)])
+async def test_many_rows_are_made_ready_beside_the_loop(served, monkeypatch, rows, beside):
+    """A thousand of them take tens of milliseconds, and a health check would wait."""
+    threads, right = [], Workload.prepare
+
+    def prepare(self, task, draws=None):
+        threads.append(threading.get_ident())
+        return right(self, task, draws)
+
+    monkeypatch.setattr(Workload, "prepare", prepare)
+    answer = await ask(served[0], *[[150, 1, 2, row] for row in range(rows)], certify="off")
+    assert len(answer.predictions) == rows
+    assert (threads[0] != threading.get_ident()) == beside
+
+
+async def test_who_leaves_while_many_rows_are_taken_in_leaves_nothing_behind(served, monkeypatch):
+    gateway, engine, _ = served
+    entering, go, right, admitted = threading.Event(), threading.Event(), Workload.prepare, []
+
+    def prepare(self, task, draws=None):
+        entering.set()
+        assert go.wait(60)
+        jobs = right(self, task, draws)
+        admitted.append(len(jobs))
+        return jobs
+
+    monkeypatch.setattr(Workload, "prepare", prepare)
+    asking = asyncio.ensure_future(ask(gateway, *[[150, 1, 2, row] for row in range(40)], certify="best"))
+    await until(entering.is_set)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    monkeypatch.setattr(Workload, "prepare", right)
+    go.set()
+    await until(lambda: admitted == [40] and engine.load().requests == 0)
+    answer = await ask(gateway, [90, 1, 2, 3], certify="off")
+    assert answer.predictions[0].class_index == 0
+    await until(lambda: engine.load() == Load(requests=0, owed=0, running=0))
 
 
 async def test_a_device_that_hangs_delays_no_answer_and_is_known(served):
