@@ -14,7 +14,7 @@ from serving import ports
 from serving.budget import BufferedBytes
 from serving.wires.handshake import Secured
 from serving.wires.http.connection import Front, FrontLimits, HttpConnection
-from serving.wires.http.pieces import BYTES, Pieces
+from serving.wires.http.pieces import BYTES, Pieces, ReadingTurns
 
 _BACKLOG = 512
 # The loop takes so many connections at a time before it looks at one of them: all others wait in the system's queue, and no
@@ -53,7 +53,7 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         self._secured = secured
         self.front = Front(limits or FrontLimits(), buffered)
-        self._piece = memoryview(bytearray(BYTES))
+        self._piece, self._turns = memoryview(bytearray(BYTES)), ReadingTurns()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -119,7 +119,7 @@ class HttpServer(uvicorn.Server):
 
     def _connection(self, **settings: Any) -> asyncio.BaseProtocol:
         def pieces() -> Pieces:
-            return Pieces(HttpConnection(self.front, **settings), self._piece)
+            return Pieces(HttpConnection(self.front, **settings), self._piece, self._turns)
 
         return pieces() if self._secured is None else self._secured(pieces)
 

@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 import sys
+from collections import Counter
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from serving.config import Limits
 from serving.ports import PortError
 from serving.wires.http.connection import FrontLimits, HttpConnection
 from serving.wires.http.listener import listen
+from serving.wires.http.pieces import BYTES, Pieces, ReadingTurns
 from tests.serving.wires.fake_gateway import FakeGateway
 from tests.serving.wires.pictures import encoded, grey
 from tests.serving.wires.sockets import ask, read_reply, served, serving
@@ -271,6 +274,65 @@ async def test_others_have_their_turn_between_two_pieces_of_a_connection(port, m
     assert sum(size for _, size in counted) > 2**16
     assert max(size for _, size in counted) <= 2**14
     assert all(later > earlier for (earlier, _), (later, _) in itertools.pairwise(counted))
+
+
+async def test_however_many_send_what_is_slow_to_parse_a_turn_of_the_loop_takes_one_of_them(port, monkeypatch):
+    """Forty clients whose every piece takes 20 ms, by a clock that the test turns, and one beside them that is answered."""
+    turn, clock, slow, read = [0], [0.0], [], HttpConnection.data_received
+
+    def data_received(self, data):
+        if b"GET /v2/health" not in data:
+            slow.append(turn[0])
+            clock[0] += 0.02
+        read(self, data)
+
+    async def turns():
+        while len(slow) < 400:
+            turn[0] += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(HttpConnection, "data_received", data_received)
+    monkeypatch.setattr("serving.wires.http.pieces.thread_time", lambda: clock[0])
+    said = PREDICT + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000
+    with contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        sending = [asyncio.to_thread(each.sendall, said) for each in strangers]
+        well, *_ = await asyncio.gather(is_well(port), turns(), *sending)
+    assert well
+    assert max(Counter(at for at in slow if at < turn[0]).values()) <= 2  # the last was counted on
+
+
+async def test_who_was_quick_so_far_comes_before_those_who_were_slow(monkeypatch):
+    clock, said = [0.0], []
+
+    class Connection:
+        flow = SimpleNamespace(read_paused=False)
+        transport = SimpleNamespace(is_closing=lambda: False, pause_reading=lambda: None, resume_reading=lambda: None)
+
+        def data_received(self, data):
+            said.append(bytes(data))
+            clock[0] += 0.02 if data == b"slow" else 0.0
+
+    def send(pieces, data):
+        pieces.get_buffer(-1)[: len(data)] = data
+        pieces.buffer_updated(len(data))
+
+    monkeypatch.setattr("serving.wires.http.pieces.thread_time", lambda: clock[0])
+    turns = ReadingTurns()
+    *strangers, client = (Pieces(Connection(), memoryview(bytearray(BYTES)), turns) for _ in range(9))
+    for each in strangers:
+        send(each, b"slow")
+    assert said == [b"slow"]  # and the turn is over
+    send(client, b"quick")
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert said.index(b"quick") <= 8  # the others were unknown as well, and came before
+    for each in strangers:
+        send(each, b"slow")
+    send(client, b"quick")
+    before = len(said)
+    await asyncio.sleep(0)
+    assert b"quick" in said[before : before + 1]
 
 
 async def test_bytes_behind_a_request_in_progress_are_counted_and_come_back(gateway):
