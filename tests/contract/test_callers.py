@@ -27,7 +27,7 @@ from serving.wires.http.frame import Guarded
 from serving.wires.http.server import build_app
 from tests.serving.wires.fake_gateway import model, prediction
 
-OPEN = {"/", "/health", "/healthz", "/v2/health/live", "/v2/health/ready"}
+OPEN = {"/", "/health", "/healthz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
 OPEN |= {each.path for each in page.open_routes(None)}  # files that tell nothing of what is served
 OPEN_CALLS = {"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"} | {
     f"inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady")

@@ -26,7 +26,7 @@ from serving.messages import Answer, Model, Options, PredictRequest
 from serving.security.callers import CALLER, INFER, READ, Callers
 from serving.wires import off_loop
 from serving.wires import options as wire_options
-from serving.wires.http import event_stream, multipart, page
+from serving.wires.http import event_stream, multipart, openapi, page
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
 from serving.wires.http.control import ControlRoutes
@@ -88,6 +88,7 @@ def build_app(
             Guarded(base + "/stats", api.statistics, READ),
         ]
     routes += ControlRoutes(gateway, idle_body_s).routes()
+    routes += openapi.routes(routes)
     frame = Middleware(Frame, callers, frozenset(each.path for each in routes if each.needs is None))
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
     app = Starlette(routes=routes, middleware=[frame], exception_handlers=handlers)
