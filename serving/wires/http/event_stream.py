@@ -43,6 +43,11 @@ def rows(kind: str, documents: Iterable[Document]) -> bytes:
     return b"".join(event(kind, each, each["prediction"]["draws"]) for each in documents)
 
 
+def unnamed(documents: Iterable[Document]) -> bytes:
+    """Events without a name, as other servers send them."""
+    return b"".join(b"data: " + strict_json.dumps(each) + b"\n\n" for each in documents)
+
+
 async def follow(
     events: AsyncGenerator[Event[Answer], None], write: Callable[[News], bytes], clock: Clock, stream: EventStream
 ) -> None:

@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.errors import CertserveError, NotOffered, Unavailable
+from serving.errors import CertserveError, Unavailable
 from serving.gateway.statistics import Clock
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
@@ -46,8 +46,6 @@ _Decoded: TypeAlias = tuple[PredictRequest, _Written]
 _Answering: TypeAlias = Callable[[PredictRequest, _Written, Clock], Awaitable[_Result]]
 """The rest of an exchange: ask the gateway, and write what it says."""
 
-_NOT_OFFERED = tuple(base + "/generate_stream" for base in (V2_MODEL, V2_MODEL + VERSION))
-
 
 def build_app(
     gateway: GatewayPort,
@@ -67,7 +65,8 @@ def build_app(
     routes += [Guarded(base + ":stream", api.stream, INFER, ["POST"]) for base in (V1_MODEL, V1_MODEL + VERSION)]
     routes += [Guarded(base + "/infer", api.infer, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
     routes += [Guarded(base + "/generate", api.generate, INFER, ["POST"]) for base in (V2_MODEL, V2_MODEL + VERSION)]
-    routes += [Guarded(path, _not_offered, READ, ["GET", "POST"]) for path in _NOT_OFFERED]
+    for base in (V2_MODEL, V2_MODEL + VERSION):
+        routes += [Guarded(base + "/generate_stream", api.generate_stream, INFER, ["POST"])]
     if with_page:
         routes += [*page.open_routes(api.alive), page.models_route(gateway)]
     routes += [
@@ -127,6 +126,14 @@ class _Api:
         """Triton's generate: one flat JSON object in and out."""
         return await observed(self._gateway, "oip_http", self._generate(request))
 
+    async def generate_stream(self, request: Request) -> Response:
+        """The same as events: what is said of each row, until what generate says."""
+
+        async def work(stream: EventStream) -> None:
+            await observed(self._gateway, "oip_http", self._generate_stream(request, stream))
+
+        return event_stream.Streaming(work)
+
     async def _predict(self, request: Request) -> Response:
         model, decoded = self._friendly(request)
 
@@ -143,10 +150,13 @@ class _Api:
             asked = decoded(body)
             return asked, lambda news: event_stream.rows(news.kind, instances_json.encode_news(news, asked.options))
 
+        await self._exchange(request, model, decode, self._followed(stream), all_json=_is_json(request))
+
+    def _followed(self, stream: EventStream) -> _Answering[Callable[[News], bytes], None]:
         async def follow(asked: PredictRequest, write: Callable[[News], bytes], clock: Clock) -> None:
             await event_stream.follow(self._gateway.events(asked), write, clock, stream)
 
-        await self._exchange(request, model, decode, follow, all_json=_is_json(request))
+        return follow
 
     def _friendly(self, request: Request) -> tuple[Model, Callable[[bytearray], PredictRequest]]:
         """The model of a request of the friendly route, and how its body is read."""
@@ -192,6 +202,15 @@ class _Api:
             return call.request, lambda answer: json_response(generate.encode(call, answer, model))
 
         return await self._exchange(request, model, decode, self._answer, all_json=True)
+
+    async def _generate_stream(self, request: Request, stream: EventStream) -> None:
+        model, limits = self._model(request), self._gateway.limits
+
+        def decode(body: bytearray) -> _Decoded[Callable[[News], bytes]]:
+            call = generate.decode(body, model, limits)
+            return call.request, lambda news: event_stream.unnamed(generate.encode_news(call, news, model))
+
+        await self._exchange(request, model, decode, self._followed(stream), all_json=True)
 
     async def _exchange(
         self,
@@ -313,10 +332,6 @@ async def _while_connected(request: Request, work: Coroutine[object, object, _Re
 
 def _is_json(request: Request) -> bool:
     return http_request.content_type(request) == http_request.JSON
-
-
-async def _not_offered(request: Request) -> Response:
-    raise NotOffered(f"{request.url.path!r:.120} is a part of the Open Inference Protocol that is not offered here")
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:

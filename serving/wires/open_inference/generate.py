@@ -2,13 +2,14 @@
 
 The key that has the input's name holds its numbers, flat or nested, of one row or more, or a file as base64. Every other
 key is a parameter, as is what the object `parameters` holds; `id` comes back. Outputs are flat, and one number alone is no
-array.
+array. In a stream each event says one row, which `certserve.row` counts, and `certserve.event` whether it is the last of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from certify.strict_json import kind, shown
 from export.bundle import InputSpec
@@ -18,6 +19,7 @@ from serving.inputs import number_text
 from serving.inputs.number_text import NumberText
 from serving.messages import Answer, Model
 from serving.wires.answer_document import Document
+from serving.wires.live import News
 from serving.wires.open_inference import datatypes, oip, oip_json, tensors
 
 
@@ -87,3 +89,10 @@ def encode(call: oip.InferCall, answer: Answer, model: Model) -> Document:
         values = oip_json.listed(each)
         found[each.name] = values[0] if math.prod(each.array.shape) == 1 else values
     return found
+
+
+def encode_news(call: oip.InferCall, news: News, model: Model) -> Iterator[Document]:
+    """What an event says of some rows, a document for each."""
+    for number, row in zip(news.numbers, news.answer.predictions, strict=True):
+        said = encode(call, replace(news.answer, predictions=(row,)), model)
+        yield {**said, "certserve.event": news.kind, "certserve.row": number}

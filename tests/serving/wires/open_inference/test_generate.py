@@ -106,3 +106,23 @@ async def test_it_is_answered_over_http_and_counted_as_every_other(http, gateway
     wrong = await http.post("/v2/models/pictures/generate", json={"image": 1})
     assert (wrong.status_code, "784 for each row" in wrong.json()["error"]) == (400, True)
     assert (await http.post("/v2/models/nope/generate", json={})).status_code == 404
+
+
+async def test_a_stream_says_each_row_as_it_comes_about_and_ends_with_what_generate_says(http, gateway):
+    body = {"image": [0] * 784, "certify": "best", "id": "7"}
+    unary = (await http.post("/v2/models/pictures/generate", json=body)).json()
+    response = await http.post("/v2/models/pictures/generate_stream", json=body)
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")
+    said = [json.loads(each.removeprefix("data: ")) for each in response.text.removesuffix("\n\n").split("\n\n")]
+    assert [(each.pop("certserve.event"), each.pop("certserve.row")) for each in said] == [
+        ("base", 0),
+        ("certificate", 0),
+        ("final", 0),
+    ]
+    assert said[-1] == unary
+    assert (said[0]["certificate_status"], said[0]["certificate_radius"]) == ("undecided", 0.0)
+    assert gateway.observed == [("oip_http", "OK")] * 2
+    many = (await http.post("/v2/models/pictures/generate_stream", json={**body, "image": [0] * 1568})).text
+    assert [json.loads(each[6:])["certserve.row"] for each in many.strip().split("\n\n")] == [0, 1] * 3
+    wrong = await http.post("/v2/models/pictures/generate_stream", json={"image": 1})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (400, "application/json")
