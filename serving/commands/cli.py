@@ -10,6 +10,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 from serving import log
 from serving.commands import console
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     parser = console.Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
+    parser.add_argument("--version", action="version", version=f"certserve {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for add in (
         inspect.add,
@@ -60,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return parser
+
+
+def _version() -> str:
+    try:
+        return version("certserve")
+    except PackageNotFoundError:
+        return "of unknown version, for it is not installed"
 
 
 if __name__ == "__main__":

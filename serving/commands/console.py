@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _OURS = {"certify", "export", "serving"}
 EXTRA_OF = {
@@ -32,9 +32,20 @@ EXTRA_OF = {
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, where argparse would print all options first."""
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.register("type", Path, _path)
+
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
         self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+def _path(text: str) -> Path:
+    """The path that an argument names. An empty one is a variable of the shell that is not set, not this folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected the path of a file or folder; got {text!r:.60}")
+    return Path(text)
 
 
 def guarded(command: Callable[[], int | None]) -> int:

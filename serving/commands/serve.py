@@ -146,7 +146,9 @@ def _program() -> str:
 
 
 def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
-    """Ctrl-C and SIGTERM end a start at once, by cancelling the running task; afterwards they set `stop`."""
+    """Ctrl-C, SIGTERM and the end of the terminal end a start at once, by cancelling the running task; afterwards they set
+    `stop`. Under `nohup` the terminal's end is ignored, and stays so.
+    """
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     assert serving is not None
 
@@ -155,7 +157,8 @@ def _heed_signals(stop: asyncio.Event, started: asyncio.Event) -> None:
             serving.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGINT, signal.SIGTERM, *hangup):
         loop.add_signal_handler(number, told)
 
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from serving.commands import serve
 from serving.commands.cli import main
 from serving.config import SettingError, Settings
 from tests.half_space import write_half_space
@@ -85,3 +90,22 @@ def test_predict_says_when_no_server_is_there(tmp_path, capsys):
     for wire in (["--url", "http://127.0.0.1:9"], ["--grpc", "127.0.0.1:9"]):
         assert main(["predict", str(picture), *wire]) == 1
         assert "certserve:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "ignored"), [("SIGINT", 0), ("SIGTERM", 0), ("SIGHUP", 0), ("SIGHUP", 1)])
+async def test_each_signal_that_ends_a_server_stops_it_in_order_and_nohup_is_heeded(number, ignored):
+    which, loop = getattr(signal, number), asyncio.get_running_loop()
+    stop, started = asyncio.Event(), asyncio.Event()
+    started.set()
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        serve._heed_signals(stop, started)
+        os.kill(os.getpid(), which)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.2 if ignored else 20)
+        assert stop.is_set() != bool(ignored)
+    finally:
+        for each, handler in before.items():
+            loop.remove_signal_handler(each)
+            signal.signal(each, handler)

@@ -82,6 +82,32 @@ def test_wrong_arguments_are_one_line(command, refused):
         assert "--help" in refused(*before, *words, code=2)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", ""),
+        ("serve", "m", "--noise-secret-file", ""),
+        ("check", ""),
+        ("predict", ""),
+        ("verify", "", "--key", "0" * 64),
+        ("evaluate", "", "--data", DATA),
+        ("evaluate", BUNDLE, "--data", DATA, "--records", ""),
+        ("attack", ""),
+        ("build-plan", ""),
+        ("recipe", "fashion-mnist", "--data", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_a_variable_that_is_not_set_and_not_this_folder(words, refused):
+    assert "expected the path of a file or folder; got ''" in refused(*words, code=2)
+
+
+def test_the_version_is_said_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out.split()[0]) == (0, "certserve")
+
+
 def test_words_where_numbers_belong_are_one_line(refused):
     for command, option in [
         (("serve", "m"), "--threads"),
