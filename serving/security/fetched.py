@@ -56,7 +56,7 @@ class Fetched:
         """Read them once; whether that worked."""
         try:
             self._keys, self._read_at, said = key_set.parse(self._fetch(self._url)), time.monotonic(), ""
-        except (httpx.HTTPError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is: a thread that ended would read no new keys any more
             said = f"the keys at {self._url} cannot be read: {str(error) or type(error).__name__}"
         if said and said != self._said:
             _log.error("%s", said)

@@ -49,7 +49,7 @@ class Watched(Generic[_Value]):
             if contents != self._contents or self._failed:
                 self.now, self._contents, self._failed = self._made(contents), contents, 0
                 _log.warning("%s read again", " and ".join(map(str, self._files)))
-        except SecurityError as error:
+        except Exception as error:  # whatever it is: a thread that ended would notice no revocation any more
             self._failed += 1
             if self._failed == _LOOKS:
                 if not self._keep:

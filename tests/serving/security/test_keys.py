@@ -170,6 +170,28 @@ def test_what_becomes_of_keys_is_told_to_the_audit_log_without_any_key(file, cap
     assert not [text for text in (first, second, third) if text in caplog.text]
 
 
+def test_whatever_goes_wrong_with_a_file_nobody_is_let_in_and_it_is_watched_on(file, monkeypatch):
+    text, record = key()
+    put(file, record)
+    known, parse = keys.Keys(file), keys.parse
+
+    def fails(data):
+        raise MemoryError
+
+    monkeypatch.setattr(keys, "parse", fails)
+    put(file, record, key()[1])
+
+    def away():
+        try:
+            return not known.caller(text)
+        except Unavailable:
+            return True
+
+    soon(away)
+    monkeypatch.setattr(keys, "parse", parse)
+    soon(lambda: not away())
+
+
 def test_nobody_is_watched_for_when_nobody_asks_any_more(file):
     put(file, key()[1])
     before = set(threading.enumerate())
