@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote
@@ -55,10 +56,19 @@ async def through_each_wire(settings: Settings, samples: Sequence[GoldenRow], sa
     """
     host = ports.reachable(settings.host)
     for each in samples:
-        http = partial(_over_http, host, settings.http_port, each, _unproven() if settings.tls_cert_file else None)
+        http, rpc = _ways(settings, host, each)
         await _answered(f"HTTP port {settings.http_port}", http, say)
-        rpc = partial(_shaken if settings.tls_cert_file else _over_grpc, host, settings.grpc_port, each)
         await _answered(f"gRPC port {settings.grpc_port}", rpc, say)
+
+
+def _ways(settings: Settings, host: str, sample: GoldenRow) -> tuple[Callable[[], str], Callable[[], str]]:
+    """How to ask over HTTP and gRPC; only for a handshake, where clients need certificates: whoever starts has none."""
+    http, rpc = settings.http_port, settings.grpc_port
+    if settings.tls_client_ca_file:
+        return partial(_shaken, host, http, ""), partial(_shaken, host, rpc, "h2")
+    if settings.tls_cert_file:
+        return partial(_over_http, host, http, sample, _unproven()), partial(_over_http2, host, rpc)
+    return partial(_over_http, host, http, sample, None), partial(_over_grpc, host, rpc, sample)
 
 
 async def _answered(place: str, ask: Callable[[], str], say: Callable[[str], None]) -> None:
@@ -77,25 +87,33 @@ def _unproven() -> ssl.SSLContext:
     return context
 
 
-def _shaken(host: str, port: int, _: GoldenRow) -> str:
-    """What stands in the way of HTTP/2 by TLS: gRPC's own client believes no certificate without its authority's."""
-    context = _unproven()
-    context.set_alpn_protocols(["h2"])
+def _shaken(host: str, port: int, protocol: str) -> str:
+    """What stands in the way of a handshake; a server asks for the client's certificate after it."""
     try:
-        with (
-            socket.create_connection((host, port), _ONE_S) as raw,
-            context.wrap_socket(raw) as connection,
-        ):
+        with _secured(host, port, protocol):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+def _over_http2(host: str, port: int) -> str:
+    """What stands in the way of HTTP/2 by TLS: gRPC's own client believes no certificate without its authority's."""
+    try:
+        with _secured(host, port, "h2") as connection:
             connection.sendall(_HTTP2)
             begun = connection.recv(len(_SETTINGS))
-    except (OSError, ValueError) as error:
-        return "" if _wants_a_certificate(error) else str(error)
+    except OSError as error:
+        return str(error)
     return "" if begun[3:4] == _SETTINGS[3:4] else "the answer is no HTTP/2"
 
 
-def _wants_a_certificate(error: Exception) -> bool:
-    """Whether the server let nobody in without a certificate, which whoever starts has not."""
-    return isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or "")
+@contextlib.contextmanager
+def _secured(host: str, port: int, protocol: str) -> Iterator[ssl.SSLSocket]:
+    context = _unproven()
+    if protocol:
+        context.set_alpn_protocols([protocol])
+    with socket.create_connection((host, port), _ONE_S) as raw, context.wrap_socket(raw) as connection:
+        yield connection
 
 
 def _over_http(host: str, port: int, sample: GoldenRow, context: ssl.SSLContext | None) -> str:
@@ -118,7 +136,7 @@ def _over_http(host: str, port: int, sample: GoldenRow, context: ssl.SSLContext 
         text = answer.read().decode(errors="replace")
         return "" if answer.status in _ANSWERS else f"{answer.status} {text:.300}"
     except (OSError, http.client.HTTPException) as error:
-        return "" if _wants_a_certificate(error) else str(error) or type(error).__name__
+        return str(error) or type(error).__name__
     finally:
         connection.close()
 

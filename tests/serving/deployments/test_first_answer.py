@@ -13,9 +13,13 @@ from serving import client
 from serving.config import Limits, Settings
 from serving.deployments import first_answer
 from serving.runtimes.onnx_runtime import OnnxRuntime
+from serving.security import keys
+from tests.certificates import Authority
 from tests.half_space import write_half_space
 from tests.servers import in_process
+from tests.serving.security.credentials import key
 
+AUTHORITY = Authority()
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -99,3 +103,19 @@ async def test_a_server_that_is_not_ready_says_why(models, monkeypatch):
 async def test_a_model_whose_rows_exceed_the_limit_of_a_body_is_ready(models):
     async with in_process(models, limits=Limits(max_body_bytes=8)) as address:
         assert await answered(models, address) == (True, [])
+
+
+@pytest.mark.parametrize("closed", ["keys", "TLS", "TLS and keys", "mTLS"])
+async def test_a_server_that_lets_in_nobody_without_a_key_or_certificate_is_ready(models, tmp_path, closed):
+    """Whoever starts it has neither, and finds that the ports are the server's."""
+    settings = {}
+    if "keys" in closed:
+        settings["keys_file"] = tmp_path / "keys"
+        settings["keys_file"].write_bytes(keys.written([key()[1]]))
+    if "TLS" in closed:
+        settings["tls_cert_file"], settings["tls_key_file"] = AUTHORITY.pair().write(tmp_path)
+    if closed == "mTLS":
+        settings["tls_client_ca_file"] = tmp_path / "ca"
+        settings["tls_client_ca_file"].write_bytes(AUTHORITY.certificate)
+    async with in_process(models, **settings) as address:
+        assert await answered(models, address, **settings) == (True, [])
