@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from export import data as data_sets
 from export.build import picture_flags
-from export.build.assemble import Faults, Plan, assemble
+from export.build.assemble import Plan, assemble
 from export.build.compose import Entrance
 from export.build.grid import one_or_each
 from export.build.learn import Labelled, parted
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
+from export.build.versions import Faults
 from export.bundle import Bundle
 from export.data.in_memory import of_arrays
 from export.evaluation import suggested
@@ -32,7 +33,7 @@ from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
 from export.inspection.given import given
 from export.inspection.outputs import KINDS, Kind
-from export.sources import onnx_file
+from export.sources.opening import opened
 from export.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def from_source(
     labelled: Labelled | None = None,
     score: str | None = None,
     work: str | Path | None = None,
+    robust: str | Path | None = None,
     faults: Faults | None = None,
     command: str = "",
 ) -> Bundle:
@@ -204,8 +206,9 @@ def from_source(
     `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
     sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
     A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
-    kept in the folder `work` lets a second run go on where the first was broken off. `command`, what the user typed, is
-    kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said.
+    kept in the folder `work` lets a second run go on where the first was broken off. `robust` is the file of the network
+    that votes under noise, as `robustify` writes it; without it the one network has both roles. `command`, what the user
+    typed, is kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said.
     """
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
@@ -238,10 +241,16 @@ def from_source(
         score=score,
         work=None if work is None else Path(work),
         command=command,
+        robust=None if robust is None else _robust(robust, seen, output_kind),
     )
     if sigma is None:
         plan = replace(plan, sigma=suggested.sigma_for(source, found, plan))
     return assemble(source, found, plan, faults or check)
+
+
+def _robust(file: str | Path, seen: NDArray[Any], output_kind: str | None) -> tuple[Source, inspection.Found]:
+    source = opened(file, None, seen.shape[1:])
+    return source, inspection.inspect(source, samples=seen, output_kind=_kind(output_kind))
 
 
 def check(bundle: str | Path) -> list[str]:
@@ -277,18 +286,6 @@ def evaluate(
             raise EvaluationError(said[0].removeprefix("certserve: "))
         found: dict[str, Any] = json.loads(file.read_text())
         return found
-
-
-def opened(model: str | Path, weights: str | Path | None, shape: tuple[int, ...] | None) -> Source:
-    """The source that `model` names: an ONNX file, or a factory of torch modules."""
-    module, _, factory = str(model).rpartition(":")
-    if module and not Path(model).exists() and all(part.isidentifier() for part in [*module.split("."), factory]):
-        from export.sources import torch_factory
-
-        return torch_factory.read(module, factory, None if weights is None else Path(weights), shape)
-    if weights is not None:
-        raise SourceError("--weights goes with package.module:factory; an ONNX file has its weights inside")
-    return onnx_file.read(Path(model))
 
 
 def array(given: NDArray[Any] | str | Path, flag: str) -> NDArray[Any]:

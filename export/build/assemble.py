@@ -1,7 +1,8 @@
 """From a foreign model and samples to a bundle: composed, compared with the original, proven, put in place.
 
-One network is both the accurate and the smoothed one. With samples alone the bundle has certificates only; labelled data
-add a detector and a mixture, as far as they are enough. Nothing is put in place that serving would refuse.
+One network is both the accurate and the smoothed one, unless a robust one is given to be smoothed. With samples alone
+the bundle has certificates only; labelled data add a detector and a mixture, as far as they are enough. Nothing is
+put in place that serving would refuse.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -30,6 +30,7 @@ from export.build.compose import Composed, Entrance, composed
 from export.build.grid import Grid, GridError, GridNumbers, declared
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
+from export.build.versions import Faults, next_version
 from export.bundle import (
     FORMAT,
     ArgmaxRule,
@@ -56,13 +57,10 @@ from export.bundle.batches import NoisyRun, in_batches
 from export.graphs.precision import precision_of
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
-from export.sources.running import open_graph
+from export.sources.running import GraphRun, open_graph
 from export.sources.source import Source, SourceError
 
-Faults = Callable[[Path], Sequence[str]]
-"""Every proof that serving would run on the bundle in a folder: one line for each fault, none if all hold."""
-
-ORIGINAL = "original.onnx"
+ORIGINAL, ROBUST = "original.onnx", "robust.onnx"
 _DETECTING = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
 _HEAVY = 2**24
@@ -82,7 +80,8 @@ class Plan:
     are of pictures: the order of their colours, and what is done to files of another size or form.
 
     `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
-    which the walks over them go on; `tell` is told of what the data fall short of. `command` is what the user typed.
+    which the walks over them go on; `tell` is told of what the data fall short of. `command` is what the user typed,
+    `robust` the network that votes, where it is another.
     """
 
     name: str
@@ -107,6 +106,17 @@ class Plan:
     work: Path | None = None
     tell: Tell = to_stderr
     command: str = ""
+    robust: tuple[Source, Found] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Network:
+    """One network as it would be served, compared with its original."""
+
+    source: Source
+    found: Found
+    made: Composed
+    run: GraphRun
 
 
 def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle:
@@ -115,21 +125,25 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     lattice = grid.integers(plan.samples)
     spec, labels = _input(found, plan, grid), _labels(source, found, plan)
     data = _enough(plan)
-    found = found if data is None else score_graph.current(found)
-    made = composed(found, grid, plan.entrance)
-    run = open_graph(made.graph, f"{source.name}, as it would be served,")
-    check_same(source, found, grid, plan.entrance, lattice, run)
+    accurate = _part(source, found, plan, grid, lattice, scored=data is not None)
+    voting = accurate
+    if plan.robust is not None:
+        _check_alike(source, found, *plan.robust)
+        voting = _part(*plan.robust, plan, grid, lattice, scored=data is not None)
     if plan.expected is not None:
-        check_expected(source, found, plan.entrance, plan.samples, plan.expected)
+        check_expected(source, accurate.found, plan.entrance, plan.samples, plan.expected)
     if plan.labelled is not None:
-        learn.check_order(plan.labelled.choice, spec, labels, run)
+        learn.check_order(plan.labelled.choice, spec, labels, accurate.run)
+        learn.check_order(plan.labelled.choice, spec, labels, voting.run)
+    made, run = accurate.made, accurate.run
     tails = rounded_gaussian_tails(grid.sigma_steps)
     law = gaussian_on_grid(grid.sigma_steps, tails)
-    work = follow(onnx.load_from_string(made.graph), found.shape, source.name).multiplications
-    rows = batch_rows.chosen(made.graph, found.shape, work, plan.tell, plan.batch_rows)
+    work = follow(onnx.load_from_string(voting.made.graph), found.shape, source.name).multiplications
+    rows = batch_rows.chosen(voting.made.graph, found.shape, work, plan.tell, plan.batch_rows)
     golden_rows = _golden_rows(found, work)
-    learnt = None if data is None else _learnt(made, found, plan, data, spec, labels, law, rows)
-    noisy = made.graph if learnt is None else learnt.graph
+    learnt = None if data is None else _learnt(voting.made, voting.found, plan, data, spec, labels, law, rows)
+    one = learnt is None and plan.robust is None  # one graph in both roles
+    noisy = learnt.graph if learnt else made.graph if one else score_graph.votes(voting.made)
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows),
         law,
@@ -145,12 +159,12 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
         bundle = write(
             place,
             _manifest(source, found, plan, grid, made, version, rows, learnt),
-            base=made.graph if learnt is None else score_graph.base(made),
+            base=made.graph if one else score_graph.base(made),
             noisy=noisy,
             tails=tails,
             golden=golden,
             calibration=None if learnt is None else learnt.calibration.scores,
-            others={ORIGINAL: source.original},
+            others={ORIGINAL: source.original} | ({ROBUST: voting.source.original} if plan.robust else {}),
         )
         wrong = faults(place)
         if wrong:
@@ -172,10 +186,23 @@ def provisional(source: Source, found: Found, plan: Plan) -> tuple[Manifest, Noi
     return _manifest(source, found, plan, grid, made, "1", batch_rows.TRIED[0], None), noisy_run(run)
 
 
-def next_version(folder: Path) -> str:
-    """One above the highest version in the folder of a model: nothing is written over."""
-    taken = [int(each.name) for each in folder.iterdir() if each.name.isdecimal()]
-    return str(max(taken, default=0) + 1)
+def _part(
+    source: Source, found: Found, plan: Plan, grid: Grid, lattice: NDArray[np.int32], *, scored: bool
+) -> _Network:
+    found = score_graph.current(found) if scored else found
+    made = composed(found, grid, plan.entrance)
+    run = open_graph(made.graph, f"{source.name}, as it would be served,")
+    check_same(source, found, grid, plan.entrance, lattice, run)
+    return _Network(source=source, found=found, made=made, run=run)
+
+
+def _check_alike(source: Source, found: Found, robust: Source, of_robust: Found) -> None:
+    """The two networks of a mixture tell the same labels apart."""
+    if of_robust.output.labels != found.output.labels:
+        raise SourceError(
+            f"--robust: {robust.name} tells {of_robust.output.labels} labels apart, and {source.name} {found.output.labels};"
+            " give a network of the same labels in the same order"
+        )
 
 
 def _enough(plan: Plan) -> Labelled | None:
@@ -295,7 +322,7 @@ def _manifest(
     rows: int,
     learnt: Learnt | None,
 ) -> Manifest:
-    mixed = plan.labelled is not None and _probable(found)
+    mixed = (plan.labelled is not None or plan.robust is not None) and _probable(found)
     what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
     return Manifest(
         format=FORMAT,
@@ -329,6 +356,7 @@ def _provenance(source: Source, found: Found, plan: Plan, made: Composed, learnt
         commands=(_in_one_line(plan.command),) if plan.command else (),
         notes={
             **source.notes,
+            **({f"robust_{name}": note for name, note in plan.robust[0].notes.items()} if plan.robust else {}),
             **(learnt.notes if learnt else {}),
             "output": f"{found.output.name} ({found.output.kind})",
             "samples": len(plan.samples),

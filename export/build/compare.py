@@ -77,7 +77,7 @@ def _meant(found: Found, given: NDArray[np.float64], own: NDArray[np.float64]) -
 def _original(source: Source, found: Found, values: NDArray[np.float64]) -> NDArray[Any]:
     typed = values.astype(helper.tensor_dtype_to_np_dtype(found.given.kind))
     if source.reference is not None:
-        return np.asarray(source.reference(typed))
+        return np.asarray(source.reference(typed)[found.output.name])
     return np.asarray(found.original(typed)[found.output.name])
 
 

@@ -36,7 +36,7 @@ _MOST_HELD_OUT = 5_000
 _ENOUGH_TO_TELL = 5
 """Rows of a label, of which the most are voted another."""
 
-_DRAWN = (
+DRAWN = (
     "the held-out rows were drawn from the data: the threshold holds only if the network was not trained on these; give"
     " --calibration with rows that it has not seen"
 )
@@ -89,7 +89,7 @@ def parted(data: Dataset, held_out: Dataset | None, outside: tuple[Dataset, ...]
 def warnings(data: Labelled) -> list[str]:
     """What the held-out rows fall short of. Raises `ValueError` where they give no threshold at all."""
     few = enough.calibration(len(data.held_out), TARGET_TPR, ETA)
-    return [*([_DRAWN] if data.drawn else []), *few]
+    return [*([DRAWN] if data.drawn else []), *few]
 
 
 def check_order(
@@ -213,10 +213,12 @@ def _chosen(
 
 def _used(data: Labelled) -> tuple[UsedData, ...]:
     sets = [("fit", data.fit), ("choice", data.choice), ("held out", data.held_out)]
-    sets += [("outside", each) for each in data.outside]
-    return tuple(
-        UsedData(purpose=purpose, source=rows.source, rows=len(rows), digest=rows.digest) for purpose, rows in sets
-    )
+    return tuple(used(*each) for each in [*sets, *(("outside", rows) for rows in data.outside)])
+
+
+def used(purpose: str, rows: Dataset) -> UsedData:
+    """What the bundle's provenance says of these rows."""
+    return UsedData(purpose=purpose, source=rows.source, rows=len(rows), digest=rows.digest)
 
 
 def _notes(given: Scorable, data: Labelled, calibration: Calibration) -> Mapping[str, str | int | float]:

@@ -81,7 +81,7 @@ def scorable(made: Composed, found: Found) -> Scorable:
 def fitted_from(given: Scorable) -> bytes:
     """The graph from the lattice to FEATURES and LOGITS."""
     outputs = {FEATURES: (TensorProto.FLOAT, (given.size,)), LOGITS: (TensorProto.FLOAT, (given.labels,))}
-    return _ending(given.model, outputs)
+    return ending(given.model, outputs)
 
 
 def noisy(given: Scorable, name: str, scorer: Scorer) -> bytes:
@@ -103,18 +103,23 @@ def noisy(given: Scorable, name: str, scorer: Scorer) -> bytes:
     model.ir_version = max(model.ir_version, part.ir_version)
     model.graph.node.extend([*part.graph.node, helper.make_node("Identity", [SCORE], ["score"])])
     model.graph.initializer.extend(part.graph.initializer)
-    return _ending(model, {"vote": (TensorProto.INT64, ()), "score": (TensorProto.FLOAT, ())})
+    return ending(model, {"vote": (TensorProto.INT64, ()), "score": (TensorProto.FLOAT, ())})
 
 
 def base(made: Composed) -> bytes:
     """The graph of a clean pass: probabilities alone."""
     model = onnx.load_from_string(made.graph)
     labels = next(each for each in model.graph.output if each.name == "probabilities").type.tensor_type.shape.dim[1]
-    return _ending(model, {"probabilities": (TensorProto.FLOAT, (labels.dim_value,))})
+    return ending(model, {"probabilities": (TensorProto.FLOAT, (labels.dim_value,))})
 
 
-def _ending(model: ModelProto, outputs: Mapping[str, tuple[int, Sequence[int]]]) -> bytes:
-    """The part of the graph that leads to these outputs."""
+def votes(made: Composed) -> bytes:
+    """The graph of a noisy pass without a score: votes alone."""
+    return ending(onnx.load_from_string(made.graph), {"vote": (TensorProto.INT64, ())})
+
+
+def ending(model: ModelProto, outputs: Mapping[str, tuple[int, Sequence[int]]], *, check: bool = True) -> bytes:
+    """The part of the graph that leads to these outputs: of each its type, and the shape of a row."""
     kept = ModelProto()
     kept.CopyFrom(model)
     graph = kept.graph
@@ -130,7 +135,8 @@ def _ending(model: ModelProto, outputs: Mapping[str, tuple[int, Sequence[int]]])
     graph.output.extend(
         helper.make_tensor_value_info(name, kind, ["rows", *sizes]) for name, (kind, sizes) in outputs.items()
     )
-    onnx.checker.check_model(kept)
+    if check:
+        onnx.checker.check_model(kept)
     return bytes(kept.SerializeToString(deterministic=True))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from certify.bounds.anytime import MAX_DRAWS
 from certify.claims.certificate import AlphaSplit
+from certify.mixture.mix import WeightRange
 from certify.ood.scores import SCORES
 from export.bundle.schema import Positive, Strict, Text
 
@@ -89,9 +90,25 @@ class OodSpec(Strict):
 
 
 class MixtureSpec(Strict):
-    """The weight of the robust network in the mixture."""
+    """The weight of the robust network in the mixture.
+
+    With `most_weight` it depends on the input: the base graph gives it, between `robust_weight` and this. What is certified
+    is certified by its minimum, `robust_weight`.
+    """
 
     robust_weight: Annotated[float, Field(ge=0.5, le=1)]
+    most_weight: Annotated[float, Field(ge=0.5, le=1)] | None = None
+
+    @property
+    def declared(self) -> WeightRange | None:
+        """The range of a weight that depends on the input; None for a fixed one."""
+        return None if self.most_weight is None else WeightRange(minimum=self.robust_weight, maximum=self.most_weight)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> MixtureSpec:
+        if self.most_weight is not None and self.most_weight < self.robust_weight:
+            raise ValueError("mixture.most_weight must not be below mixture.robust_weight")
+        return self
 
 
 class Defaults(Strict):

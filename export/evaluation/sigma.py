@@ -18,7 +18,7 @@ from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
 from export.build.lattice import label_places, lattices, with_places
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.passes import draw_rows
-from export.bundle import Manifest
+from export.bundle import InputSpec, Manifest
 from export.bundle.batches import NoisyRun
 from export.data import Dataset
 from export.evaluation import band
@@ -83,31 +83,33 @@ def sweep(
         drawn = math.nextafter(steps * manifest.input.length, 0.0)  # and no more than that bounds a radius
         norm = Euclidean(manifest.input.units, (manifest.input.length,), manifest.input.grid.norm)
         law = gaussian_on_grid(steps, rounded_gaussian_tails(steps), drawn, norm)
-        values = np.fromiter(_worth(manifest, validation, noisy, law, draws, alpha, quiet), dtype=np.float64)
+        each = worth(manifest.input, manifest.labels, validation, noisy, law, draws, alpha, quiet=quiet)
+        values = np.fromiter(each, dtype=np.float64)
         certified = band.curve(values, looked_at, confidence)
         found.append(AtSigma(sigma=sigma, certified=certified, mean_radius=float(np.maximum(values, 0).mean())))
     return Sweep(radii=looked_at, draws=draws, alpha=alpha, data_rows=len(validation), rows=found)
 
 
-def _worth(
-    manifest: Manifest,
+def worth(
+    spec: InputSpec,
+    labels: tuple[str, ...],
     validation: Dataset,
     noisy: NoisyRun,
     law: LatticeGaussian,
     draws: int,
     alpha: float,
+    *,
     quiet: bool,
 ) -> Iterator[float]:
     """Of each row the radius within which it is right and certified, -1 where it is not."""
-    grid, labels = manifest.input, len(manifest.labels)
-    guarantee = law.at(np.zeros(grid.shape, np.int32)).guarantee
-    places, start = label_places(validation, manifest.labels), 0
+    guarantee = law.at(np.zeros(spec.shape, np.int32)).guarantee
+    places, start = label_places(validation, labels), 0
     bar: ProgressBar[object] = progress(what=f"sigma {law.sigma:g}", total=len(validation), unit="row", quiet=quiet)
     with bar:
-        for rows, truth in lattices(validation, manifest.input, _ROWS):
+        for rows, truth in lattices(validation, spec, _ROWS):
             drawn = draw_rows(rows, law, noisy, "sigma", CHOOSING + draws, first=start, quiet=True)
             for votes, label in zip(drawn.votes, with_places(truth, places), strict=True):
-                chosen = int(np.bincount(votes[:CHOOSING], minlength=labels + 1)[:labels].argmax())
+                chosen = int(np.bincount(votes[:CHOOSING], minlength=len(labels) + 1)[: len(labels)].argmax())
                 hits = int(np.sum(votes[CHOOSING:] == chosen))
                 complement = binomial.clopper_pearson_complement(draws, hits, alpha) + guarantee.charge
                 radius = guarantee.radius(min(1.0, complement)).size

@@ -6,16 +6,18 @@ they are named. What its nodes do to the rows of a batch is told by `export.grap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 from google.protobuf.message import Message
-from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, inliner
+from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, inliner, numpy_helper
 
+from certify.mixture.mix import WeightRange
 from export.bundle import Bundle, BundleError
 from export.bundle.files import BASE, NOISY
 
-LATTICE = "lattice"
+LATTICE, WEIGHT = "lattice", "weight"
 LATTICE_TYPES: Mapping[int, str] = {
     TensorProto.INT32: "int32",
     TensorProto.INT16: "int16",
@@ -41,8 +43,15 @@ def declared_outputs(bundle: Bundle, file: str, given: Collection[str] = ("score
     A bundle that declares no score does without that output, where it is not among those `given`.
     """
     wanted = {**_OUTPUTS[BASE], **_OUTPUTS[NOISY]} if bundle.base == bundle.noisy else _OUTPUTS[file]
+    if declared_weight(bundle) is not None and (file == BASE or bundle.base == bundle.noisy):
+        wanted = {**wanted, WEIGHT: (TensorProto.FLOAT, 1)}
     without = bundle.manifest.ood is None and "score" not in given
     return {name: what for name, what in wanted.items() if name != "score"} if without else wanted
+
+
+def declared_weight(bundle: Bundle) -> WeightRange | None:
+    """The range of the weight that the base graph gives, where the bundle declares that it gives one."""
+    return bundle.manifest.mixture.declared if bundle.manifest.mixture else None
 
 
 def place(bundle: Bundle, file: str) -> str:
@@ -61,6 +70,8 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         _check_input(model, (None, *bundle.manifest.input.shape), bundle.manifest.input.top + noise)
         wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
         _check_outputs(model, wanted, len(bundle.manifest.labels))
+        if WEIGHT in wanted:
+            _check_weight(model, declared_weight(bundle))
     except _Unfit as error:
         raise GraphError(f"{place(bundle, file)} {error}") from error
     return model
@@ -163,6 +174,19 @@ def _check_outputs(model: ModelProto, wanted: Mapping[str, tuple[int, int]], lab
         _check_type(output, kind)
         if output.type.tensor_type.HasField("shape"):
             _check_shape(output, (None, labels)[:rank])
+
+
+def _check_weight(model: ModelProto, declared: WeightRange | None) -> None:
+    """The last node before the weight keeps it in its range at every input, on which all that is certified rests."""
+    made = next((node for node in model.graph.node if WEIGHT in node.output), None)
+    constants = {each.name: float(numpy_helper.to_array(each)) for each in model.graph.initializer if not each.dims}
+    ends = [constants.get(name, math.nan) for name in made.input[1:3]] if made is not None else []
+    inside = declared is not None and len(ends) == 2 and declared.minimum <= ends[0] <= ends[1] <= declared.maximum
+    if made is None or made.op_type != "Clip" or not inside:
+        raise _Unfit(
+            f"gives {WEIGHT!r} by {made.op_type if made is not None else 'nothing'}; expected a Clip to constants within the"
+            " range that the manifest declares, mixture.robust_weight to mixture.most_weight: export it so"
+        )
 
 
 def _check_type(value: ValueInfoProto, wanted: int) -> None:

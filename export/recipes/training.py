@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +21,7 @@ from torch.nn import functional
 
 from export.progress import ProgressBar, progress
 from export.recipes import augment
+from export.robust.objective import Average, consistency, precision
 
 _KEPT = {"settings", "done", "network", "optimiser", "schedule", "average"}
 _NEXT_EPOCH = 1_000_003  # a prime, so that no two (seed, epoch) of use collide
@@ -54,23 +54,6 @@ class TrainingPlan:
 
 class TrainingError(ValueError):
     """A training cannot be taken up again; the message names the checkpoint and how to mend it."""
-
-
-class Average:
-    """The running mean of weights and batch statistics; it is what is kept."""
-
-    def __init__(self, network: nn.Module, rate: float) -> None:
-        self._rate = rate
-        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-    @torch.no_grad()
-    def follow(self, network: nn.Module) -> None:
-        """Take in the network as it is after a step."""
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - self._rate)
-            else:
-                self.state[name].copy_(value)
 
 
 def train(plan: TrainingPlan, network: nn.Module, images: Tensor, labels: Tensor, work: Path) -> nn.Module:
@@ -137,29 +120,11 @@ def _loss(plan: TrainingPlan, network: nn.Module, images: Tensor, labels: Tensor
     lattice = pictures.float().repeat(copies, 1, 1, 1)
     if plan.sigma_steps:
         lattice = lattice + augment.rounded_gaussian(lattice.shape, plan.sigma_steps, generator)
-    with _precision():
+    with precision():
         logits = network(lattice.contiguous(memory_format=torch.channels_last))
     logits = logits.float()
     loss = functional.cross_entropy(logits, labels.repeat(copies), label_smoothing=plan.label_smoothing)
-    return loss + _consistency(plan, logits) if copies == 2 else loss
-
-
-def _consistency(plan: TrainingPlan, logits: Tensor) -> Tensor:
-    """Consistency regularisation (Jeong and Shin 2020): two draws of a picture should say the same, and say it firmly.
-
-    `consistency * mean KL(mean || draw) + entropy * H(mean)`, the mean being that of the two draws' probabilities.
-    """
-    each = functional.log_softmax(logits, dim=1).view(2, -1, logits.shape[1])
-    mean = each.exp().mean(0)
-    log_mean = mean.clamp_min(1e-12).log()
-    apart = (mean * (log_mean - each)).sum(-1).mean()
-    return plan.consistency * apart - plan.entropy * (mean * log_mean).sum(-1).mean()
-
-
-def _precision() -> AbstractContextManager[object]:
-    """bfloat16 where the processor multiplies in it, which doubles the speed; float32 elsewhere."""
-    fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.autocast("cpu", dtype=torch.bfloat16) if fast else nullcontext()
+    return loss + consistency(logits, plan.consistency, plan.entropy) if copies == 2 else loss
 
 
 def _optimiser(plan: TrainingPlan, network: nn.Module) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ def converted(pipeline: Any, samples: NDArray[Any]) -> Source:
         raise SourceError(f"{name} gives no probabilities; put it into a CalibratedClassifierCV, fit that, and give it")
     model = _to_onnx(pipeline, samples.shape[1], name)
 
-    def reference(values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(answers(values.astype(np.float64)))
+    def reference(values: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        found = np.asarray(answers(values.astype(np.float64)))
+        return {each.name: found for each in model.graph.output}
 
     return Source(
         name=name,

@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-Reference = Callable[[NDArray[Any]], NDArray[Any]]
-"""Values [n, *shape], as the model takes them, to the original's own numbers, [n, C] or [n]."""
+Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+"""Values [n, *shape], as the model takes them, to the original's own numbers, [n, C] or [n], by the name of the output."""
 
 
 class SourceError(ValueError):
@@ -21,7 +21,8 @@ class SourceError(ValueError):
 class Source:
     """One model. `model` is `original` parsed; without a `reference`, the file itself is the original.
 
-    `labels` are what the model says of its classes, empty if nothing; `notes` tell where it comes from.
+    `labels` are what the model says of its classes, empty if nothing; `notes` tell where it comes from. `module` is the
+    torch module that it was made of, if it was.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Source:
     reference: Reference | None = None
     labels: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    module: Any = None

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -38,23 +38,40 @@ def base_to_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
 def source(
     module: nn.Module, shape: tuple[int, ...], *, name: str | None = None, weights: Path | None = None
 ) -> Source:
-    """A module of floats [n, *shape] as a source: its graph in evaluation mode, its own answers in the mode it is in."""
+    """A module of floats [n, *shape] as a source: its graph in evaluation mode, its own answers in the mode it is in.
+
+    One that gives several tensors has an output for each.
+    """
     called = name or type(module).__name__
     notes = {"source": f"torch {called}"}
     if weights is not None:
         notes |= {"weights": weights.name, "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     try:
-        data = to_onnx(module, shape, ("output",), names=("input",), example=torch.zeros((2, *shape)))
+        with _evaluating(module), torch.no_grad():
+            outputs = tuple(by_name(module(torch.zeros((2, *shape)))))
+        data = to_onnx(module, shape, outputs, names=("input",), example=torch.zeros((2, *shape)))
     except Exception as error:  # torch raises many kinds
         text = " ".join(str(error).split())[:300]
         raise SourceError(f"{called} cannot be exported to ONNX by torch: {text}") from error
 
-    def reference(values: NDArray[Any]) -> NDArray[Any]:
+    def reference(values: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad():
-            found: NDArray[Any] = module(torch.from_numpy(np.ascontiguousarray(values, np.float32))).numpy()
-        return found
+            found = by_name(module(torch.from_numpy(np.ascontiguousarray(values, np.float32))))
+        return {name: each.numpy() for name, each in found.items()}
 
-    return Source(name=called, original=data, model=onnx.load_from_string(data), reference=reference, notes=notes)
+    model = onnx.load_from_string(data)
+    return Source(name=called, original=data, model=model, reference=reference, notes=notes, module=module)
+
+
+def by_name(given: object) -> dict[str, Tensor]:
+    """What a module gives, as outputs by name: `output`, or `output_0` and on, or the names that it has itself."""
+    if isinstance(given, Tensor):
+        return {"output": given}
+    items = given.items() if isinstance(given, Mapping) else enumerate(given) if isinstance(given, tuple | list) else ()
+    found = {str(name) if isinstance(name, str) else f"output_{name}": each for name, each in items}
+    if not found or not all(isinstance(each, Tensor) for each in found.values()):
+        raise TypeError(f"it gives a {type(given).__name__}; expected a tensor, or a tuple or dictionary of tensors")
+    return found
 
 
 def to_onnx(

@@ -40,8 +40,11 @@ def _parser() -> argparse.ArgumentParser:
         inspect,
         keys,
         predict,
+        quantize,
         recipe,
+        robustify,
         serve,
+        weigh,
     )
 
     parser = console.Parser(prog="certserve", description="Inference whose every answer says what is guaranteed.")
@@ -50,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         inspect.add,
         export.add,
+        robustify.add,
+        quantize.add,
+        weigh.add,
         check.add,
         build_plan.add,
         serve.add,

@@ -38,15 +38,15 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--sigma", type=float, help="the noise, in the units of the samples; measured on --data if left out"
     )
-    export.add_argument("--labels", type=_labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
+    export.add_argument("--labels", type=labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
     export.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
     export.add_argument("--expected", type=Path, metavar="FILE", help="the original's own outputs on the samples, .npy")
     export.add_argument(
-        "--low", type=_numbers, help="the least value of the grid, or one a column; found in the samples"
+        "--low", type=numbers, help="the least value of the grid, or one a column; found in the samples"
     )
-    export.add_argument("--step", type=_numbers, help="the step of the grid, or one a column; found in the samples")
+    export.add_argument("--step", type=numbers, help="the step of the grid, or one a column; found in the samples")
     export.add_argument(
-        "--high", type=_numbers, help="the largest value of the grid, or one a column; found in the samples"
+        "--high", type=numbers, help="the largest value of the grid, or one a column; found in the samples"
     )
     export.add_argument(
         "--columns",
@@ -59,8 +59,8 @@ def add(commands: Any) -> None:
     export.add_argument("--rate", type=int, metavar="HZ", help="the samples are sound: one channel of 16 bits")
     export.add_argument("--units", default="units of the samples", help="what a value is measured in (%(default)s)")
     export.add_argument("--layout", choices=("CHW", "HWC", "features"), help="found by the axis of 1 or 3 colours")
-    export.add_argument("--mean", type=_numbers, default=(), help="subtracted inside: one number, or one a colour")
-    export.add_argument("--std", type=_numbers, default=(), help="divided by inside, after the mean")
+    export.add_argument("--mean", type=numbers, default=(), help="subtracted inside: one number, or one a colour")
+    export.add_argument("--std", type=numbers, default=(), help="divided by inside, after the mean")
     export.add_argument("--mode", choices=("RGB", "BGR"), default="RGB", help="the order of the samples' colours (RGB)")
     export.add_argument(
         "--resize",
@@ -75,16 +75,24 @@ def add(commands: Any) -> None:
         help="of files of other forms: alpha=dropped, orientation=applied, ...",
     )
     export.add_argument("--channels", choices=("as given", "reversed"), default="as given", help="reversed: RGB to BGR")
+    export.add_argument(
+        "--robust",
+        type=Path,
+        metavar="FILE",
+        help="the network that votes, of certserve robustify; the same if left out",
+    )
     export.set_defaults(run=_run)
 
 
-def _labels(text: str) -> tuple[str, ...]:
+def labels(text: str) -> tuple[str, ...]:
+    """Names of labels, or a file with one a line."""
     file = Path(text)
     named = file.read_text().splitlines() if file.is_file() else text.split(",")
     return tuple(label.strip() for label in named if label.strip())
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
     return tuple(float(part) for part in text.split(","))
 
 

@@ -374,7 +374,7 @@ class Engine:
         probabilities: NDArray[np.float32] | None = None
         try:
             rows = np.stack(batch.lattices)
-            probabilities = _probabilities(served.runtime.base(rows), len(rows), served.bundle)
+            probabilities = _probabilities(served, rows)
         except DeviceLost as error:
             self._lose(error)
         except Exception:
@@ -447,9 +447,13 @@ def _proven(served: Served, signer: Signer | None) -> Proven:
     return Proven(served.bundle, description, Notary(signer=signer, runtime=description) if signer else None)
 
 
-def _probabilities(found: NDArray[np.float32], rows: int, bundle: Bundle) -> NDArray[np.float32]:
-    if found.shape != (rows, len(bundle.manifest.labels)):
-        raise ValueError(f"{bundle.key}: the base graph gave {found.shape} for {rows} rows")
+def _probabilities(served: Served, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Of each row, and in one column more its weight where the bundle declares that it depends on the input."""
+    bundle, mixture = served.bundle, served.bundle.manifest.mixture
+    learnt = mixture is not None and mixture.declared is not None
+    found = served.runtime.weighted(rows) if learnt else served.runtime.base(rows)
+    if found.shape != (len(rows), len(bundle.manifest.labels) + learnt):
+        raise ValueError(f"{bundle.key}: the base graph gave {found.shape} for {len(rows)} rows")
     return found
 
 

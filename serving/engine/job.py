@@ -57,6 +57,7 @@ class Job:
         self._terms = _terms(bundle, task, self.law)
         self._procedure = run(task.procedure, self._terms, task.max_draws)
         self._base: NDArray[np.float32] | None = None
+        self._weight: float | None = None  # of the robust network, where the base graph gives it
         self._waiting: dict[int, SliceResult] = {}
         self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
         self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
@@ -126,8 +127,10 @@ class Job:
         return max(0, expected - ahead), max(0, wanted - ahead)
 
     def receive_base(self, probabilities: NDArray[np.float32]) -> None:
-        """The accurate network's answer on the input without noise."""
-        self._base = probabilities
+        """The accurate network's answer on the input without noise; then, if it is learnt, the weight of the mixture."""
+        labels = len(self.bundle.manifest.labels)
+        self._base = probabilities[:labels]
+        self._weight = float(probabilities[labels]) if len(probabilities) > labels else None
 
     def receive(self, start: int, result: SliceResult) -> None:
         """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice."""
@@ -167,7 +170,9 @@ class Job:
         certificate, weight = counted.certificate, mixture_weight(self.bundle, self._task)
         mixture = None
         if certificate and weight is not None:
-            mixture = mix(certificate, counted.counts, self._base, weight)
+            declared = self.bundle.manifest.mixture.declared if self.bundle.manifest.mixture else None
+            own = weight if self._weight is None else self._weight
+            mixture = mix(certificate, counted.counts, self._base, own, declared)
         return Prediction(
             class_index=int(np.argmax(self._base)),
             probabilities=self._base,

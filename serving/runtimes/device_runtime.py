@@ -116,14 +116,21 @@ class DeviceRuntime:
 
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
+        return self._clean(["probabilities"], lattice)
+
+    def weighted(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Runtime.weighted`."""
+        return self._clean(["probabilities", "weight"], lattice)
+
+    def _clean(self, outputs: Sequence[str], lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         padded = np.concatenate([lattice, np.zeros((-len(lattice) % self._base_rows, *self._shape), np.int32)])
         starts = range(0, len(padded), self._base_rows)
         self._line.check()
         try:
-            parts = [self._base.run(padded[at : at + self._base_rows])["probabilities"] for at in starts]
+            parts = [self._base.run(padded[at : at + self._base_rows]) for at in starts]
         except Exception as error:
             raise self._line.lose(error) from error
-        return np.concatenate(parts)[: len(lattice)]
+        return np.concatenate([np.column_stack([part[name] for name in outputs]) for part in parts])[: len(lattice)]
 
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:
         """See `Runtime.noisy`."""

@@ -63,10 +63,17 @@ class OnnxRuntime:
 
     def base(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime.base`."""
+        return self._clean(["probabilities"], lattice)
+
+    def weighted(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Runtime.weighted`."""
+        return self._clean(["probabilities", "weight"], lattice)
+
+    def _clean(self, outputs: Sequence[str], lattice: NDArray[np.int32]) -> NDArray[np.float32]:
         rows, padding = self._base_rows, -len(lattice) % self._base_rows
         padded = np.concatenate([lattice, np.zeros((padding, *lattice.shape[1:]), np.int32)]) if padding else lattice
-        parts = [self._base.run(["probabilities"], padded[at : at + rows])[0] for at in range(0, len(padded), rows)]
-        return np.concatenate(parts)[: len(lattice)]
+        parts = [self._base.run(outputs, padded[at : at + rows]) for at in range(0, len(padded), rows)]
+        return np.concatenate([np.column_stack(part) if len(part) > 1 else part[0] for part in parts])[: len(lattice)]
 
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:
         """See `Runtime.noisy`."""

@@ -140,6 +140,10 @@ class Runtime(Protocol):
         """The accurate network's probabilities (rows, C) of any number of grid inputs (rows, *shape) without noise."""
         ...
 
+    def weighted(self, lattice: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The same with one column more, the weight of the robust network at each input: for bundles that declare one."""
+        ...
+
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:
         """Votes and scores of any number of draws, one range after another, in batches of the served shape.
 

@@ -273,6 +273,18 @@ def dense():
     return Dense()
 
 
+class Two(nn.Module):
+    """A box and its probabilities, as R-Net of a detector of faces gives them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.box, self.labels = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.box(x), self.labels(8 * x - 4).softmax(1)
+
+
 def shallow():
     return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
 
@@ -290,6 +302,22 @@ def test_a_factory_of_torch_modules_with_weights_that_hold_numbers_alone(tmp_pat
         lattice, numbers, _ = served(bundle)
         wanted = trained.eval()(torch.from_numpy((spec.low + spec.step * lattice).astype(np.float32))).softmax(1)
     np.testing.assert_allclose(numbers, wanted.numpy(), atol=1e-5)
+
+
+def test_of_several_outputs_of_a_module_the_one_that_classifies_is_taken(tmp_path):
+    """Its numbers come out as they are."""
+    bundle = exported("tests.export.test_own_model:Two", tmp_path)
+    lattice, numbers, _ = served(bundle)
+    spec = bundle.manifest.input
+    with torch.no_grad():
+        wanted = Two()(torch.from_numpy((spec.low + spec.step * lattice).astype(np.float32)))[1]
+    np.testing.assert_allclose(numbers, wanted.numpy(), atol=1e-5)
+    assert bundle.manifest.labels == ("0", "1")
+
+
+class Says(nn.Module):
+    def forward(self, x):
+        return "a label"
 
 
 class Anything:
@@ -312,6 +340,7 @@ def test_weights_that_could_run_code_or_are_of_another_module_are_refused(tmp_pa
         ("tests.export.nowhere:dense", "cannot be imported"),
         ("tests.export.test_own_model:nothing", "cannot be imported"),
         ("tests.export.test_own_model:Anything", "expected a torch"),
+        ("tests.export.test_own_model:Says", "it gives a str; expected a tensor, or a tuple or dictionary of tensors"),
     ],
 )
 def test_a_factory_that_is_none_is_refused(tmp_path, model, reason):

@@ -10,6 +10,7 @@ from export.data.idx import read_split
 from export.recipes import augment, training
 from export.recipes.networks import SmallNet
 from export.recipes.training import TrainingError, TrainingPlan, train
+from export.robust.objective import consistency
 
 DATA = Path(__file__).parents[2] / "data"
 PLAN = TrainingPlan(
@@ -104,12 +105,11 @@ def test_what_is_kept_is_the_average(pictures, tmp_path):
 
 
 def test_consistency_is_zero_where_two_draws_agree_and_are_sure():
-    plan = TrainingPlan(name="p", seed=0, epochs=1, consistency=10.0, entropy=0.5)
     sure = torch.tensor([[30.0, 0.0], [0.0, 30.0]])
-    assert training._consistency(plan, sure.repeat(2, 1)).item() == pytest.approx(0, abs=1e-6)
-    assert training._consistency(plan, torch.cat([sure, sure.flip(1)])).item() > 10
+    assert consistency(sure.repeat(2, 1), 10.0, 0.5).item() == pytest.approx(0, abs=1e-6)
+    assert consistency(torch.cat([sure, sure.flip(1)]), 10.0, 0.5).item() > 10
     # two draws that share one distribution differ by nothing; what is left is its entropy
-    even = training._consistency(plan, torch.zeros(4, 2)).item()
+    even = consistency(torch.zeros(4, 2), 10.0, 0.5).item()
     assert even == pytest.approx(0.5 * torch.log(torch.tensor(2.0)).item(), abs=1e-6)
 
 
