@@ -19,14 +19,16 @@ GIVEN = "steps of each column"
 _STEPS = 2**16 - 1
 _LEAST_PARTS = 16
 """Of a column's own step: with fewer, the scale would be rounded by more than three hundredths."""
-_MARGIN = 0.1
+_FINEST = 2**23
+"""Steps from end to end, at most: fewer than a grid may have, and a scale is larger where there are outliers far out."""
 _CLOSE = 1e-6
 
 
 def found_in(samples: NDArray[np.generic], sigma: float, *, low: GridNumbers = None, high: GridNumbers = None) -> Grid:
-    """The grid of vectors [n, columns], a tenth of the scale wider than they are; `sigma` in shares of each scale.
+    """The grid of vectors [n, columns]; `sigma` in shares of each scale.
 
-    `low` and `high` are the ends where they are given. Raises `GridError`.
+    On both sides it is wider by all that the values span, for rows that come later; `low` and `high` are the ends where they
+    are given. Raises `GridError`.
     """
     check_numbers(samples, sigma)
     values = _vectors(samples)
@@ -38,7 +40,7 @@ def found_in(samples: NDArray[np.generic], sigma: float, *, low: GridNumbers = N
         scale = _scale(values[:, column])
         own = _own_step(values[:, column], scale)
         steps[column] = scale / _STEPS if own is None else own / round(_STEPS * own / scale)
-        wide = np.ceil(_MARGIN * scale / steps[column])
+        wide = np.ceil(max(scale, most[column] - least[column]) / steps[column])
         lows[column] = least[column] - wide * steps[column]
         highs[column] = most[column] + wide * steps[column]
     lows, highs = _ends(low, lows), _ends(high, highs)
@@ -48,7 +50,7 @@ def found_in(samples: NDArray[np.generic], sigma: float, *, low: GridNumbers = N
 def given(
     samples: NDArray[np.generic], sigma: float, step: tuple[float, ...], low: GridNumbers, high: GridNumbers
 ) -> Grid:
-    """The grid with these steps; ends that are not given are a tenth wider than the samples. `sigma` is in steps.
+    """The grid with these steps, likewise wider where no ends are given. `sigma` is in steps.
 
     Raises `GridError`.
     """
@@ -57,7 +59,7 @@ def given(
     if steps.shape != values.shape[1:] or not np.all(steps > 0):
         raise GridError(f"--step: expected a number above 0 for each of {values.shape[1]} columns; got {len(step)}")
     check_steps(sigma, "give larger steps, and a smaller --sigma: it is in steps")
-    wide = np.ceil(_MARGIN * (values.max(axis=0) - values.min(axis=0)) / steps) + 1
+    wide = np.ceil((values.max(axis=0) - values.min(axis=0)) / steps) + 1
     lows, highs = values.min(axis=0) - wide * steps, values.max(axis=0) + wide * steps
     return _grid(_ends(low, lows), steps, _ends(high, highs), 1.0, sigma, sigma, GIVEN)
 
@@ -109,7 +111,8 @@ def _scale(column: NDArray[np.float64]) -> float:
     """The range that holds 98 of 100 values, else all; of a constant column its size, or 1."""
     low, high = np.percentile(column, (1, 99))
     whole = float(column.max() - column.min())
-    return float(high - low) or whole or float(np.abs(column).max()) or 1.0
+    least = 3 * whole * _STEPS / _FINEST
+    return max(float(high - low), least) or whole or float(np.abs(column).max()) or 1.0
 
 
 def _own_step(column: NDArray[np.float64], scale: float) -> float | None:

@@ -110,6 +110,10 @@ def test_each_column_has_a_step_on_which_its_own_values_lie():
         assert np.abs(steps - np.rint(steps)).max() < 1e-4
     spread = np.percentile(TABLE, 99, axis=0) - np.percentile(TABLE, 1, axis=0)
     np.testing.assert_allclose(found.step / found.length, spread, rtol=0.04)
+    beyond = np.stack([2 * TABLE.max(axis=0) - TABLE.min(axis=0), 2 * TABLE.min(axis=0) - TABLE.max(axis=0)])
+    assert found.integers(beyond).shape == (2, 4)  # rows that come later may lie farther out
+    far = np.append(TABLE[:, 3], 1e5)
+    assert columns.found_in(np.column_stack([far, far]), 0.1).tops.max() < 2**24
     assert np.all((found.integers(TABLE) >= 0) & (found.integers(TABLE) <= found.tops))
     lone = columns.found_in(np.column_stack([TABLE[:, 0], np.full(300, 7.0), np.zeros(300)]), 0.1)
     assert np.all(lone.tops >= 1)

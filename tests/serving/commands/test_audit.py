@@ -24,6 +24,7 @@ from serving.runtimes.onnx_runtime import OnnxRuntime
 from serving.security.secret import key_id
 from serving.security.signing import Signer, parse
 from tests.certify.made_receipts import altered
+from tests.declared import spec
 from tests.half_space import write_half_space
 from tests.serving.engine.test_engine import SECRET, Wrapped, ask
 from tests.serving.wrapped import held_in_draws
@@ -304,3 +305,28 @@ def test_an_input_that_is_none_of_the_grid_is_refused(files, folder, capsys, dat
 async def test_what_cannot_be_read_is_raised_before_the_signature_is_looked_at():
     with pytest.raises(ReceiptError):
         list(verified(b"{}", SIGNER.public))
+
+
+async def test_a_receipt_of_columns_with_steps_of_their_own_is_of_distances_in_their_scales(bundle):
+    """The half-space on other columns: the same integers and draws, so the same counts, in another norm."""
+    steps = (1.0, 2.0, 0.5, 10.0)
+    grid = spec((4,), step=steps, high=tuple(255 * each for each in steps), step_length=1.0, name="features")
+    manifest = bundle.manifest.model_copy(update={"input": grid})
+    scaled = replace(bundle, manifest=manifest, law=manifest.law.drawn(np.array(bundle.noise.tails), grid.grid))
+    runtime = Wrapped(scaled)
+    engine = Engine(
+        [Served(scaled, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER, clock=runtime.clock
+    )
+    try:
+        answer, receipt = await receipt_of(Gateway(Catalogue([scaled]), engine, SECRET, Limits()))
+    finally:
+        engine.close()
+    assert dict(answer.certificate.law.parameters) == {"sigma": 16.0, "norm": "scaled_l2"}
+    assert (receipt.noise.norm, receipt.input.low, receipt.input.step, receipt.input.high) == (
+        "scaled_l2",
+        0.0,
+        1.0,
+        255.0,
+    )
+    assert differing(receipt, scaled) == []
+    assert set(differing(receipt, bundle)) >= {"noise.norm"}
