@@ -8,7 +8,7 @@ of correctness, of the base network's label or of uncertified answers there.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from certify.bounds import anytime
@@ -71,14 +71,23 @@ class Terms:
     classes: int
     kappa_upper: float = anytime.KAPPA_UPPER
     decision: Decision = ARGMAX
+    _needed: dict[tuple[tuple[float, ...], int], float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def charged(self, upper: float) -> float:
         """An upper bound of a probability under the exact law from one under the noise as drawn, rounded up."""
         return math.nextafter(upper + self.law.charge, math.inf)
 
     def needed(self, ball: Ball, side: int = 1) -> float:
-        """What the decided label's probability, as drawn, has to exceed to prove the ball, or to leave it open."""
-        return self.law.needed(ball, self.decision.threshold, side)
+        """What the decided label's probability, as drawn, has to exceed to prove the ball, or to leave it open.
+
+        Every look asks for the same ball, so it is kept: a law's balls of equal sizes are equal.
+        """
+        found = self._needed.get((ball.sizes, side))
+        if found is None:
+            found = self._needed[ball.sizes, side] = self.law.needed(ball, self.decision.threshold, side)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

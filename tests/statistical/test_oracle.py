@@ -7,6 +7,7 @@ fixed, so a run is repeatable; over secrets a sound server exceeds the limit wit
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,17 @@ from certify.bounds import anytime, binomial
 from serving.engine import job
 from tests.half_space import CUT, SIGMA, THRESHOLD, true_radius, write_half_space
 from tests.servers import in_batches, in_process
+from tests.simulation.conftest import remember_bounds
 
 ALPHA, INPUTS, FALSE_ALARM = 0.05, 2_400, 1e-6
 LIMIT = binom.isf(FALSE_ALARM, INPUTS, ALPHA)
 DISTANCE = 36.5  # steps to the half-space's boundary, where looks after 32 draws spend alpha best
+
+
+@pytest.fixture(autouse=True)
+def _remembered(monkeypatch):
+    """Of thousands of inputs at one distance the same numbers are counted again and again."""
+    remember_bounds(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +86,7 @@ async def test_the_mutant_with_three_alpha_fails(models, monkeypatch):
 
     def mutant(*asked):
         terms = honest(*asked)
-        return type(terms)(**{name: getattr(terms, name) for name in terms.__slots__} | {"alpha": 3 * terms.alpha})
+        return replace(terms, alpha=3 * terms.alpha)
 
     monkeypatch.setattr(job, "_terms", mutant)
     assert await false_certificates(models, "target") > LIMIT
