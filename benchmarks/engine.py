@@ -110,7 +110,7 @@ def _profile(model: Bundle, runtime: OnnxRuntime) -> str:
 
     def noise() -> None:
         parts = [Draws(key, start, 32, lattice.reshape(-1)) for start in range(0, rows, 32)]
-        add_draws(model.noise, parts, flat)
+        add_draws(model.law.table, parts, flat)
 
     def count() -> None:
         for part in parts:

@@ -156,6 +156,10 @@ class LatticeGaussian:
         """The law at one input, integers (*shape)."""
         return LatticeGaussianAt(self, np.ascontiguousarray(x, dtype=np.int32))
 
+    def span(self, lowest: int, highest: int) -> tuple[int, int]:
+        """As far beyond as the noise can reach."""
+        return lowest - self.table.largest, highest + self.table.largest
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LatticeGaussianAt:

@@ -124,3 +124,7 @@ class Law(Protocol):
     def at(self, x: NDArray[np.integer[Any]]) -> LawAt:
         """The law at one input, integers of the grid or of the vocabulary."""
         ...
+
+    def span(self, lowest: int, highest: int) -> tuple[int, int]:
+        """Between which numbers, these included, all of every perturbed input lie, for inputs between these."""
+        ...

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
 from certify.ood.verdict import Detector
-from certify.smoothing.laws import LatticeGaussian, RoundedGaussian
+from certify.smoothing.laws import LatticeGaussian
 from export import regular_file
 from export.bundle import tensors
 from export.bundle.manifest import MANIFEST, Manifest, parse
@@ -47,11 +47,6 @@ class Bundle:
     def key(self) -> str:
         """The bundle's place in a repository: "name/version"."""
         return f"{self.manifest.name}/{self.manifest.version}"
-
-    @property
-    def noise(self) -> RoundedGaussian:
-        """The exact table of the noise."""
-        return self.law.table
 
 
 def load(folder: Path) -> Bundle:

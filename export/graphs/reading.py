@@ -66,8 +66,9 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         _check_versions(model)
         _check_external(model)
         model = _checked(model)
-        noise = bundle.noise.largest if file == NOISY or bundle.base == bundle.noisy else 0
-        _check_input(model, (None, *bundle.manifest.input.shape), bundle.manifest.input.top + noise)
+        top = bundle.manifest.input.top
+        highest = bundle.law.span(0, top)[1] if file == NOISY or bundle.base == bundle.noisy else top
+        _check_input(model, (None, *bundle.manifest.input.shape), highest)
         wanted = declared_outputs(bundle, file, {each.name for each in model.graph.output})
         _check_outputs(model, wanted, len(bundle.manifest.labels))
         if WEIGHT in wanted:

@@ -35,10 +35,11 @@ class Effort:
 
 def extremes(bundle: Bundle) -> ProbeRows:
     """Zeros, the lowest and the highest that noise can make of any input, and these two in turn."""
-    shape, tops, reach = bundle.manifest.input.shape, bundle.manifest.input.tops, bundle.noise.largest
-    low, high = np.full(shape, -reach, np.int32), np.full(shape, tops + reach, np.int32)
-    mixed = np.where(np.arange(low.size).reshape(shape) % 2, low, high)
-    return np.stack([np.zeros(shape, np.int32), low, high, mixed])
+    spec = bundle.manifest.input
+    lowest, highest = bundle.law.span(0, spec.top)
+    low, high = np.full(spec.shape, lowest, np.int32), np.full(spec.shape, spec.tops + (highest - spec.top), np.int32)
+    mixed = np.where(np.arange(low.size).reshape(spec.shape) % 2, low, high)
+    return np.stack([np.zeros(spec.shape, np.int32), low, high, mixed])
 
 
 def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
@@ -54,8 +55,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
         else:
             row[...] = generator.integers(0, spec.tops + 1, spec.shape)
         row += np.rint(bundle.manifest.law.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
-    reach = bundle.noise.largest  # golden inputs have had their noise before
-    return np.clip(rows, -reach, spec.top + reach)
+    return np.clip(rows, *bundle.law.span(0, spec.top))  # golden inputs have had their noise before
 
 
 def clean_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:

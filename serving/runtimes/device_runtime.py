@@ -54,12 +54,12 @@ def open_on(
     """
     noisy, base = make(NOISY, bundle.manifest.batch_rows), make(BASE, base_rows)
     code = compiled(_element(bundle, noisy[1]))
-    _measure(bundle, Rate(driver, code, bundle.noise, bundle.manifest.input.size), noisy[1], make)
+    _measure(bundle, Rate(driver, code, bundle.law.table, bundle.manifest.input.size), noisy[1], make)
     return DeviceRuntime(bundle, driver, code, noisy, base, base_rows, library)
 
 
 def _element(bundle: Bundle, network: WholeNetwork) -> int:
-    return element_kind(bundle.noise, 0, bundle.manifest.input.top, network.input_type)
+    return element_kind(bundle.law.table, 0, bundle.manifest.input.top, network.input_type)
 
 
 def _measure(bundle: Bundle, rate: Rate, noisy: WholeNetwork, make: Make) -> None:
@@ -93,7 +93,7 @@ class DeviceRuntime:
         library: str,
     ) -> None:
         shape, self._base_rows, self._rows = bundle.manifest.input.shape, base_rows, bundle.manifest.batch_rows
-        self._shape, self._size, self._table = shape, bundle.manifest.input.size, bundle.noise
+        self._shape, self._size, self._table = shape, bundle.manifest.input.size, bundle.law.table
         (self._noisy_graph, self._noisy), (self._base_graph, self._base) = noisy, base
         classes = len(bundle.manifest.labels)
         self._line = DeviceLine(driver, code, self._noisy, self._table, self._rows, self._size, classes)

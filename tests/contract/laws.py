@@ -141,6 +141,9 @@ class Deletion:
     def at(self, x):
         return DeletionAt(np.asarray(x, dtype=np.int32), self.rate)
 
+    def span(self, lowest, highest):
+        return min(PAD, lowest), max(PAD, highest)
+
     @staticmethod
     def rebuild(parameters, charge):
         return DeletionGuarantee(parameters["rate"], int(parameters["length"]), charge)
@@ -289,6 +292,10 @@ class Columns:
 
     def at(self, x):
         return ColumnsAt(np.asarray(x, dtype=np.int32), self)
+
+    def span(self, lowest, highest):
+        reach = max(table.largest for table in self.tables)
+        return min(HIDDEN, lowest - reach), highest + reach
 
     @staticmethod
     def rebuild(parameters, charge):

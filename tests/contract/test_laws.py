@@ -156,6 +156,15 @@ def test_a_draw_depends_on_key_and_index_alone(case):
     assert (at.ballots, bool(at.stream)) == (1, True)
 
 
+def test_no_number_of_a_perturbed_input_lies_outside_of_the_span(case):
+    """Of all that can be drawn, and for the Gaussian law one step less would be too little."""
+    low, high = case.law.span(int(case.x.min()), int(case.x.max()))
+    numbers = {number for output in case.exact(case.law, case.x) for number in output}
+    assert low <= min(numbers) <= max(numbers) <= high
+    if isinstance(case.law, LatticeGaussian):
+        assert (low, high) == (min(numbers), max(numbers))
+
+
 def test_draws_have_the_probabilities_that_the_law_declares(case):
     """Each output of 4,000 draws within six standard deviations of its probability, all outputs together whole."""
     exact, draws = case.exact(case.law, case.x), 4_000

@@ -15,7 +15,7 @@ class Device:
     """Draws of a key are made once, by the definition of the noise, and remembered."""
 
     def __init__(self, bundle) -> None:
-        self._noise = bundle.noise
+        self._noise = bundle.law.table
         self._streams: dict[bytes, np.ndarray] = {}
 
     def column(self, key: bytes, lattice: np.ndarray, start: int, stop: int) -> np.ndarray:

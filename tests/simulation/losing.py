@@ -37,7 +37,7 @@ class Noise:
 
     def _moved(self, draws) -> np.ndarray:
         if draws.key not in self._streams:
-            spec, noise = self._oracle.bundle.manifest.input, self._oracle.bundle.noise
+            spec, noise = self._oracle.bundle.manifest.input, self._oracle.bundle.law.table
             self._streams[draws.key] = noise.sample(draws.key, 0, MAX_DRAWS, spec.size)[:, 0].astype(int)
         return self._streams[draws.key][draws.start : draws.stop]
 

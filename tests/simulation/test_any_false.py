@@ -133,7 +133,7 @@ def test_the_virtual_device_votes_as_the_graph_does(oracle):
 
 def test_what_is_said_to_be_true_of_the_oracles_is_true_of_their_noise(oracle):
     """Shares against the noise that is drawn, and reaches against the shares at a hair on either side."""
-    noise = oracle.bundle.noise.sample(b"k" * 16, 0, 20_000, 4)[:, 0].astype(int)
+    noise = oracle.bundle.law.table.sample(b"k" * 16, 0, 20_000, 4)[:, 0].astype(int)
     for first in oracle.firsts:
         shares = np.array(oracle.shares(first))
         drawn = np.bincount(oracle.votes(first + noise), minlength=len(shares)) / len(noise)

@@ -42,7 +42,12 @@ def test_a_reloaded_detector_is_bit_equal(tmp_path):
     scores = np.concatenate([[-1e308, -5e-324, 5e-324, 1e308], np.random.default_rng(0).standard_normal(95) / 3])
     threshold = pac_threshold(scores, 1 - again.manifest.ood.target_tpr, again.manifest.ood.eta)
     manifest = again.manifest.model_copy(update={"ood": again.manifest.ood.model_copy(update={"threshold": threshold})})
-    files = {"base": again.base, "noisy": again.noisy, "tails": np.asarray(again.noise.tails), "golden": again.golden}
+    files = {
+        "base": again.base,
+        "noisy": again.noisy,
+        "tails": np.asarray(again.law.table.tails),
+        "golden": again.golden,
+    }
     kept = write(tmp_path / "other", manifest, **files, calibration=scores).detector
     assert kept.calibration.tobytes() == np.sort(scores).tobytes()
     assert kept.threshold == threshold
@@ -196,7 +201,7 @@ def test_a_bundle_whose_declared_sigma_is_too_large_is_served_with_the_exact_one
     files = {
         "base": bundle.base,
         "noisy": bundle.noisy,
-        "tails": np.asarray(bundle.noise.tails),
+        "tails": np.asarray(bundle.law.table.tails),
         "golden": bundle.golden,
     }
     manifest = bundle.manifest.model_copy(update={"law": law})

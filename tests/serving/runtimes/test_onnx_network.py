@@ -53,7 +53,7 @@ class Bench:
         shape = (ROWS, *bundle.manifest.input.shape)
         self.network = OnnxNetwork(self._open(provider), self.driver, self.graph, shape, "noisy.onnx of x/1", waits)
         size, labels = bundle.manifest.input.size, len(bundle.manifest.labels)
-        self.line = DeviceLine(self.driver, SOURCE.read_bytes(), self.network, bundle.noise, ROWS, size, labels)
+        self.line = DeviceLine(self.driver, SOURCE.read_bytes(), self.network, bundle.law.table, ROWS, size, labels)
         self.reference = onnxruntime.InferenceSession(self.graph.data)
         self.driver.calls.clear()
 
@@ -66,7 +66,7 @@ class Bench:
         return [Draws(rng.bytes(16), 5, 20, lattices[0]), Draws(rng.bytes(16), 2**34, rows, lattices[1])]
 
     def is_right(self, parts, results):
-        noisy = drawn(self.bundle.noise, parts).astype(np.int32).reshape(-1, *self.bundle.manifest.input.shape)
+        noisy = drawn(self.bundle.law.table, parts).astype(np.int32).reshape(-1, *self.bundle.manifest.input.shape)
         padded = np.concatenate([noisy, np.zeros((ROWS - len(noisy), *noisy.shape[1:]), np.int32)])
         expected = self.reference.run(["vote", "score"], {"lattice": padded})
         return all(np.array_equal(found, each[: len(noisy)]) for found, each in zip(results, expected, strict=True))

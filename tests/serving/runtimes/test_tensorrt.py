@@ -181,7 +181,7 @@ class Bench:
     def line(self):
         size, labels = self.bundle.manifest.input.size, self.bundle.manifest.labels
         return DeviceLine(
-            self.driver, SOURCE.read_bytes(), self.network, self.bundle.noise, self.rows, size, len(labels)
+            self.driver, SOURCE.read_bytes(), self.network, self.bundle.law.table, self.rows, size, len(labels)
         )
 
 
@@ -200,7 +200,7 @@ def test_votes_and_scores_of_real_bundles_come_back_through_the_whole_line(eithe
         if len(flying) == 2:
             given, pending = flying.pop(0)
             votes, scores = pending.result()
-            noisy = drawn(either.noise, given).astype(np.int32).reshape(-1, *shape)
+            noisy = drawn(either.law.table, given).astype(np.int32).reshape(-1, *shape)
             padded = np.concatenate([noisy, np.zeros((32 - len(noisy), *shape), np.int32)])
             expected = bench.session.run(["vote", "score"], {"lattice": padded})
             assert np.array_equal(votes, expected[0][: len(noisy)])
