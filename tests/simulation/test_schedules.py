@@ -18,7 +18,7 @@ from tests.simulation.conftest import bundles_of, prepare_worker
 from tests.simulation.invariants import claims
 from tests.simulation.schedules import ALPHA, KINDS, Step, seeded, simulate
 
-SEEDED, LONG, SHARE = 2_000, 100_000, 1_000
+SEEDED, LONG, SHARE = 1_200, 100_000, 1_000
 FALSE_ALARM = 1e-6
 BEST = next(pick for pick in range(4_096) if pick % 12 == 6 and pick // 8 % 3 == 2 and pick // 16 % 3 == 2)
 """A request for the best of 640 draws in five seconds."""
