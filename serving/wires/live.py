@@ -11,11 +11,13 @@ A row is said again only once more of its draws are counted; every row has a bas
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from serving.events import Base, Event, Final, Progress
+from serving.gateway.statistics import Clock
 from serving.messages import Answer
 
 HEARTBEAT_S = 15.0
@@ -53,6 +55,17 @@ class Follower:
         self._draws |= {place: rows[place].draws for place in numbers}
         said = replace(event.said, predictions=tuple(rows[place] for place in numbers))
         return News(kind=NAMES[type(event)], numbers=numbers, of=len(rows), answer=said)
+
+
+async def news(events: AsyncGenerator[Event[Answer], None], clock: Clock) -> AsyncGenerator[News, None]:
+    """What each of a request's events adds; its `clock` is told of the answer. Closing it closes them."""
+    follower = Follower()
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Final):
+                clock.answered(event.said)
+            if (found := follower.news(event)).numbers:
+                yield found
 
 
 async def with_pauses(items: AsyncGenerator[_Item, None], seconds: float) -> AsyncGenerator[_Item | None, None]:

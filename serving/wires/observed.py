@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from serving.errors import CertserveError
@@ -18,22 +19,30 @@ class ClientGone(Exception):
 
 
 async def observed(gateway: GatewayPort, protocol: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`; the gateway is told the canonical code it ended with and the seconds it took.
+    """The result of `work`, which is `observing`."""
+    try:
+        with observing(gateway, protocol):
+            return await work
+    finally:
+        work.close()  # one that was refused has not begun
+
+
+@contextmanager
+def observing(gateway: GatewayPort, protocol: str) -> Iterator[None]:
+    """One request from its head to its answer; the gateway is told the canonical code it ended with and the seconds it took.
 
     Raises `Unavailable` where the gateway lets nobody in any more.
     """
     started, code = time.monotonic(), "INTERNAL"
     try:
         with gateway.admitted():
-            result = await work
+            yield
         code = "OK"
-        return result
     except CertserveError as error:
         code = error.code
         raise
-    except (asyncio.CancelledError, ClientGone):
+    except (asyncio.CancelledError, GeneratorExit, ClientGone):
         code = "CANCELLED"
         raise
     finally:
-        work.close()  # one that was refused has not begun
         gateway.observe(protocol, code, time.monotonic() - started)

@@ -68,6 +68,16 @@ def test_curl_watches_a_certificate_tighten(server):
     assert "receipt" not in said[-1]
 
 
+def test_tritonclient_watches_a_certificate_tighten(server):
+    lines = python("watch_triton.py", server.grpc).splitlines()
+    found = [re.fullmatch(r"(\w+): radius (\S+) proven by (\d+) draws", line).groups() for line in lines]
+    assert (found[0], found[-1][0], found[-1][2]) == (("base", "0.000", "0"), "final", "10000")
+    assert {kind for kind, _, _ in found[1:-1]} <= {"certificate"}
+    counted = [int(draws) for _, _, draws in found]
+    assert counted[:-1] == sorted(set(counted[:-1]))
+    assert float(found[-1][1]) > 0.5
+
+
 def test_tritonclient_over_http_gets_plain_answers_and_certificates(server):
     said = python("ask_triton_http.py", host_of(server))
     found = dict(line.split(": ") for line in said.splitlines())

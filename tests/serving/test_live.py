@@ -10,6 +10,8 @@ import socket
 import httpx
 import pytest
 
+from protos.certserve.v1 import certserve_pb2 as pb
+from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from serving.commands.audit import verified
 from serving.errors import Unavailable
 from serving.security.signing import Signer
@@ -26,6 +28,7 @@ from tests.serving.test_events import (  # noqa: F401
     start,
     started,
 )
+from tests.serving.wires.grpc.test_grpc_calls import serving as serving_grpc
 from tests.serving.wires.sockets import served, serving
 
 ROWS = [[150, 1, 2, 3], [126, 4, 5, 6]]
@@ -103,6 +106,42 @@ async def test_the_final_events_are_the_unary_answer(server, options):
         found = [each async for each in events(response)]
     assert [data["prediction"] for name, data in found if name == "final"] == alone
     assert [(name, data["row"]) for name, data in found[:2]] == [("base", 0), ("base", 1)]
+
+
+@pytest.fixture
+async def channel(bundle, engine):  # noqa: F811
+    async with serving_grpc(gateway(bundle, engine)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("certify", [pb.CERTIFY_MODE_TARGET, pb.CERTIFY_MODE_BEST, pb.CERTIFY_MODE_OFF])
+async def test_the_typed_stream_s_final_messages_are_the_unary_answer(channel, certify):
+    grid = pb.GridTensor(shape=[2, 4], data=[*ROWS[0], *ROWS[1]])
+    request = pb.PredictRequest(
+        model="half-space", grid=grid, options=pb.Options(certify=certify, max_draws=4_000, receipt=bool(certify > 1))
+    )
+    stub = pb_grpc.CertificationServiceStub(channel)
+    alone = await stub.Predict(request)
+    found = [each async for each in stub.StreamCertificate(pb.StreamCertificateRequest(request=request))]
+    final = [each for each in found if each.event == pb.StreamCertificateResponse.EVENT_FINAL]
+    assert [each.prediction for each in final] == list(alone.predictions)
+    assert [each.row for each in found[:2]] == [0, 1]
+
+
+async def test_who_cancels_a_call_takes_the_draws_from_the_engine(channel, engine, runtime):  # noqa: F811
+    runtime.stepping = True
+    options = pb.Options(certify=pb.CERTIFY_MODE_BEST, max_draws=4_000)
+    request = pb.PredictRequest(model="half-space", grid=pb.GridTensor(shape=[1, 4], data=ROWS[0]), options=options)
+    call = pb_grpc.CertificationServiceStub(channel).StreamCertificate(pb.StreamCertificateRequest(request=request))
+    await call.read()
+    runtime.step()
+    await call.read()
+    call.cancel()
+    await until(lambda: engine.load().requests == 0)
+    begun = runtime.begun
+    runtime.free()
+    await until(lambda: engine.load().running == 0)
+    assert (runtime.begun <= begun + 12, engine.load().owed) == (True, 0)
 
 
 async def test_who_reads_slowly_gets_the_newest_and_the_final_event(bundle, engine, runtime):  # noqa: F811

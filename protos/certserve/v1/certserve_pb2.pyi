@@ -123,6 +123,36 @@ class PredictResponse(_message.Message):
     model: ModelIdentity
     def __init__(self, predictions: _Optional[_Iterable[_Union[Prediction, _Mapping]]] = ..., model: _Optional[_Union[ModelIdentity, _Mapping]] = ...) -> None: ...
 
+class StreamCertificateRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: PredictRequest
+    def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ...) -> None: ...
+
+class StreamCertificateResponse(_message.Message):
+    __slots__ = ("event", "row", "rows", "prediction", "model")
+    class Event(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EVENT_UNSPECIFIED: _ClassVar[StreamCertificateResponse.Event]
+        EVENT_BASE: _ClassVar[StreamCertificateResponse.Event]
+        EVENT_CERTIFICATE: _ClassVar[StreamCertificateResponse.Event]
+        EVENT_FINAL: _ClassVar[StreamCertificateResponse.Event]
+    EVENT_UNSPECIFIED: StreamCertificateResponse.Event
+    EVENT_BASE: StreamCertificateResponse.Event
+    EVENT_CERTIFICATE: StreamCertificateResponse.Event
+    EVENT_FINAL: StreamCertificateResponse.Event
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    event: StreamCertificateResponse.Event
+    row: int
+    rows: int
+    prediction: Prediction
+    model: ModelIdentity
+    def __init__(self, event: _Optional[_Union[StreamCertificateResponse.Event, str]] = ..., row: _Optional[int] = ..., rows: _Optional[int] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., model: _Optional[_Union[ModelIdentity, _Mapping]] = ...) -> None: ...
+
 class ModelIdentity(_message.Message):
     __slots__ = ("name", "version", "digest", "runtime")
     NAME_FIELD_NUMBER: _ClassVar[int]

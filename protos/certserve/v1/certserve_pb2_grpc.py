@@ -39,6 +39,11 @@ class CertificationServiceStub(object):
                 request_serializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictRequest.SerializeToString,
                 response_deserializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.StreamCertificate = channel.unary_stream(
+                '/certserve.v1.CertificationService/StreamCertificate',
+                request_serializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateRequest.SerializeToString,
+                response_deserializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class CertificationServiceServicer(object):
@@ -56,6 +61,15 @@ class CertificationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamCertificate(self, request, context):
+        """Predict as above, and tell of each row while it is answered: its base prediction at once, what the draws counted by
+        then prove, and at last the answer that Predict gives. A reader who is slow gets the newest; one who cancels the call
+        ends the draws. Errors are those of Predict, and may come after some messages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +77,11 @@ def add_CertificationServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictRequest.FromString,
                     response_serializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictResponse.SerializeToString,
+            ),
+            'StreamCertificate': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamCertificate,
+                    request_deserializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateRequest.FromString,
+                    response_serializer=protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +111,33 @@ class CertificationService(object):
             '/certserve.v1.CertificationService/Predict',
             protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictRequest.SerializeToString,
             protos_dot_certserve_dot_v1_dot_certserve__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/certserve.v1.CertificationService/StreamCertificate',
+            protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateRequest.SerializeToString,
+            protos_dot_certserve_dot_v1_dot_certserve__pb2.StreamCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

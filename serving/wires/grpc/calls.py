@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -28,11 +29,21 @@ _Method: TypeAlias = Callable[[Any, _Context], Any]
 _Read: TypeAlias = Callable[[bytes], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """The messages of a call that has many, as they come, which `accepted` encloses the work on each of."""
+
+    messages: AsyncGenerator[Any, None]
+    accepted: Callable[[], contextlib.AbstractContextManager[None]]
+
+
 class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     """The routes of a server: give it to the generated `add_...Servicer_to_server`, as if it were the server.
 
     A method that a servicer does not define, like one that nobody knows, is `NotOffered`. A unary call whose message has
-    not come within `message_s` seconds is given up. A server that stops goes on to answer the methods `to_the_last`.
+    not come within `message_s` seconds is given up. A method of many answers that is a coroutine, and writes to its context,
+    is worked at as a unary one, and each message of a conversation by itself; one that is a generator only watches.
+    A server that stops goes on to answer the methods `to_the_last`.
     `callers` tells who asks. `needs` has the scope of every method, None for those that are for everybody; to take in a
     method that it does not name is an error.
     """
@@ -76,6 +87,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         now = asyncio.get_running_loop().time()
         for limit, last_s in self._idle.items():
             limit.reschedule(now + last_s)
+        self._drained.clear()
         if self._accepted:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), seconds)
@@ -85,6 +97,12 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         if inspect.iscoroutinefunction(handler.unary_unary):
             work = self._unary(handler.unary_unary, method in self._to_the_last)
             return grpc.stream_unary_rpc_method_handler(self._answers(work, method), read, write)
+        if inspect.iscoroutinefunction(handler.unary_stream):
+            work = self._unary(handler.unary_stream, to_the_last=False)
+            return grpc.stream_stream_rpc_method_handler(self._answers(work, method), read, write)
+        if inspect.iscoroutinefunction(handler.stream_stream):
+            work = self._converse(handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(self._answers(work, method), read, write)
         if inspect.isasyncgenfunction(handler.unary_stream):
             work = self._watch(handler.unary_stream)
             return grpc.stream_stream_rpc_method_handler(self._answers(work, method), read, write)
@@ -102,19 +120,39 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _unary(self, method: _Method, to_the_last: bool) -> _Method:
         async def work(_: Any, context: _Context) -> Any:
             message = await self._message(context)
-            if self._stopping and not to_the_last:
-                raise _leaving()
-            if self._accepted >= _IN_PROGRESS and not to_the_last:
-                raise _full(f"{_IN_PROGRESS} calls are in progress, as many as one server takes; try again")
-            self._accepted += 1
-            try:
+            with self._accepting(to_the_last):
                 return await method(message, context)
-            finally:
-                self._accepted -= 1
-                if not self._accepted:
-                    self._drained.set()
 
         return work
+
+    @contextlib.contextmanager
+    def _accepting(self, to_the_last: bool = False) -> Iterator[None]:
+        """While something is worked at that was accepted: a server that stops waits for it."""
+        if self._stopping and not to_the_last:
+            raise _leaving()
+        if self._accepted >= _IN_PROGRESS and not to_the_last:
+            raise _full(f"{_IN_PROGRESS} calls are in progress, as many as one server takes; try again")
+        self._accepted += 1
+        try:
+            yield
+        finally:
+            self._accepted -= 1
+            if not self._accepted:
+                self._drained.set()
+
+    def _converse(self, method: _Method) -> _Method:
+        async def work(_: Any, context: _Context) -> None:
+            await method(Incoming(self._messages(context), self._accepting), context)
+
+        return work
+
+    async def _messages(self, context: _Context) -> AsyncGenerator[Any, None]:
+        while True:
+            async with self._idling(None, 0.0):
+                message = await context.read()
+            if message is grpc.aio.EOF:
+                return
+            yield message
 
     def _watch(self, method: _Method) -> _Method:
         async def work(_: Any, context: _Context) -> None:

@@ -26,8 +26,9 @@ _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 
 _HEAD_BYTES, _HEAD_FRAMES, _HEAD_S = 2**16, 64, 10.0  # of the headers of one call; and to say hello
 _SMALL = 256  # bytes, below which a frame carries next to nothing
-_SMALL_FRAMES = 1_000  # at most; each call that is answered, and each KiB of answers, allows some more
-_A_CALL, _A_KIB = 8, 2
+_SMALL_FRAMES = 1_000  # at most; each answer, and each KiB of answers, allows some more
+_A_CALL, _AN_ANSWER, _A_KIB = 8, 4, 2
+_AN_UPDATE = bytes([0, 0, 4, _WINDOW_UPDATE])
 _EXCESS = 2**22  # bytes of a call that was refused, on their way until its client knows: whole messages of most
 _CONNECTIONS, _DESCRIPTORS = 1_024, 3  # at most, and what each of them takes
 _ECHO_S = 0.5  # for a client to have heard the farewell
@@ -50,18 +51,24 @@ class Frames:
         return not self.left and not self._part
 
     def heads(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
-        """Kind, flags, stream and length of every frame whose head ends in `data`."""
+        """Kind, flags, stream and length of every frame whose head ends in `data`; of one that allows the other side to send
+        more, how many bytes more instead of its length.
+        """
         place, size = 0, len(data)
         while size - place > self.left or (self.left == 0 and place < size):
             place += self.left
-            head = self._part + data[place : place + 9 - len(self._part)]
+            wanted = 13 if self._part[:4] == _AN_UPDATE else 9
+            head = self._part + data[place : place + wanted - len(self._part)]
             place += len(head) - len(self._part)
-            if len(head) < 9:
-                self.left, self._part = 0, head
+            self.left, self._part = 0, head
+            if len(head) < wanted:
                 return
-            self._part = b""
-            self.left, self._begun = int.from_bytes(head[:3]), True
-            yield head[3], head[4], int.from_bytes(head[5:]) & 0x7FFFFFFF, self.left
+            if wanted == 9 and head[:4] == _AN_UPDATE:
+                continue  # what it allows belongs to it
+            self._part, self._begun = b"", True
+            self.left = int.from_bytes(head[:3]) if wanted == 9 else 0
+            number = self.left if wanted == 9 else int.from_bytes(head[9:]) & 0x7FFFFFFF
+            yield head[3], head[4], int.from_bytes(head[5:9]) & 0x7FFFFFFF, number
         self.left -= size - place
         self.any = self.any or (self._begun and not self.left)
 
@@ -186,6 +193,7 @@ class _Client(_Side):
         """Pings that the client has not answered."""
         self.calls: dict[int, Held] = {}
         """What is held of each call that is neither answered nor given up."""
+        self._told = set[int]()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -312,6 +320,7 @@ class _Client(_Side):
 
     def _gone(self, stream: int) -> None:
         self._refused.pop(stream, None)
+        self._told.discard(stream)
         if (held := self.calls.pop(stream, None)) is not None:
             held.shrink(held.size)
 
@@ -342,6 +351,17 @@ class _Client(_Side):
         if stream in self.calls:
             self._gone(stream)
             self.allow(-1 if refused else _A_CALL)
+
+    def told(self, stream: int) -> None:
+        """The server has sent an answer to this call, which may have more."""
+        if stream in self.calls:
+            self._told.add(stream)
+            self.allow(_AN_ANSWER)
+
+    def was_read(self, stream: int, size: int) -> None:
+        """The server has read so many bytes of this call: once that is answered they are no longer waited with."""
+        if stream in self._told and (held := self.calls.get(stream)) is not None:
+            held.shrink(min(size, held.size))
 
     def allow(self, frames: int) -> None:
         """Allow so many more small frames."""
@@ -378,10 +398,14 @@ class _Server(_Side):
         self._to_put_in: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
-        for kind, flags, stream, _ in self._frames.heads(data):
+        for kind, flags, stream, length in self._frames.heads(data):
             self._open_head = kind in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
             if kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
                 self.other.answered(stream, kind == _RST_STREAM)
+            elif kind == _DATA and length:
+                self.other.told(stream)
+            elif kind == _WINDOW_UPDATE:
+                self.other.was_read(stream, length)
             elif kind == _PING and not flags & _ACK:
                 self.other.unechoed += 1
         self.other.allow(_A_KIB * (len(data) // 1024))

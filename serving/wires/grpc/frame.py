@@ -50,13 +50,10 @@ def answers(
             if left := LEFT.get():
                 context.set_trailing_metadata((("x-request-id", identifier), ("ratelimit", left)))
             return found
-        except CertserveError as error:
-            refusal = error
         except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
             raise
-        except Exception:
-            _log.exception("request %s%s failed", identifier, of_caller())
-            refusal = Internal(f"something went wrong in the server; {SEE_LOG}")
+        except Exception as error:
+            refusal = refusal_of(error)
         await _abort(context, refusal, identifier)
 
     return call
@@ -70,9 +67,17 @@ def time_left(context: _Context) -> float | None:
     return None if left is None else left - min(_WAY_BACK_S, left / 5)
 
 
-async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
+def refusal_of(error: Exception) -> CertserveError:
+    """What the client is told of whatever a call came to; what sends it to the log is in the log."""
+    if not isinstance(error, CertserveError):
+        _log.error("request %s%s failed", REQUEST_ID.get(), of_caller(), exc_info=error)
+        return Internal(f"something went wrong in the server; {SEE_LOG}")
     if SEE_LOG in error.message:
-        _log.error("request %s%s is refused: %s", identifier, of_caller(), error.message)
+        _log.error("request %s%s is refused: %s", REQUEST_ID.get(), of_caller(), error.message)
+    return error
+
+
+async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
     if isinstance(error, Unauthenticated | Forbidden):
         metrics.REFUSED_CALLERS.labels(error.code).inc()
     code, message, trailers = status(error, identifier)

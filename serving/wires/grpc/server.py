@@ -6,7 +6,9 @@ cancels its work. Several processes may listen on one port.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -19,17 +21,20 @@ from protos.inference import open_inference_pb2 as oip_pb2
 from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import ports
 from serving.errors import NotFound
-from serving.messages import Model
+from serving.events import Event, Final
+from serving.messages import Answer, Model, Options, PredictRequest
 from serving.scratch import PrivateFolder
 from serving.security.callers import CALLER, INFER, READ, Callers
-from serving.wires import off_loop
-from serving.wires.grpc.calls import Calls
+from serving.wires import live, off_loop
+from serving.wires.grpc.calls import Calls, Incoming
 from serving.wires.grpc.control import CONTROL, ControlMethods
+from serving.wires.grpc.conversation import Write, converse, taken
 from serving.wires.grpc.door import Door
-from serving.wires.grpc.frame import time_left
+from serving.wires.grpc.frame import refusal_of, time_left
 from serving.wires.grpc.readiness import Readiness
 from serving.wires.handshake import Secured
-from serving.wires.observed import observed
+from serving.wires.live import News
+from serving.wires.observed import observed, observing
 from serving.wires.open_inference import oip, oip_models, oip_proto
 from serving.wires.port import GatewayPort
 from serving.wires.typed import certserve_proto
@@ -48,7 +53,8 @@ _SERVICES = (
 
 _TO_THE_LAST = ("/grpc.health.v1.Health/Check", *(f"/{_SERVICES[1]}/{name}" for name in ("ServerLive", "ServerReady")))
 NEEDS: dict[str, str | None] = dict.fromkeys((*_TO_THE_LAST, "/grpc.health.v1.Health/Watch"), None)
-NEEDS |= {f"/{_SERVICES[0]}/Predict": INFER, f"/{_SERVICES[1]}/ModelInfer": INFER}
+NEEDS |= {f"/{_SERVICES[0]}/{name}": INFER for name in ("Predict", "StreamCertificate")}
+NEEDS |= {f"/{_SERVICES[1]}/{name}": INFER for name in ("ModelInfer", "ModelStreamInfer")}
 NEEDS |= {
     f"/{_SERVICES[1]}/{name}": READ
     for name in (*CONTROL, "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics")
@@ -149,6 +155,29 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             clock.answered(answer)
             return await off_loop.written(lambda whole: certserve_proto.encode(whole, request.options), answer)
 
+    async def StreamCertificate(  # noqa: N802
+        self, request: certserve_pb2.StreamCertificateRequest, context: _Context
+    ) -> None:
+        """Predict, and write what is said of each row meanwhile."""
+        work = self._stream(request.request, time_left(context), taken(context.write))
+        await observed(self._gateway, "grpc", work)
+
+    async def _stream(self, message: certserve_pb2.PredictRequest, seconds_left: float | None, write: Write) -> None:
+        model = self._gateway.model(message.model, oip.version(message.version))
+        decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
+        with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
+            request = await off_loop.run(decode, message.ByteSize(), model, held)
+            clock.decoded()
+            events = self._gateway.events(replace(request, caller=CALLER.get()))
+            async with contextlib.aclosing(live.news(events, clock)) as coming:
+                async for news in coming:
+                    for each in await self._written(news, request.options):
+                        await write(each)
+
+    async def _written(self, news: News, options: Options) -> list[certserve_pb2.StreamCertificateResponse]:
+        return await off_loop.written(lambda _: certserve_proto.encode_news(news, options), news.answer)
+
 
 class _OpenInference(ControlMethods):
     """The Open Inference Protocol v2."""
@@ -216,6 +245,46 @@ class _OpenInference(ControlMethods):
             answer = await self._gateway.predict(replace(call.request, caller=CALLER.get()))
             clock.answered(answer)
             return await off_loop.written(lambda whole: oip_proto.encode(call, whole, model), answer)
+
+    async def ModelStreamInfer(self, request: Incoming, context: _Context) -> None:  # noqa: N802
+        """Infer, as often as there are requests: what is wrong with one is said in its place, and the others go on."""
+
+        async def answers(message: oip_pb2.ModelInferRequest) -> AsyncGenerator[oip_pb2.ModelStreamInferResponse, None]:
+            try:
+                with request.accepted():
+                    async with contextlib.aclosing(self._answers(message, time_left(context))) as found:
+                        async for each in found:
+                            yield each
+            except Exception as error:
+                yield oip_proto.encode_error(message, refusal_of(error))
+
+        await converse(request.messages, answers, taken(context.write))
+
+    async def _answers(
+        self, message: oip_pb2.ModelInferRequest, seconds_left: float | None
+    ) -> AsyncGenerator[oip_pb2.ModelStreamInferResponse, None]:
+        with observing(self._gateway, "oip_grpc"):
+            model = self._model(message.model_name, message.model_version)
+            decode = functools.partial(oip_proto.decode_streamed, message, model, self._gateway.limits, seconds_left)
+            with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
+                held.grow(message.ByteSize())
+                call, follows = await off_loop.run(decode, message.ByteSize(), model, held)
+                clock.decoded()
+                asked = replace(call.request, caller=CALLER.get())
+                events = self._gateway.events(asked) if follows else self._only_answer(asked)
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        if isinstance(event, Final):
+                            clock.answered(event.said)
+                        yield await self._written(call, event, model)
+
+    async def _written(
+        self, call: oip.InferCall, event: Event[Answer], model: Model
+    ) -> oip_pb2.ModelStreamInferResponse:
+        return await off_loop.written(lambda _: oip_proto.encode_event(call, event, model), event.said)
+
+    async def _only_answer(self, asked: PredictRequest) -> AsyncGenerator[Event[Answer], None]:
+        yield Final(await self._gateway.predict(asked))
 
     async def ModelStatistics(  # noqa: N802
         self, request: oip_pb2.ModelStatisticsRequest, context: _Context

@@ -14,13 +14,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving import strict_json
 from serving.errors import CertserveError
-from serving.events import Event, Final
+from serving.events import Event
 from serving.gateway.statistics import Clock
 from serving.messages import Answer
-from serving.wires import off_loop
+from serving.wires import live, off_loop
 from serving.wires.answer_document import Document
 from serving.wires.http.frame import error_headers, refusal_of
-from serving.wires.live import HEARTBEAT_S, Follower, News, with_pauses
+from serving.wires.live import HEARTBEAT_S, News
 from serving.wires.observed import ClientGone
 
 TYPE = "text/event-stream"
@@ -52,16 +52,12 @@ async def follow(
     events: AsyncGenerator[Event[Answer], None], write: Callable[[News], bytes], clock: Clock, stream: EventStream
 ) -> None:
     """Write events as they come, the newest to a client that takes them slowly, and a comment where none comes for long."""
-    follower = Follower()
-    async with contextlib.aclosing(with_pauses(events, HEARTBEAT_S)) as coming:
+    async with contextlib.aclosing(live.with_pauses(live.news(events, clock), HEARTBEAT_S)) as coming:
         async for each in coming:
             if each is None:
                 await stream.pause()
-                continue
-            if isinstance(each, Final):
-                clock.answered(each.said)
-            if (news := follower.news(each)).numbers:
-                await stream.write(await _written(write, news))
+            else:
+                await stream.write(await _written(write, each))
 
 
 async def _written(write: Callable[[News], bytes], news: News) -> bytes:

@@ -13,8 +13,10 @@ from google.protobuf import json_format
 from certify.strict_json import shown
 from protos.inference import open_inference_pb2 as pb
 from serving.config import Limits
-from serving.errors import InvalidInput
+from serving.errors import CertserveError, InvalidInput
+from serving.events import Event, Final
 from serving.messages import Answer, Model
+from serving.wires import live
 from serving.wires.open_inference import datatypes, oip, oip_control, reserved, tensors
 
 # The typed field of each datatype; the small integers share one.
@@ -32,17 +34,38 @@ _FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+PROGRESS, EVENT = "certserve.progress", "certserve.event"
+"""What a request of a stream says that wants to see its certificate tighten, and what each answer says that it is."""
 _Parameters = Mapping[str, pb.InferParameter]
 
 
 def decode(message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_left: float | None) -> oip.InferCall:
     """The call in a message; whatever is wrong with it is `InvalidInput`."""
+    return _decode(message, _values(message.parameters), model, limits, seconds_left)
+
+
+def decode_streamed(
+    message: pb.ModelInferRequest, model: Model, limits: Limits, seconds_left: float | None
+) -> tuple[oip.InferCall, bool]:
+    """The call in a message of a stream, and whether several answers are wanted: what is proven meanwhile, too."""
+    parameters = _values(message.parameters)
+    follows = oip.flag(parameters, PROGRESS) is True
+    parameters.pop(PROGRESS, None)
+    return _decode(message, parameters, model, limits, seconds_left), follows
+
+
+def _decode(
+    message: pb.ModelInferRequest,
+    parameters: Mapping[str, object],
+    model: Model,
+    limits: Limits,
+    seconds_left: float | None,
+) -> oip.InferCall:
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
         raise InvalidInput(f"raw_input_contents has {len(raw)} elements for {len(message.inputs)} inputs")
     inputs = [_input(each, raw[i] if raw else None, limits) for i, each in enumerate(message.inputs)]
     outputs = [_wanted(each) for each in message.outputs]
-    parameters = _values(message.parameters)
     return oip.call(model, message.id, parameters, inputs, outputs, seconds_left, (reserved.EMPTY_FINAL,))
 
 
@@ -58,6 +81,21 @@ def encode(call: oip.InferCall, answer: Answer, model: Model) -> pb.ModelInferRe
         outputs=[_output(each, call.typed) for each in found],
         raw_output_contents=[] if call.typed else [datatypes.to_bytes(each.array) for each in found],
     )
+
+
+def encode_event(call: oip.InferCall, event: Event[Answer], model: Model) -> pb.ModelStreamInferResponse:
+    """One message of a stream: an answer that says which of the events it is, and whether it is the last."""
+    response = encode(call, event.said, model)
+    response.parameters[EVENT].string_param = live.NAMES[type(event)]
+    response.parameters[reserved.FINAL].bool_param = isinstance(event, Final)
+    return pb.ModelStreamInferResponse(infer_response=response)
+
+
+def encode_error(message: pb.ModelInferRequest, error: CertserveError) -> pb.ModelStreamInferResponse:
+    """The message of a request that came to nothing; the stream goes on."""
+    response = pb.ModelInferResponse(model_name=message.model_name, model_version=message.model_version, id=message.id)
+    response.parameters[reserved.FINAL].bool_param = True
+    return pb.ModelStreamInferResponse(error_message=error.message, infer_response=response)
 
 
 def _output(tensor: tensors.NamedTensor, typed: bool) -> pb.ModelInferResponse.InferOutputTensor:

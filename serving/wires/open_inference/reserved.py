@@ -13,7 +13,13 @@ from serving.errors import InvalidInput
 
 _OWN = "triton_"
 EMPTY_FINAL = "triton_enable_empty_final_response"
-"""Asks, over gRPC, for an empty message after the last answer of a stream."""
+"""Asks, over gRPC, that the last answer of a stream be told in any case, by an empty one if need be. There is always one
+that is not empty.
+"""
+
+
+FINAL = "triton_final_response"
+"""Says, in an answer of a stream, whether it is the last to its request."""
 
 
 def check(parameters: Mapping[str, object], allowed: tuple[str, ...] = ()) -> None:

@@ -20,11 +20,15 @@ from serving.errors import InvalidInput
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.wires import answer_document
+from serving.wires.live import News
 from serving.wires.options import tightened
 from serving.wires.typed import certserve_document
 from serving.wires.typed.certserve_document import names
 
 MODES, NORMS, PARTS = (names(kind.DESCRIPTOR) for kind in (pb.CertifyMode, pb.Norm, pb.AnswerPart))
+_EVENTS: Mapping[str, Any] = {
+    name: number for number, name in names(pb.StreamCertificateResponse.Event.DESCRIPTOR).items()
+}
 """The enumerations by the names that JSON uses."""
 
 
@@ -124,3 +128,14 @@ def _number(name: str | None, names: Mapping[Any, str], field: str) -> Any:
 def encode(answer: Answer, options: Options) -> pb.PredictResponse:
     """The answer's message; `options` are those of the request, for the parts that were left out."""
     return certserve_document.message(answer_document.rows(answer, options))
+
+
+def encode_news(news: News, options: Options) -> list[pb.StreamCertificateResponse]:
+    """The message of each row that an event speaks of."""
+    whole = encode(news.answer, options)
+    return [
+        pb.StreamCertificateResponse(
+            event=_EVENTS[news.kind], row=number, rows=news.of, prediction=each, model=whole.model
+        )
+        for number, each in zip(news.numbers, whole.predictions, strict=True)
+    ]
