@@ -5,6 +5,7 @@ What a setting means and what it may be stands beside it, and is checked whichev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ _MOST_MEMORY = 2**40
 _MOST_DRAWS = 2**53
 _DAY_MS = 86_400_000
 _REPLICAS = 1_024
+_ORIGIN = re.compile(r"https?://[a-z0-9._~-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _KINDS = {str: "some text", bool: "true or false"}
 _FILES = ("signing_key_file", "keys_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file")
 
@@ -151,6 +153,9 @@ class Settings:
     runtime: str = _text(
         "", "the only runtime that may answer, as answers name it; without it, that of the first engine that is proven"
     )
+    cors_origins: str = _text(
+        "", "origins whose pages may call from a browser, as https://host:port, separated by commas; * means every one"
+    )
     page: bool = _flag(True, "whether a browser gets a page at / on which inputs can be tried")
     threads: int = _number(0, 0, 1_024, "threads that draw in each engine; 0 means one a processor it may use")
     gateways: int = _number(1, 1, _REPLICAS, "gateway replicas (under Ray)")
@@ -176,6 +181,16 @@ class Settings:
             raise SettingError(
                 "tls_cert_file and tls_key_file go together, and tls_client_ca_file with both (--tls-cert-file ...)"
             )
+
+        wrong = [each for each in self.origins if each != "*" and not _ORIGIN.fullmatch(each)]
+        if wrong:
+            expected = "expected https://host:port without a path, several with commas between, or *"
+            raise SettingError(f"{_both('cors_origins')}: {expected}; got {_shown(wrong[0])}")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of `cors_origins`, one by one."""
+        return tuple(each.strip() for each in self.cors_origins.split(",")) if self.cors_origins else ()
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:

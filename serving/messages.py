@@ -113,6 +113,8 @@ class Task:
     score_keys: tuple[bytes, ...] = ()
     request_id: str = ""
     """By which the logs of gateway and engine speak of it."""
+    trace_id: str = ""
+    """Of the trace that it belongs to, for the same logs."""
     asker: str = ""
     """The name of who asks: under load callers share a device, each in proportion to its `weight`."""
     weight: int = 1

@@ -43,8 +43,8 @@ class Wires:
             gateway, settings.host, settings.grpc_port, shared=shared, callers=callers, secured=grpc
         )
         self._closing = False
-        app = self._farewell(build_app(gateway, callers=callers, with_page=settings.page))
-        self._http = HttpServer(app, gateway.buffered, drain_s=self._drain_s, secured=http)
+        app = build_app(gateway, callers=callers, with_page=settings.page, origins=settings.origins)
+        self._http = HttpServer(self._farewell(app), gateway.buffered, drain_s=self._drain_s, secured=http)
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
 
     def _secured(self, found: Tls | None) -> tuple[Secured | None, Secured | None]:

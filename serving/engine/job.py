@@ -47,7 +47,7 @@ class Job:
 
     def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
         self.bundle = bundle
-        self.request_id = task.request_id
+        self.request_id, self.trace_id = task.request_id, task.trace_id
         self.party = Party(task.asker, task.weight)
         self._task, self._row, self._notary = task, row, notary
         self.lattice = task.rows[row]

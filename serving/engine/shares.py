@@ -44,7 +44,7 @@ class ShareJob:
 
     def __init__(self, bundle: Bundle, task: Task, row: int, draws: range) -> None:
         self.bundle = bundle
-        self.request_id = task.request_id
+        self.request_id, self.trace_id = task.request_id, task.trace_id
         self.party = Party(task.asker, task.weight)
         self.lattice = task.rows[row]
         self.law = bundle.law.at(self.lattice)

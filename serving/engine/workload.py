@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle, Golden, Manifest
+from serving import log
 from serving.engine.deadlines import Deadlines
 from serving.engine.fair import Party
 from serving.engine.job import Job, SliceResult
@@ -74,6 +75,7 @@ class _Request:
     followed: bool = False
     started: float | None = None
     jobs: set[JobId] = field(default_factory=set)
+    trace_id: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +104,8 @@ class Unwritten:
                 self.request.answers[live.row] = live.job.answer()
             except Exception:
                 error = _defect(live)
-                _log.error("request %s is refused: %s", self.request.id, error.message)
+                extra = log.about(self.request.id, self.request.trace_id)
+                _log.error("request %s is refused: %s", self.request.id, error.message, extra=extra)
                 return error
         return _reply(self.request, self.now, self.by)
 
@@ -216,8 +219,15 @@ class Workload:
         number = next(self._numbers)
         self._deadlines.add(number, now + timeout_s - min(len(jobs) * composing_s, timeout_s / 4))
         identities = [next(self._numbers) for _ in jobs]
+        first = jobs[0]
         request = self._requests[number] = _Request(
-            now, [None] * len(jobs), identities[0], jobs[0].bundle.digest, jobs[0].request_id, followed
+            now,
+            [None] * len(jobs),
+            identities[0],
+            first.bundle.digest,
+            first.request_id,
+            followed,
+            trace_id=first.trace_id,
         )
         self._live.update((each, _Live(jobs[row], number, row)) for row, each in enumerate(identities))
         request.jobs.update(identities)
@@ -411,7 +421,8 @@ class Workload:
                 self._scheduler.again(part)
                 continue
             if lost:
-                _log.warning("%s: %d draws from %d came to nothing", _name(live), part.rows, part.start)
+                nothing = "%s: %d draws from %d came to nothing"
+                _log.warning(nothing, _name(live), part.rows, part.start, extra=_about(live.job))
             self._scheduler.settle(part)
             found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
             try:
@@ -463,14 +474,16 @@ class Workload:
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:
             if SEE_LOG in error.message:
-                _log.error("request %s is refused: %s", self._requests[number].id, error.message)
+                request = self._requests[number]
+                extra = log.about(request.id, request.trace_id)
+                _log.error("request %s is refused: %s", request.id, error.message, extra=extra)
             self.cancel(number)
             self._outcomes.append((number, error))
 
 
 def _defect(live: _Live) -> Internal:
     """To be called where the answer of a row could not be composed."""
-    _log.exception("%s: an answer could not be composed", _name(live))
+    _log.exception("%s: an answer could not be composed", _name(live), extra=_about(live.job))
     return Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}")
 
 
@@ -486,6 +499,10 @@ def _draws(part: Slice, live: _Live) -> DrawRange:
 def _name(live: _Live) -> str:
     """A row as the log speaks of it."""
     return f"request {live.job.request_id}, row {live.row}"
+
+
+def _about(job: Job | ShareJob) -> dict[str, str]:
+    return log.about(job.request_id, job.trace_id)
 
 
 def _failed(live: _Live, what: int) -> int:

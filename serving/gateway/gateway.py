@@ -24,7 +24,7 @@ from serving.gateway.draining import Draining
 from serving.gateway.quotas import Bill, Ledger
 from serving.gateway.resolve import resolve
 from serving.gateway.statistics import Statistics
-from serving.log import REQUEST_ID
+from serving.log import REQUEST_ID, TRACE_ID
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
@@ -165,7 +165,7 @@ class Gateway:
 
     def _pinned(self, task: Task) -> Task:
         known = self._runtimes.get((task.model, task.version), self._runtime)
-        return replace(task, runtime=known, request_id=REQUEST_ID.get())
+        return replace(task, runtime=known, request_id=REQUEST_ID.get(), trace_id=TRACE_ID.get())
 
     def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
         """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""

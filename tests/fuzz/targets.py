@@ -25,12 +25,12 @@ from serving.security.tokens import Accepted, Tokens
 from serving.wires import options
 from serving.wires.grpc.door import Frames
 from serving.wires.http import body as http_body
-from serving.wires.http import multipart
+from serving.wires.http import event_stream, multipart
 from serving.wires.http.answer import accepted_encoding
 from serving.wires.http.head import check_head
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.open_inference import oip_json, oip_proto
-from serving.wires.request_id import request_id
+from serving.wires.trace import known
 from serving.wires.typed import certserve_proto
 from tests.serving.security.credentials import ALL_PEM, AUDIENCE, ISSUER, NOW
 from tests.serving.wires.fake_gateway import model
@@ -98,7 +98,8 @@ def head(data: bytes) -> None:
     pairs = [line.partition(b":")[::2] for line in data.split(b"\n")]
     text = data.decode("latin-1")
     accepted_encoding(text)
-    assert request_id(text)
+    assert known({"x-request-id": text, "traceparent": text, "tracestate": text}).fields()
+    event_stream.wanted(text)
     check_head([(name.lower(), value.strip()) for name, value in pairs], "1.1", upgrade=b"upgrade" in data)
 
 

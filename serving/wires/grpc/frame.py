@@ -21,7 +21,7 @@ from serving import metrics
 from serving.errors import SEE_LOG, CertserveError, Forbidden, Internal, Unauthenticated
 from serving.log import REQUEST_ID
 from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined, of_caller
-from serving.wires.request_id import request_id
+from serving.wires.trace import Known, known
 
 _log = logging.getLogger("certserve.grpc")
 _DETAILS = 1024
@@ -33,28 +33,29 @@ _Result = TypeVar("_Result")
 def answers(
     work: Callable[[Any, _Context], Awaitable[_Result]], callers: Callers | None, needs: str | None
 ) -> Callable[[Any, _Context], Coroutine[Any, Any, _Result]]:
-    """The handler of a call that does `work`: the request id is echoed, it is known who asks and that they have the scope
-    that it `needs`, if any, and errors are statuses. Without `callers` whoever comes is anonymous.
+    """The handler of a call that does `work`: the answer carries the request's id and trace, it is known who asks and that
+    they have the scope that it `needs`, if any, and errors are statuses. Without `callers` whoever comes is anonymous.
     """
 
     async def call(messages: Any, context: _Context) -> _Result:
-        identifier = _identifier(context)
-        REQUEST_ID.set(identifier)
-        context.set_trailing_metadata((("x-request-id", identifier),))
+        fields = _fields(context)
+        request = known(fields)
+        request.enter()
+        context.set_trailing_metadata(request.fields())
         try:
-            caller = ANONYMOUS if callers is None else callers.caller(_fields(context))
+            caller = ANONYMOUS if callers is None else callers.caller(fields)
             CALLER.set(caller)
             if needs is not None:
                 caller.must_have(needs)
             found = await work(messages, context)
             if left := LEFT.get():
-                context.set_trailing_metadata((("x-request-id", identifier), ("ratelimit", left)))
+                context.set_trailing_metadata((*request.fields(), ("ratelimit", left)))
             return found
         except grpc.aio.BaseError:  # the client has gone, or the server has ended: nobody is left to be told
             raise
         except Exception as error:
             refusal = refusal_of(error)
-        await _abort(context, refusal, identifier)
+        await _abort(context, refusal, request)
 
     return call
 
@@ -77,16 +78,16 @@ def refusal_of(error: Exception) -> CertserveError:
     return error
 
 
-async def _abort(context: _Context, error: CertserveError, identifier: str) -> NoReturn:
+async def _abort(context: _Context, error: CertserveError, request: Known) -> NoReturn:
     if isinstance(error, Unauthenticated | Forbidden):
         metrics.REFUSED_CALLERS.labels(error.code).inc()
-    code, message, trailers = status(error, identifier)
+    code, message, trailers = status(error, request)
     left = LEFT.get()
     await context.abort(code, message, (*trailers, ("ratelimit", left)) if left else trailers)
     raise AssertionError("abort raises")
 
 
-def status(error: CertserveError, identifier: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+def status(error: CertserveError, request: Known) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
     """Code, message and trailers of an error."""
     code = grpc.StatusCode[error.code]
     message = _cut(error.message)
@@ -95,7 +96,7 @@ def status(error: CertserveError, identifier: str) -> tuple[grpc.StatusCode, str
         delay = Duration(seconds=max(1, round(error.retry_after_s)))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     whole = status_pb2.Status(code=code.value[0], message=message, details=[_packed(each) for each in details])
-    return code, message, (("x-request-id", identifier), ("grpc-status-details-bin", whole.SerializeToString()))
+    return code, message, (*request.fields(), ("grpc-status-details-bin", whole.SerializeToString()))
 
 
 def _packed(message: Message) -> AnyMessage:
@@ -116,8 +117,3 @@ def _cut(message: str) -> str:
 
 def _fields(context: _Context) -> dict[str, str]:
     return joined((name, value) for name, value in context.invocation_metadata() or () if isinstance(value, str))
-
-
-def _identifier(context: _Context) -> str:
-    given = dict(context.invocation_metadata() or ()).get("x-request-id")
-    return request_id(given if isinstance(given, str) else None)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from serving.errors import CertserveError
 from serving.wires.grpc.frame import status
-from serving.wires.request_id import request_id
+from serving.wires.trace import known
 
 _HEADERS, _RST_STREAM, _PING, _GOAWAY = 1, 3, 6, 7
 _NO_FAULT, CANCEL = 0, 8
@@ -18,8 +18,8 @@ _PRINTABLE = " !\"#$&'()*+,-./:;<=>?@[]^_`{|}~"
 
 
 def frames(stream: int, error: CertserveError) -> bytes:
-    """Trailers that carry the error as every other has it, with a request id of its own, and a reset without a fault."""
-    code, message, trailers = status(error, request_id(None))
+    """Trailers that carry the error as every other has it, with a new id and trace, and a reset without a fault."""
+    code, message, trailers = status(error, known({}))
     fields: dict[str, str | bytes] = {"content-type": "application/grpc", "grpc-status": str(code.value[0])}
     fields |= {"grpc-message": quote(message, safe=_PRINTABLE), **dict(trailers)}
     block = _OK + b"".join(_field(name, value) for name, value in fields.items())

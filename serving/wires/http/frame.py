@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,9 +17,10 @@ from serving import metrics, strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
 from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined, of_caller
-from serving.wires.request_id import request_id
+from serving.wires.trace import FIELDS, Known, known
 
 _log = logging.getLogger("certserve.http")
+_KNOWN = frozenset(name.encode() for name in FIELDS)
 
 
 class Guarded(Route):
@@ -115,9 +115,9 @@ def _bug(error: Exception) -> Internal:
 
 
 class Frame:
-    """ASGI around the application: echoes X-Request-Id, asks `callers` who it is, save at the paths `to_everybody`, serves a
-    trailing slash as if it were not there, and answers whatever nobody caught as a plain 500. Starlette's own place for the
-    last would lose the id. Without `callers` whoever comes is anonymous.
+    """ASGI around the application: gives every answer its request's id and trace, asks `callers` who it is, save at paths
+    `to_everybody`, serves a trailing slash as if it were not there, and answers whatever nobody caught as a plain 500.
+    Starlette's own place for the last would lose the id. Without `callers` whoever comes is anonymous.
     """
 
     def __init__(self, app: ASGIApp, callers: Callers | None, to_everybody: Collection[str]) -> None:
@@ -130,9 +130,8 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        exchange = _Exchange(send, request_id(given.decode("latin-1")))
-        REQUEST_ID.set(exchange.identifier)
+        exchange = _Exchange(send, known_by(scope["headers"]))
+        exchange.known.enter()
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         try:
             if self._callers is None:
@@ -148,24 +147,32 @@ class Frame:
             await error_response(_bug(error))(scope, receive, exchange.send)
 
 
+def known_by(headers: Iterable[tuple[bytes, bytes]]) -> Known:
+    """By what a request with this head is known from now on."""
+    return known(joined((name.decode(), value.decode("latin-1")) for name, value in headers if name in _KNOWN))
+
+
+def _encoded(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((name.encode(), value.encode()) for name, value in fields)
+
+
 def _fields(scope: Scope) -> dict[str, str]:
     return joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
 
 
 class _Exchange:
-    """One exchange's way back: the id goes into its head."""
+    """One exchange's way back: its id and its trace go into its head."""
 
-    def __init__(self, send: Send, identifier: str) -> None:
+    def __init__(self, send: Send, known: Known) -> None:
         self._send = send
-        self.identifier = identifier
+        self.known = known
         self.started = False
 
     async def send(self, message: Message) -> None:
         """ASGI's send."""
         if message["type"] == "http.response.start":
             self.started = True
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.identifier
-            if left := LEFT.get():
-                headers["RateLimit"] = left
+            left = LEFT.get()
+            said = (*self.known.fields(), ("ratelimit", left)) if left else self.known.fields()
+            message["headers"] = [*message["headers"], *_encoded(said)]
         await self._send(message)

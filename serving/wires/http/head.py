@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from serving.errors import CertserveError, InvalidInput, NotOffered
-from serving.wires.http.frame import error_headers, error_text
-from serving.wires.request_id import request_id
+from serving.wires.http.frame import error_headers, error_text, known_by
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 
@@ -33,15 +32,14 @@ def check_head(fields: Iterable[tuple[bytes, bytes]], version: str, upgrade: boo
 
 
 def refusal(error: CertserveError, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """An error as it is written where no application is asked: whole, with the request id among `fields` or a new one."""
-    given = next((value for name, value in fields if name == b"x-request-id"), b"")
+    """An error as it is written where no application is asked: whole, with id and trace of a request with these `fields`."""
     text = error_text(error)
     headers = {
         **error_headers(error),
         "content-type": "application/json",
         "content-length": str(len(text)),
         "connection": "close",
-        "x-request-id": request_id(given.decode("latin-1")),
+        **dict(known_by(fields).fields()),
     }
     status = HTTPStatus(error.http_status)
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
@@ -30,6 +30,7 @@ from serving.wires.http import event_stream, multipart, openapi, page
 from serving.wires.http import request as http_request
 from serving.wires.http.answer import infer_response
 from serving.wires.http.control import ControlRoutes
+from serving.wires.http.cors import OtherOrigins
 from serving.wires.http.event_stream import EventStream
 from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
 from serving.wires.http.paths import V1_MODEL, V2_MODEL, VERSION
@@ -53,11 +54,13 @@ def build_app(
     max_requests: int = 1024,
     callers: Callers | None = None,
     with_page: bool = True,
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """The HTTP server of a gateway, as an ASGI application.
 
     A body that stops coming for `idle_body_s` is given up, and no more than `max_requests` are worked on at once.
     `callers` tells who asks; without it everybody may. `with_page` says whether a browser gets a page at `/`.
+    Pages of `origins` may call from a browser.
     """
     api = _Api(gateway, idle_body_s, max_requests)
     # The first route that fits is taken: what is asked most stands first.
@@ -90,7 +93,8 @@ def build_app(
     routes += openapi.routes(routes)
     frame = Middleware(Frame, callers, frozenset(each.path for each in routes if each.needs is None))
     handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
-    app = Starlette(routes=routes, middleware=[frame], exception_handlers=handlers)
+    others = [Middleware(OtherOrigins, origins)] if origins else []
+    app = Starlette(routes=routes, middleware=[*others, frame], exception_handlers=handlers)
     app.router.redirect_slashes = False
     return app
 
