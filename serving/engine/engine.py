@@ -19,6 +19,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ _MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one
 _KNOWN_S = 0.25  # of work, before which that rate is not known
 _TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
 _NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
-_PACE_S = 0.25  # between two events of progress
+_PACE_S, _WATCHING = 0.25, 0.1  # between two events of progress, and the share of the time that all of them may take
 _FEW = 32  # rows of a request that are admitted where it is asked for; more take long, and others would wait meanwhile
 _COMPOSING_S = 0.0003  # for the answer of a row, before it is known
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
@@ -131,6 +132,7 @@ class Engine:
         self.catalogue = Catalogue([_proven(each, signer) for each in served])
         self._work = Workload(self.catalogue, scheduler, max_pending_draws)
         self._clock = clock or SystemClock()
+        self._watched = 0  # requests whose progress is asked for; the loop's alone
         # The lock guards all that is below; what is above never changes, but for the workload, which it guards as well.
         self._lock = threading.Lock()
         self._waiting: dict[RequestId, Waiting] = {}
@@ -164,21 +166,35 @@ class Engine:
 
     async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]], None]:
         """Each event is composed when it is asked for, from what is counted by then; whoever does not ask costs nothing."""
-        async with self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting:
+        async with self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting, self._watching():
             seen = None
             while not await over(waiting):
-                reply = await asyncio.to_thread(self._so_far, waiting.number, len(task.rows))
+                reply, took = await asyncio.to_thread(self._looked, waiting.number, len(task.rows))
                 draws = sum(row.draws for row in reply.rows) if reply else 0
                 if reply is None or (seen is not None and draws <= seen):
                     continue
                 yield Base(_bare(reply)) if seen is None else Progress(reply)
                 if seen is not None:
-                    await asyncio.wait([waiting.future], timeout=_PACE_S)
+                    await asyncio.wait([waiting.future], timeout=pause(took, self._watched))
                 seen = draws if seen is not None else 0
             reply = await waiting.future
             if seen is None:
                 yield Base(_bare(reply))
             yield Final(reply)
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        self._watched += 1
+        try:
+            yield
+        finally:
+            self._watched -= 1
+
+    def _looked(self, number: RequestId, count: int) -> tuple[Reply[Prediction] | None, float]:
+        """What is proven by now, and the seconds of work that it took to say."""
+        began = time.thread_time()
+        reply = self._so_far(number, count)
+        return reply, time.thread_time() - began
 
     def _so_far(self, number: RequestId, count: int) -> Reply[Prediction] | None:
         """Composed row by row, so that nobody waits for the lock meanwhile."""
@@ -426,6 +442,11 @@ class Engine:
         metrics.DEVICE_SECONDS.inc(took)
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
+
+
+def pause(took: float, watched: int) -> float:
+    """Seconds until a request is looked at again that took so long, as each of those that are `watched` may."""
+    return max(_PACE_S, took * watched / _WATCHING)
 
 
 def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:

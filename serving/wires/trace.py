@@ -54,10 +54,10 @@ def known(fields: Mapping[str, str]) -> Known:
     """By what a request with these `FIELDS`, which may hold others, is known from now on."""
     given = fields.get("x-request-id", "")
     request_id = given if _ALLOWED.fullmatch(given) else f"{_NUMBERS.getrandbits(128):032x}"
-    span_id = f"{_NUMBERS.randrange(1, 2**64):016x}"
+    span_id = f"{_NUMBERS.getrandbits(64) or 1:016x}"
     parent = _PARENT.fullmatch(fields.get("traceparent", ""))
     if parent is None or (parent[1] == "00" and parent[4]):
-        return Known(request_id, f"{_NUMBERS.randrange(1, 2**128):032x}", span_id)
+        return Known(request_id, f"{_NUMBERS.getrandbits(128) or 1:032x}", span_id)
     return Known(
         request_id, parent[2], span_id, int(parent[3], 16) & _KNOWN_FLAGS, _state(fields.get("tracestate", ""))
     )

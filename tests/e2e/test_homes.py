@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from protos.certserve.v1 import certserve_pb2 as pb
+from protos.certserve.v1 import certserve_pb2_grpc
 from serving import client
+from serving.wires.typed import certserve_document
 from tests.e2e.pictures import clothes, digits, png, uniform_noise
 from tests.servers import ROOT, command_line
 
@@ -164,6 +171,60 @@ def test_bad_input_is_refused_with_what_was_expected(ray, name, path, body, kind
         assert re.search(said, answer.json()["error"], re.IGNORECASE)
         good = session.post(ray.http + PREDICT, content=GOOD, headers={"Content-Type": "image/png"})
         assert good.status_code == 200
+
+
+def events_over_http(home, picture, **options):
+    """Name and data of each server-sent event, as it comes."""
+    url = f"{home.http}/v1/models/{MODEL}:stream"
+    about = {"params": options, "content": png(picture), "headers": {"Content-Type": "image/png"}, "timeout": 120}
+    with httpx.stream("POST", url, **about) as answer:
+        lines = (line.split(": ", 1) for line in answer.iter_lines() if line and not line.startswith(":"))
+        kind = ""
+        for name, value in lines:
+            kind = value if name == "event" else kind
+            if name == "data":
+                yield kind, json.loads(value)
+
+
+def events_over_grpc(home, picture, **options):
+    """The same of the typed service's messages; whoever closes it cancels the call."""
+    chosen = pb.Options(certify=pb.CERTIFY_MODE_BEST, max_draws=options["max_draws"], deadline=Duration(seconds=60))
+    request = pb.PredictRequest(
+        model=MODEL, image=pb.Image(content=png(picture), content_type="image/png"), options=chosen
+    )
+    with grpc.insecure_channel(home.grpc) as channel:
+        call = certserve_pb2_grpc.CertificationServiceStub(channel).StreamCertificate(
+            pb.StreamCertificateRequest(request=request)
+        )
+        for each in call:
+            whole = pb.PredictResponse(predictions=[each.prediction], model=each.model)
+            (row,) = certserve_document.document(whole)["predictions"]
+            kind = pb.StreamCertificateResponse.Event.Name(each.event).removeprefix("EVENT_").lower()
+            yield kind, {"row": each.row, "rows": each.rows, "prediction": row}
+
+
+@pytest.mark.parametrize("watch", [events_over_http, events_over_grpc])
+def test_a_stream_ends_with_the_unary_answer_and_whoever_leaves_it_takes_its_draws_away(home, watch):
+    picture, best = clothes(6)[5], {"certify": "best", "deadline_ms": 60_000}
+    alone = over_http(home, picture, max_draws=2_000, **best)
+    found = list(watch(home, picture, max_draws=2_000, **best))
+    assert [kind for kind, _ in found[:1] + found[-1:]] == ["base", "final"]
+    assert found[-1][1] == {"row": 0, "rows": 1, "prediction": alone}
+    leaving = watch(home, picture, max_draws=100_000, **best)
+    assert [next(leaving)[0], next(leaving)[0]] == ["base", "certificate"]
+    leaving.close()
+    until = time.monotonic() + 20
+    while counted(home, "certserve_draws_pending") and time.monotonic() < until:
+        time.sleep(0.1)
+    drawn = counted(home, "certserve_draws_total")
+    time.sleep(0.5)
+    assert counted(home, "certserve_draws_pending") == 0
+    assert counted(home, "certserve_draws_total") == drawn
+
+
+def counted(home, name):
+    lines = httpx.get(home.metrics).text.splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def test_metrics_cover_gateway_and_engine(home):

@@ -12,7 +12,7 @@ from serving.runtimes.open import RUNTIMES
 
 NUMBERS = [each for each in declared() if "least" in each.metadata]
 OTHERS = ["host", "provider", "runtime", "noise_secret_file", "signing_key_file"]
-OTHERS += ["page", "keys_file", "jwt_keys", "jwt_issuer", "jwt_audience", "metadata"]
+OTHERS += ["page", "cors_origins", "keys_file", "jwt_keys", "jwt_issuer", "jwt_audience", "metadata"]
 OTHERS += ["tls_cert_file", "tls_key_file", "tls_client_ca_file"]
 
 

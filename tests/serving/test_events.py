@@ -13,7 +13,7 @@ import pytest
 
 from serving.config import Limits
 from serving.deployments.on_ray import EngineReplica, _Engines
-from serving.engine.engine import Engine, Served
+from serving.engine.engine import Engine, Served, pause
 from serving.engine.scheduler import Scheduler
 from serving.errors import Internal, InvalidInput, Unavailable
 from serving.events import Base, Events, Final, Progress, newest
@@ -347,6 +347,14 @@ async def test_events_and_refusals_cross_ray_as_values(bundle, engine):
     engine.close()
     with pytest.raises(Unavailable, match="stopping"):
         await all_of(server.events(replace(asked(), options=Options(deadline_ms=300))))
+
+
+@pytest.mark.parametrize("followed", [1, 30, 1_000])
+@pytest.mark.parametrize("took", [0.0, 0.0002, 0.2])
+def test_all_who_watch_together_take_a_tenth_of_the_engine_s_time_at_most(monkeypatch, took, followed):
+    monkeypatch.setattr("serving.engine.engine._PACE_S", 0.25)
+    assert followed * took / pause(took, followed) <= 0.1 + 1e-9
+    assert (pause(took, followed) == 0.25) == (followed * took <= 0.025)
 
 
 async def test_the_newest_event_is_what_a_reader_finds():

@@ -114,12 +114,14 @@ async def channel(bundle, engine):  # noqa: F811
         yield made
 
 
-@pytest.mark.parametrize("certify", [pb.CERTIFY_MODE_TARGET, pb.CERTIFY_MODE_BEST, pb.CERTIFY_MODE_OFF])
-async def test_the_typed_stream_s_final_messages_are_the_unary_answer(channel, certify):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"certify": pb.CERTIFY_MODE_BEST, "max_draws": 4_000, "receipt": True}, {"certify": pb.CERTIFY_MODE_OFF}],
+    ids=["target", "best", "off"],
+)
+async def test_the_typed_stream_s_final_messages_are_the_unary_answer(channel, options):
     grid = pb.GridTensor(shape=[2, 4], data=[*ROWS[0], *ROWS[1]])
-    request = pb.PredictRequest(
-        model="half-space", grid=grid, options=pb.Options(certify=certify, max_draws=4_000, receipt=bool(certify > 1))
-    )
+    request = pb.PredictRequest(model="half-space", grid=grid, options=pb.Options(**options))
     stub = pb_grpc.CertificationServiceStub(channel)
     alone = await stub.Predict(request)
     found = [each async for each in stub.StreamCertificate(pb.StreamCertificateRequest(request=request))]

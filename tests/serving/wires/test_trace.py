@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 
@@ -143,7 +144,7 @@ async def test_every_line_of_the_log_names_the_request_and_its_trace(monkeypatch
     monkeypatch.setattr(FakeGateway, "predict", logging_as_engine_and_gateway)
     logging.getLogger("certserve").addHandler(lines)
     try:
-        await answered(wire, x_request_id="me.1", traceparent=PARENT)
+        await asyncio.create_task(answered(wire, x_request_id="me.1", traceparent=PARENT))
         logging.getLogger("certserve.gateway").warning("about nobody")
     finally:
         logging.getLogger("certserve").removeHandler(lines)
