@@ -181,7 +181,9 @@ async def test_others_are_answered_while_what_a_deadline_has_ended_is_composed(s
     runtime.hold()
     rows = [[150, 1, 2, row] for row in range(3)]
     many = asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=50_000, deadline_ms=100))
-    await until(lambda: engine.load().running == 1 and runtime.predicted == 3)
+    await until(
+        lambda: engine.load().running == 1 and runtime.predicted == 3 and runtime.begun
+    )  # drawing alone is left
     runtime.clock.advance(0.1)
     await until(composing.is_set)
     beside = await ask(gateway, [90, 1, 2, 3], certify="off", outputs=("probabilities",))
@@ -199,7 +201,9 @@ async def test_the_time_that_composing_takes_is_taken_from_a_request_of_many_row
     runtime.hold()
     rows = [[150, 1, 2, row] for row in range(40)]
     many = asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=50_000, deadline_ms=1_000))
-    await until(lambda: engine.load().running == 1 and runtime.predicted)
+    await until(
+        lambda: engine.load().running == 1 and runtime.predicted == 1 and runtime.begun
+    )  # drawing alone is left
     runtime.clock.advance(0.955)
     assert (engine.load().requests, many.done()) == (1, False)
     runtime.clock.advance(0.01)
