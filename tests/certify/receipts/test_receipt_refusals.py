@@ -32,7 +32,7 @@ MESSAGES = [
     ("input.low", -math.inf, "input: expected a grid"),
     ("model.digest", "1" * 64, f"model.digest: expected {DIGEST}"),
     ("noise.stream", "noise-v2", "noise.stream: expected 'noise-v1'"),
-    ("noise.norm", "linf", "noise.norm: expected 'l2'"),
+    ("noise.norm", "linf", "noise.norm: expected 'l2' or 'scaled_l2'"),
     ("noise.sigma", 0.0, "noise.sigma: expected a positive number"),
     ("noise.sigma", math.inf, "noise.sigma: expected a positive number"),
     ("noise.charge", 1.0, "noise.charge: expected 0 to 1"),
