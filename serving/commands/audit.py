@@ -10,7 +10,7 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,16 @@ from certify import strict_json
 from certify.receipts.receipt import Receipt, ReceiptError
 from certify.receipts.recheck import Finding, recheck
 from certify.receipts.replay import replay
-from export.bundle import Bundle, InputSpec, load
-from serving.engine.record import undeclared
+from serving.client.receipts import held, verified
 from serving.errors import InvalidInput
-from serving.inputs import registry, rows
-from serving.inputs.grid import on_grid
-from serving.runtimes.runtime import Runtime, passing
-from serving.security.signing import KEY_BYTES, check_signature, parse
+from serving.security.signing import KEY_BYTES, parse
+
+if TYPE_CHECKING:  # `verify` needs nothing of the server, and is there without it
+    from export.bundle import Bundle, InputSpec
+    from serving.runtimes.runtime import Runtime
 
 
-def add_commands(commands: Any) -> None:
+def add(commands: Any) -> None:
     """The two commands, for the parser of the command line."""
     verify = commands.add_parser(
         "verify", help="check a receipt offline: its signature, and every claim from its counts"
@@ -46,22 +46,16 @@ def add_commands(commands: Any) -> None:
     again.set_defaults(run=_replay)
 
 
-def verified(text: bytes, public: bytes) -> Iterator[Finding]:
-    """What `verify` looks at, in its order. Raises `ReceiptError` where nothing further can be said."""
-    signed = parse(text)
-    yield _held("schema", signed.receipt.schema, "known, complete and without contradiction")
-    check_signature(signed, public)
-    yield _held("signature", signed.signature.key_id, "made with this key over exactly this receipt")
-    yield from recheck(signed.receipt)
-
-
 def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runtime: Runtime) -> Iterator[Finding]:
     """What `replay` looks at, in its order."""
+    from serving.engine.record import undeclared
+    from serving.runtimes.runtime import passing
+
     wrong = undeclared(bundle, receipt)
     yield from (Finding(field=name, said="", found="not what the bundle declares", agrees=False) for name in wrong)
     if wrong:
         return
-    yield _held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
+    yield held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
     yield from recheck(receipt)
     calibration = bundle.detector.calibration if bundle.detector else None
     yield from replay(receipt, bundle.law, lattice, passing(runtime), calibration)
@@ -73,6 +67,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _replay(options: argparse.Namespace) -> None:
+    from export.bundle import load
     from serving.runtimes.open import open_runtime
 
     receipt, bundle = parse(options.receipt.read_bytes()).receipt, load(options.bundle)
@@ -100,10 +95,6 @@ def _shown(each: Finding) -> str:
     return f"{each.said}" if same else f"{each.said} (here: {each.found})".strip()
 
 
-def _held(field: str, said: object, what: str) -> Finding:
-    return Finding(field=field, said=said, found=what, agrees=True)
-
-
 def _public(given: str) -> bytes:
     text = given if re.fullmatch("[0-9a-fA-F]+", given) else Path(given).read_bytes().decode("ascii", "replace").strip()
     if not re.fullmatch(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}", text):
@@ -114,6 +105,9 @@ def _public(given: str) -> bytes:
 
 
 def _lattice(data: bytes, spec: InputSpec) -> NDArray[np.int32]:
+    from serving.inputs import registry, rows
+    from serving.inputs.grid import on_grid
+
     if not data.lstrip().startswith(b"["):
         return registry.row(data, None, spec)
     hint = f"of the grid, {-spec.zero} to {spec.top - spec.zero}"

@@ -18,13 +18,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _OURS = {"certify", "export", "serving"}
+SERVER = (
+    *("google", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "httptools", "jwt", "msgspec", "multipart"),
+    *("numba", "onnx", "PIL", "prometheus_client", "psutil", "pydantic", "ray", "safetensors", "simplejpeg"),
+    *("starlette", "uvicorn"),
+)
+"""Modules that the client does without."""
 EXTRA_OF = {
     **dict.fromkeys(("mpmath", "tqdm"), "export"),
     "skl2onnx": "export,sklearn",
     **dict.fromkeys(("torch", "onnxscript"), "export,torch"),
     "pyarrow": "data",
     "matplotlib": "plot",
-    "onnxruntime": "cpu] or, for a machine with a GPU, certserve[gpu",
+    **dict.fromkeys(("onnxruntime", *SERVER), "cpu] or, for a machine with a GPU, certserve[gpu"),
 }
 """Modules that only an optional set of requirements brings, and its name."""
 

@@ -1,9 +1,11 @@
-"""`certserve predict`: one picture asked of a running server, over either wire."""
+"""`certserve predict`: files asked of a running server, with a table or a line of JSON for each row."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,21 @@ from certify.claims.procedures import PROCEDURES
 from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
+_ASKED = ("certify", "target_radius", "radius_tolerance", "max_draws", "draws", "alpha", "deadline_ms")
+_HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", "distribution", "draws")
+_WIDEST = 40
+
 
 def add(commands: Any) -> None:
     """The command, for the parser of the command line."""
-    predict = commands.add_parser("predict", help="send one picture and print the answer")
-    predict.add_argument("picture", type=Path, help="a PNG or JPEG file")
-    predict.add_argument("--model", default="fashion-mnist", help="(%(default)s)")
+    predict = commands.add_parser("predict", help="send files and print the answers")
+    predict.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="PNG, JPEG, .npy, .json or .csv (a row a line)"
+    )
+    predict.add_argument("--model", help="(the only one, where one is served)")
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
-    predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1) instead")
+    predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1): pictures and .json alone")
+    predict.add_argument("--key", help="what to send as a bearer token, where the server asks for one")
     predict.add_argument("--certify", choices=tuple(PROCEDURES))
     predict.add_argument("--target-radius", type=float)
     predict.add_argument("--radius-tolerance", type=float)
@@ -26,29 +35,111 @@ def add(commands: Any) -> None:
     predict.add_argument("--draws", type=int)
     predict.add_argument("--alpha", type=float)
     predict.add_argument("--deadline-ms", type=int)
-    predict.add_argument("--receipt", type=Path, metavar="FILE", help="ask for a signed receipt and write it there")
+    predict.add_argument(
+        "--receipt", type=Path, metavar="FILE", help="ask for a signed receipt of the one row, to FILE"
+    )
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--table", action="store_true", help="print a table, as where a terminal shows it")
+    form.add_argument(
+        "--json", action="store_true", help="print a line of JSON for each row, as where no terminal does"
+    )
     predict.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from serving import client  # the libraries of two wires: no other command waits for them
-    from serving.inputs import registry
-
-    asked = {
-        name: value
-        for name in ("certify", "target_radius", "radius_tolerance", "max_draws", "draws", "alpha", "deadline_ms")
-        if (value := getattr(options, name)) is not None
-    }
+    asked = {name: value for name in _ASKED if (value := getattr(options, name)) is not None}
     asked |= {"receipt": True} if options.receipt else {}
-    picture = options.picture.read_bytes()
-    try:
-        kind = registry.sniffed(picture)
-    except CertserveError as error:
-        raise InvalidInput(f"{options.picture}: {error}") from error
-    if options.grpc:
-        answer = client.predict_grpc(options.grpc, options.model, picture, kind, asked)
-    else:
-        answer = client.predict_http(options.url, options.model, picture, kind, asked)
+    if options.receipt and len(options.files) > 1:
+        raise InvalidInput("--receipt is for one file; ask for each by itself")
+    printed = _table if options.table or (sys.stdout.isatty() and not options.json) else _lines
+    answers = _answers(options, asked)
     if options.receipt:
-        write(options.receipt, json.dumps(answer["predictions"][0].pop("receipt")))
-    print(json.dumps(answer, indent=1))
+        answers = iter([_with_receipt(next(answers), options.receipt)])
+    printed(answers, options.files)
+
+
+def _answers(options: argparse.Namespace, asked: dict[str, object]) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Each file with the documents of its rows, while a bar says on a terminal how many are done."""
+    from serving import client  # httpx and scipy: no other command waits for them
+
+    with client.Client(options.url, options.model, key=options.key) as over_http:
+        for done, file in enumerate(options.files):
+            _bar(done, len(options.files))
+            try:
+                if options.grpc:
+                    rows = _over_grpc(options, file, asked)
+                else:
+                    rows = [dict(each.document) for each in over_http.predict_rows(file, **asked)]
+            except CertserveError as error:
+                about = error.message if str(file) in error.message else f"{file}: {error.message}"
+                raise type(error)(about) from error
+            finally:
+                _bar(None, len(options.files))
+            yield file, rows
+
+
+def _over_grpc(options: argparse.Namespace, file: Path, asked: dict[str, object]) -> list[dict[str, Any]]:
+    from serving import client
+    from serving.client.asking import body_of, needs_shape
+
+    if needs_shape(file):
+        raise InvalidInput(f"{file}: over gRPC pictures and .json are sent alone; leave --grpc out")
+    if options.model is None:
+        raise InvalidInput("--grpc needs --model, the name of the model")
+    body = body_of(file)
+    found: list[dict[str, Any]] = client.predict_grpc(
+        options.grpc, options.model, body.content, body.content_type, asked
+    )["predictions"]
+    return found
+
+
+def _with_receipt(answer: tuple[Path, list[dict[str, Any]]], to: Path) -> tuple[Path, list[dict[str, Any]]]:
+    file, rows = answer
+    if len(rows) != 1:
+        raise InvalidInput(f"{file}: --receipt is for one row, and this holds {len(rows)}")
+    write(to, json.dumps(rows[0].pop("receipt")))
+    return answer
+
+
+def _lines(answers: Iterator[tuple[Path, list[dict[str, Any]]]], _: Sequence[Path]) -> None:
+    for file, rows in answers:
+        for number, row in enumerate(rows):
+            print(json.dumps({"file": str(file), "row": number, "prediction": row}), flush=True)
+
+
+def _table(answers: Iterator[tuple[Path, list[dict[str, Any]]]], files: Sequence[Path]) -> None:
+    """A line for each row as it comes; the file's column is as wide as the names, the others as what they mostly hold."""
+    widths = (min(_WIDEST, max(len("file"), *(len(each.name) for each in files))), 3, 16, 11, 16, 9, 19, 6)
+    for index, (file, rows) in enumerate(answers):
+        if index == 0:
+            print(_line(_HEADINGS, widths))
+        for number, row in enumerate(rows):
+            print(_line(_cells(file, number, row), widths), flush=True)
+
+
+def _cells(file: Path, number: int, row: dict[str, Any]) -> tuple[str, ...]:
+    from serving.client.answers import down
+
+    certificate, ood = row.get("certificate") or {}, row.get("ood") or {}
+    decided = "-" if not ood else "in_distribution" if ood.get("in_distribution") else "out_of_distribution"
+    verdict = (ood.get("certified") or {}).get("verdict") or decided
+    radius = down(certificate["radius"]) if certificate else "-"
+    smoothed = certificate.get("status", "off"), certificate.get("label") or "-", radius
+    return (file.name, str(number), row["label"], *smoothed, verdict.replace("_", " "), str(row["draws"]))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    shown = (each if each.isprintable() else ascii(each) for each in cells)
+    cut = (each if len(each) <= _WIDEST else each[: _WIDEST - 1] + "…" for each in shown)
+    return "  ".join(each.ljust(width) for each, width in zip(cut, widths, strict=True)).rstrip()
+
+
+def _bar(done: int | None, total: int) -> None:
+    """A bar on a terminal where several files are asked; with None it is taken away."""
+    if total < 2 or not sys.stderr.isatty():
+        return
+    if done is None:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        return
+    filled = 30 * done // total
+    print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done} of {total}", end="", file=sys.stderr, flush=True)

@@ -60,7 +60,11 @@ function examples({ input, examples: rows }) {
       button.type = "button";
       button.setAttribute("aria-label", `Example ${i + 1}`);
       button.setAttribute("aria-pressed", "false");
-      if (pictureOf(input)) draw(button.appendChild(document.createElement("canvas")), values, input);
+      if (pictureOf(input)) {
+        const shown = button.appendChild(document.createElement("canvas"));
+        shown.setAttribute("aria-hidden", "true"); // the button has a name
+        draw(shown, values, input);
+      }
       button.addEventListener("click", () => take(Int32Array.from(values), "", button));
       return button;
     }),

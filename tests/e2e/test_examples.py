@@ -184,7 +184,7 @@ def test_the_tutorial_s_commands_do_what_it_says(server, public_key, tmp_path):
     assert (certificate["label"], certificate["status"]) == ("Sneaker", "certified")
     assert 0.5 <= certificate["radius"] < 0.51
     assert json.loads(digit)["predictions"][0]["ood"]["in_distribution"] is False
-    assert json.loads(shirt)["predictions"][0]["certificate"]["status"] in ("refuted", "undecided")
+    assert json.loads(shirt)["prediction"]["certificate"]["status"] in ("refuted", "undecided")
     assert "its counts prove its claims" in verified
     assert "gave these counts again" in replayed
     assert audited.startswith("signed by key ")

@@ -53,11 +53,11 @@ def test_only_an_extra_that_brings_what_is_missing_is_advised(capsys):
         "torch": "install certserve[export,torch]",
         "onnxscript.values": "install certserve[export,torch]",
         "skl2onnx": "install certserve[export,sklearn]",
-        "onnx.helper": "this installation is not whole; install certserve again",
+        "onnx.helper": "install certserve[cpu] or, for a machine with a GPU, certserve[gpu]",
         "tqdm": "install certserve[export]",
         "onnxruntime": "install certserve[cpu] or, for a machine with a GPU, certserve[gpu]",
         "scipy.special": "this installation is not whole; install certserve again",
-        "ray": "install certserve again",
+        "ray": "install certserve[cpu] or, for a machine with a GPU, certserve[gpu]",
         "serving.nothing": "install certserve again",
     }.items():
         code, said = ended(capsys, ModuleNotFoundError(f"No module named {name!r}", name=name))
@@ -73,7 +73,8 @@ def test_the_extras_are_those_of_the_project():
         extra = advised.split(",")[-1]
         brought = {re.match(r"[A-Za-z0-9_-]+", requirement)[0] for requirement in extras[extra]}
         assert {name for name, given in console.EXTRA_OF.items() if given == advised} == brought
-    assert extras["cpu"][0].startswith("onnxruntime")
+    assert extras["cpu"][0] == extras["gpu"][0] == "certserve[server]"
+    assert extras["cpu"][1].startswith("onnxruntime")
 
 
 def started(*words, **options):
