@@ -19,6 +19,7 @@ from typing import Any
 from serving.client.answers import Certificate, Event, Mixture, Prediction, Score
 from serving.client.client import AsyncClient, Client
 from serving.client.receipts import verify
+from serving.client.trust import Trust
 
 __all__ = [
     "AsyncClient",
@@ -28,6 +29,7 @@ __all__ = [
     "Mixture",
     "Prediction",
     "Score",
+    "Trust",
     "predict_grpc",
     "predict_http",
     "verify",
@@ -59,8 +61,10 @@ def predict_grpc(
     options: Mapping[str, object] | None = None,
     *,
     version: str | None = None,
+    key: str | None = None,
+    trust: Trust | None = None,
 ) -> dict[str, Any]:
-    """The same over gRPC; `target` is "host:port"."""
+    """The same over gRPC; `target` is "host:port", or "https://host:port" for TLS, of which `trust` says more."""
     from serving.client import typed  # grpcio comes with the server alone
 
-    return typed.predict(target, model, body, content_type, options, version=version)
+    return typed.predict(target, model, body, content_type, options, version=version, key=key, trust=trust)

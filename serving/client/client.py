@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from serving.client import exchange
 from serving.client.answers import Event, Prediction
 from serving.client.asking import Body, Given, body_of, needs_shape
 from serving.client.exchange import Broken, NotSent, Pause, Reader, Received, Send, Steps, Terms
+from serving.client.trust import Trust
 from serving.errors import InvalidInput
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
@@ -43,8 +45,11 @@ class _Settings:
         connect_s: float = 5.0,
         retries: int = 2,
         connections: int = 16,
+        ca: str | Path | None = None,
+        certificate: str | Path | None = None,
+        certificate_key: str | Path | None = None,
     ) -> None:
-        """`model` may be left out where one is served. `key` is sent as a bearer token.
+        """`model` may be left out where one is served. `key` is sent as a bearer token; the last three are `Trust`.
 
         Raises `InvalidInput` for what is no URL, and `Unavailable` where the environment names a proxy of no use.
         """
@@ -52,10 +57,12 @@ class _Settings:
         self._model, self._version = model, version
         self._shape: tuple[int, ...] | None = None
         self._connect_s = connect_s
+        trust = Trust(ca=ca, certificate=certificate, certificate_key=certificate_key)
         try:
             self._http = self._kind(
                 headers={"Authorization": f"Bearer {key}"} if key else {},
                 limits=httpx.Limits(max_connections=connections),
+                verify=trust.verify(),
                 trust_env=not exchange.is_here(httpx.URL(url).host),
             )
         except _FAILURES as error:

@@ -18,6 +18,7 @@ from protos.certserve.v1 import certserve_pb2_grpc
 from serving import errors, strict_json
 from serving.client.asking import JSON, texts
 from serving.client.exchange import SLACK_S, is_here
+from serving.client.trust import Trust
 from serving.errors import CertserveError, InvalidInput, Unavailable
 from serving.messages import Options
 from serving.wires import options as wire_options
@@ -26,6 +27,7 @@ from serving.wires.grpc.frame import reason
 from serving.wires.typed import certserve_document, certserve_proto
 
 _DEFAULT_S = 30.0
+_SCHEME = "https://"
 _LONGEST_S = 86_400.0  # no server allows more, and sockets take no number of any size
 _TRANSPORT: dict[str, type[CertserveError]] = {
     "DEADLINE_EXCEEDED": errors.DeadlinePassed,
@@ -42,8 +44,12 @@ def predict(
     options: Mapping[str, object] | None = None,
     *,
     version: str | None = None,
+    key: str | None = None,
+    trust: Trust | None = None,
 ) -> Document:
-    """Predict over gRPC; `target` is "host:port", the rest as for `serving.client.predict_http`."""
+    """Predict over gRPC; `target` is "host:port", or "https://host:port" for TLS, of which `trust` says more; `key` is sent
+    as a bearer token; the rest as for `serving.client.predict_http`.
+    """
     chosen = wire_options.build(wire_options.from_query(texts(options or {}).items()))
     request = pb.PredictRequest(model=model, version=version or "")
     if content_type == JSON:
@@ -52,15 +58,23 @@ def predict(
     else:
         request.image.CopyFrom(pb.Image(content=body, content_type=content_type))
     request.options.CopyFrom(certserve_proto.options_message(chosen))
-    through = 0 if is_here(target.rpartition(":")[0]) else 1
+    through = 0 if is_here(target.removeprefix("https://").rpartition(":")[0]) else 1
+    metadata = [("authorization", f"Bearer {key}")] if key else []
     channel_options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", through)]
-    with grpc.insecure_channel(target, options=channel_options) as channel:
+    with _channel(target, trust or Trust(), channel_options) as channel:
         stub = certserve_pb2_grpc.CertificationServiceStub(channel)  # type: ignore[no-untyped-call]
         try:
-            response = stub.Predict(request, timeout=_timeout_s(chosen))
+            response = stub.Predict(request, timeout=_timeout_s(chosen), metadata=metadata)
         except grpc.RpcError as error:
             raise _status_error(error, target) from None
     return certserve_document.document(response)
+
+
+def _channel(target: str, trust: Trust, options: list[tuple[str, int]]) -> grpc.Channel:
+    if trust == Trust() and not target.startswith(_SCHEME):
+        return grpc.insecure_channel(target, options=options)
+    credentials = grpc.ssl_channel_credentials(*trust.files())
+    return grpc.secure_channel(target.removeprefix(_SCHEME), credentials, options=options)
 
 
 def _timeout_s(options: Options) -> float:

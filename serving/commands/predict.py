@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ _HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", 
 _WIDEST = 40
 
 
+_KEY = "CERTSERVE_KEY"
+
+
 def add(commands: Any) -> None:
     """The command, for the parser of the command line."""
     predict = commands.add_parser("predict", help="send files and print the answers")
@@ -27,7 +31,16 @@ def add(commands: Any) -> None:
     predict.add_argument("--model", help="(the only one, where one is served)")
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
     predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1): pictures and .json alone")
-    predict.add_argument("--key", help="what to send as a bearer token, where the server asks for one")
+    predict.add_argument(
+        "--key",
+        default=os.environ.get(_KEY),
+        help=f"what to send as a bearer token, where the server asks for one; {_KEY} says it to no other user of the host",
+    )
+    predict.add_argument("--ca", type=Path, metavar="FILE", help="authorities in PEM to believe instead of those known")
+    predict.add_argument(
+        "--cert", type=Path, metavar="FILE", help="a certificate to show, where the server asks for one"
+    )
+    predict.add_argument("--cert-key", type=Path, metavar="FILE", help="its key")
     predict.add_argument("--certify", choices=tuple(PROCEDURES))
     predict.add_argument("--target-radius", type=float)
     predict.add_argument("--radius-tolerance", type=float)
@@ -62,7 +75,14 @@ def _answers(options: argparse.Namespace, asked: dict[str, object]) -> Iterator[
     """Each file with the documents of its rows, while a bar says on a terminal how many are done."""
     from serving import client  # httpx and scipy: no other command waits for them
 
-    with client.Client(options.url, options.model, key=options.key) as over_http:
+    with client.Client(
+        options.url,
+        options.model,
+        key=options.key,
+        ca=options.ca,
+        certificate=options.cert,
+        certificate_key=options.cert_key,
+    ) as over_http:
         for done, file in enumerate(options.files):
             _bar(done, len(options.files))
             try:
@@ -81,6 +101,7 @@ def _answers(options: argparse.Namespace, asked: dict[str, object]) -> Iterator[
 def _over_grpc(options: argparse.Namespace, file: Path, asked: dict[str, object]) -> list[dict[str, Any]]:
     from serving import client
     from serving.client.asking import body_of, needs_shape
+    from serving.client.trust import Trust
 
     if needs_shape(file):
         raise InvalidInput(f"{file}: over gRPC pictures and .json are sent alone; leave --grpc out")
@@ -88,7 +109,13 @@ def _over_grpc(options: argparse.Namespace, file: Path, asked: dict[str, object]
         raise InvalidInput("--grpc needs --model, the name of the model")
     body = body_of(file)
     found: list[dict[str, Any]] = client.predict_grpc(
-        options.grpc, options.model, body.content, body.content_type, asked
+        options.grpc,
+        options.model,
+        body.content,
+        body.content_type,
+        asked,
+        key=options.key,
+        trust=Trust(ca=options.ca, certificate=options.cert, certificate_key=options.cert_key),
     )["predictions"]
     return found
 
