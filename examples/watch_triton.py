@@ -18,7 +18,8 @@ image = triton.InferInput("image", pixels.shape, "UINT8")
 image.set_data_from_numpy(pixels)
 
 # Without `certserve.progress` there is one answer, the last.
-parameters = {"certserve.certify": "best", "certserve.max_draws": 10_000, "certserve.progress": True}
+parameters = {"certserve.certify": "best", "certserve.max_draws": 2_000, "certserve.progress": True}
+parameters |= {"certserve.deadline_ms": 60_000}
 answers: queue.Queue = queue.Queue()
 client = triton.InferenceServerClient(server)
 client.start_stream(lambda result, error: answers.put((result, error)))

@@ -64,14 +64,14 @@ def test_curl_watches_a_certificate_tighten(server):
     said = [json.loads(each["data"])["prediction"] for each in found]
     assert [str(each["draws"]) for each in said] == [each["id"] for each in found]
     assert (said[0]["label"], said[0]["certificate"]) == ("Sneaker", None)
-    assert (said[-1]["certificate"]["label"], said[-1]["draws"]) == ("Sneaker", 10_000)
+    assert (said[-1]["certificate"]["label"], said[-1]["draws"]) == ("Sneaker", 2_000)
     assert "receipt" not in said[-1]
 
 
 def test_tritonclient_watches_a_certificate_tighten(server):
     lines = python("watch_triton.py", server.grpc).splitlines()
     found = [re.fullmatch(r"(\w+): radius (\S+) proven by (\d+) draws", line).groups() for line in lines]
-    assert (found[0], found[-1][0], found[-1][2]) == (("base", "0.000", "0"), "final", "10000")
+    assert (found[0], found[-1][0], found[-1][2]) == (("base", "0.000", "0"), "final", "2000")
     assert {kind for kind, _, _ in found[1:-1]} <= {"certificate"}
     counted = [int(draws) for _, _, draws in found]
     assert counted[:-1] == sorted(set(counted[:-1]))
