@@ -22,6 +22,14 @@ BUNDLED = manifests(ROOT / "models")[0]
 SETTINGS = Settings(models=Path("m"), http_port=81, grpc_port=82, metrics_port=83)
 
 
+def kind(shape: tuple[int, ...]) -> dict[str, object]:
+    """What has such a shape: numbers, or a picture whose channels stand at either end."""
+    if len(shape) == 1:
+        return {"kind": "features"}
+    layout, channels = ("HWC", shape[-1]) if shape[-1] in (1, 3) else ("CHW", shape[0])
+    return {"kind": "image", "layout": layout, "mode": "RGB" if channels == 3 else "L"}
+
+
 def other(name: str, **spec: object) -> Manifest:
     changed = BUNDLED.model_dump(by_alias=True)
     changed["name"] = name
@@ -50,8 +58,8 @@ def test_a_picture_is_advised_for_a_model_that_takes_this_one(monkeypatch, tmp_p
     assert "@examples/sneaker.png" in said
     assert "/v1/models/fashion-mnist/versions/1:predict" in said
     assert "'bin/my certserve' predict examples/sneaker.png --model fashion-mnist --grpc 127.0.0.1:82" in said
-    for models in ([other("a", shape=(1, 32, 32))], [other("a", shape=(3, 28, 28))], [other("a", shape=(28, 28, 1))]):
-        assert "sneaker" not in banner.text(SETTINGS, models, "certserve")
+    for shape in ((1, 32, 32), (3, 28, 28), (32, 32, 1)):
+        assert "sneaker" not in banner.text(SETTINGS, [other("a", shape=shape, kind=kind(shape))], "certserve")
     monkeypatch.chdir(tmp_path)  # where there is no such file
     assert "sneaker" not in banner.text(SETTINGS, [BUNDLED], "certserve")
     (tmp_path / "examples").mkdir()
@@ -62,7 +70,7 @@ def test_a_picture_is_advised_for_a_model_that_takes_this_one(monkeypatch, tmp_p
 @pytest.mark.parametrize("shape", [(4,), (32,), (33,), (1, 2, 2), (1, 28, 28), (3, 32, 32)])
 def test_the_rows_that_are_advised_are_inputs_of_the_model(shape, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    model = other("rows", shape=shape, layout="features" if len(shape) == 1 else "CHW")
+    model = other("rows", shape=shape, kind=kind(shape))
     said = banner.text(SETTINGS, [model], "certserve")
     assert "/v1/models/rows/versions/1:predict" in said
     assert "fashion" not in said
