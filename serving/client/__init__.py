@@ -16,18 +16,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serving.client.answers import Certificate, Event, Mixture, Prediction, Score
+from serving.client.answers import CertificateRead, LiveEvent, MixtureRead, Predicted, Score
 from serving.client.client import AsyncClient, Client
 from serving.client.receipts import verify
 from serving.client.trust import Trust
 
 __all__ = [
     "AsyncClient",
-    "Certificate",
+    "CertificateRead",
     "Client",
-    "Event",
-    "Mixture",
-    "Prediction",
+    "LiveEvent",
+    "MixtureRead",
+    "Predicted",
     "Score",
     "Trust",
     "predict_grpc",

@@ -17,7 +17,7 @@ _Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class CertificateRead:
     """Within `radius` of the input the smoothed classifier gives `label`; see the guarantees for what that means.
 
     Abstention is no label and radius 0. `status` speaks of the target: certified, refuted or undecided.
@@ -56,7 +56,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class MixtureRead:
     """The mixture of both networks keeps `label` within `radius`; its probabilities are estimates."""
 
     label: str
@@ -69,15 +69,15 @@ class Mixture:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class Predicted:
     """The answer to one input. `label` is the base network's, of which nothing is claimed; `document` is all of it."""
 
     label: str
     class_index: int
     probabilities: tuple[float, ...] | None
-    certificate: Certificate | None
+    certificate: CertificateRead | None
     ood: Score | None
-    mixture: Mixture | None
+    mixture: MixtureRead | None
     alpha: float
     draws: int
     lost_draws: int
@@ -86,17 +86,17 @@ class Prediction:
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def of(document: Mapping[str, Any]) -> Prediction:
+    def of(document: Mapping[str, Any]) -> Predicted:
         """The prediction that a document holds. Raises `KeyError` or `TypeError` where it holds none."""
         if not isinstance(document, Mapping):
             raise TypeError("expected an object")
-        known = {each.name: document.get(each.name) for each in fields(Prediction)}
-        parts = {"certificate": Certificate, "ood": Score, "mixture": Mixture}
+        known = {each.name: document.get(each.name) for each in fields(Predicted)}
+        parts = {"certificate": CertificateRead, "ood": Score, "mixture": MixtureRead}
         known |= {name: _part(kind, document.get(name)) for name, kind in parts.items()}
         numbers = document.get("probabilities")
         known |= {"probabilities": None if numbers is None else tuple(numbers), "document": document}
         known["label"], known["draws"] = document["label"], int(document["draws"])
-        return Prediction(**known)  # type: ignore[arg-type]
+        return Predicted(**known)  # type: ignore[arg-type]
 
     def verify(self, key: str | bytes) -> list[Finding]:
         """What `certserve verify` finds of the receipt, which has to be asked for. Raises as `verify`."""
@@ -106,7 +106,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         said = [f"{name} {part}" for name, part in self._parts() if part is not None]
-        return f"<Prediction {self.label!r}: {'; '.join([*said, f'{self.draws} draws'])}>"
+        return f"<Predicted {self.label!r}: {'; '.join([*said, f'{self.draws} draws'])}>"
 
     def _parts(self) -> list[tuple[str, object]]:
         return [("certificate", self.certificate), ("score", self.ood), ("mixture", self.mixture)]
@@ -126,7 +126,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LiveEvent:
     """Something said of one row before its answer. `kind` is "base" at once, "certificate" as bounds tighten, "final" last.
 
     Each is true by itself. `best_radius` is the largest radius proven so far, which stays true where a later one is smaller.
@@ -134,11 +134,11 @@ class Event:
 
     kind: str
     row: int
-    prediction: Prediction
+    prediction: Predicted
     best_radius: float
 
     def __repr__(self) -> str:
-        return f"<Event {self.kind}: {self.prediction!r}, best radius {down(self.best_radius)}>"
+        return f"<LiveEvent {self.kind}: {self.prediction!r}, best radius {down(self.best_radius)}>"
 
 
 def _part(kind: type[_Part], document: Mapping[str, Any] | None) -> _Part | None:

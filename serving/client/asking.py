@@ -33,7 +33,7 @@ OPTIONS = (
 )
 """What may be asked for; the server says what they mean and may be."""
 
-Given = str | Path | bytes | NDArray[Any] | Sequence[Any]
+Askable = str | Path | bytes | NDArray[Any] | Sequence[Any]
 """A file's name, the bytes of a picture, or one row of numbers: whole ones are grid integers, others the caller's units."""
 
 
@@ -46,7 +46,7 @@ class Body:
     rows: int | None
 
 
-def body_of(given: Given, shape: tuple[int, ...] | None = None) -> Body:
+def body_of(given: Askable, shape: tuple[int, ...] | None = None) -> Body:
     """The body for one input or a file of several. `shape` is that of the model's input, which arrays are compared with.
 
     Raises `InvalidInput` for what is none, `OSError` for a file that cannot be read.
@@ -58,7 +58,7 @@ def body_of(given: Given, shape: tuple[int, ...] | None = None) -> Body:
     return _of_array(_array(given, "the input"), shape, "the input")
 
 
-def needs_shape(given: Given) -> bool:
+def needs_shape(given: Askable) -> bool:
     """Whether `body_of` has to know the shape of the model's input."""
     if isinstance(given, str | Path):
         return Path(given).suffix.lower() in (".npy", ".csv")

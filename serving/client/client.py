@@ -17,9 +17,9 @@ from typing import Any, Self
 import httpx
 
 from serving.client import exchange
-from serving.client.answers import Event, Prediction
-from serving.client.asking import Body, Given, body_of, needs_shape
-from serving.client.exchange import Broken, NotSent, Pause, Reader, Received, Send, Steps, Terms
+from serving.client.answers import LiveEvent, Predicted
+from serving.client.asking import Askable, Body, body_of, needs_shape
+from serving.client.exchange import Broken, EventReader, NotSent, Outgoing, Pause, Received, ServerTerms, Steps
 from serving.client.trust import Trust
 from serving.errors import InvalidInput
 
@@ -53,7 +53,7 @@ class _Settings:
 
         Raises `InvalidInput` for what is no URL, and `Unavailable` where the environment names a proxy of no use.
         """
-        self._terms = Terms(url=_checked(url), timeout_s=timeout_s, retries=retries)
+        self._terms = ServerTerms(url=_checked(url), timeout_s=timeout_s, retries=retries)
         self._model, self._version = model, version
         self._shape: tuple[int, ...] | None = None
         self._connect_s = connect_s
@@ -68,7 +68,7 @@ class _Settings:
         except _FAILURES as error:
             raise exchange.unreached(self._terms, error) from None
 
-    def _predictions(self, given: Given, options: dict[str, Any]) -> Steps:
+    def _predictions(self, given: Askable, options: dict[str, Any]) -> Steps:
         body = yield from self._body(given)
         document = yield from exchange.predictions(self._terms, self._model or "", self._version, body, options)
         return exchange.read(self._terms, document)
@@ -77,7 +77,7 @@ class _Settings:
         yield from self._named()
         return (yield from exchange.predictions(self._terms, self._model or "", self._version, body, options))
 
-    def _body(self, given: Given) -> Steps:
+    def _body(self, given: Askable) -> Steps:
         if not isinstance(given, bytes) and not needs_shape(given):
             body_of(given)  # a file of no use is said before anybody is asked
         yield from self._named()
@@ -94,7 +94,7 @@ class _Settings:
         headers = {**send.headers, "Accept": "text/event-stream"}
         return {**self._request(send), "headers": headers}
 
-    def _request(self, send: Send) -> dict[str, Any]:
+    def _request(self, send: Outgoing) -> dict[str, Any]:
         return {
             "method": send.method,
             "url": self._terms.url.rstrip("/") + send.path,
@@ -111,16 +111,16 @@ class Client(_Settings):
     _kind = httpx.Client
     _http: httpx.Client
 
-    def predict(self, given: Given, **options: Any) -> Prediction:
+    def predict(self, given: Askable, **options: Any) -> Predicted:
         """The answer to one input: the name of a file, the bytes of a picture, or an array of the model's shape.
 
         Options are those of the wire, such as `target_radius=0.5`. Raises `CertserveError`, or `OSError` for a file.
         """
         return _one(self.predict_rows(given, **options))
 
-    def predict_rows(self, given: Given, **options: Any) -> list[Prediction]:
+    def predict_rows(self, given: Askable, **options: Any) -> list[Predicted]:
         """The answers to all rows of a file or an array, in one request."""
-        found: list[Prediction] = self._run(self._predictions(given, options))
+        found: list[Predicted] = self._run(self._predictions(given, options))
         return found
 
     def document(self, body: bytes, content_type: str, **options: Any) -> dict[str, Any]:
@@ -128,10 +128,10 @@ class Client(_Settings):
         found: dict[str, Any] = self._run(self._document(Body(body, content_type, None), options))
         return found
 
-    def watch(self, given: Given, **options: Any) -> Iterator[Event]:
+    def watch(self, given: Askable, **options: Any) -> Iterator[LiveEvent]:
         """What is said of the input until its answer, as the certificate tightens; to stop ends the work. Not sent again."""
         body: Body = self._run(self._body(given))
-        reader = Reader(self._terms)
+        reader = EventReader(self._terms)
         try:
             with self._http.stream(**self._stream(body, options)) as response:
                 if not _streams(response):
@@ -156,7 +156,7 @@ class Client(_Settings):
         except StopIteration as end:
             return end.value
 
-    def _take(self, step: Send | Pause) -> Received | None:
+    def _take(self, step: Outgoing | Pause) -> Received | None:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return None
@@ -183,20 +183,20 @@ class AsyncClient(_Settings):
     _kind = httpx.AsyncClient
     _http: httpx.AsyncClient
 
-    async def predict(self, given: Given, **options: Any) -> Prediction:
+    async def predict(self, given: Askable, **options: Any) -> Predicted:
         """See `Client.predict`."""
         return _one(await self.predict_rows(given, **options))
 
-    async def predict_rows(self, given: Given, **options: Any) -> list[Prediction]:
+    async def predict_rows(self, given: Askable, **options: Any) -> list[Predicted]:
         """See `Client.predict_rows`."""
-        found: list[Prediction] = await self._run(self._predictions(given, options))
+        found: list[Predicted] = await self._run(self._predictions(given, options))
         return found
 
-    async def predict_many(self, inputs: Sequence[Given], at_once: int = 8, **options: Any) -> list[Prediction]:
+    async def predict_many(self, inputs: Sequence[Askable], at_once: int = 8, **options: Any) -> list[Predicted]:
         """The answers to many inputs, each a request of its own, `at_once` at a time; the first failure ends it."""
         gate = asyncio.Semaphore(at_once)
 
-        async def one(given: Given) -> Prediction:
+        async def one(given: Askable) -> Predicted:
             async with gate:
                 return await self.predict(given, **options)
 
@@ -204,10 +204,10 @@ class AsyncClient(_Settings):
             tasks = [group.create_task(one(each)) for each in inputs]
         return [task.result() for task in tasks]
 
-    async def watch(self, given: Given, **options: Any) -> AsyncIterator[Event]:
+    async def watch(self, given: Askable, **options: Any) -> AsyncIterator[LiveEvent]:
         """See `Client.watch`."""
         body: Body = await self._run(self._body(given))
-        reader = Reader(self._terms)
+        reader = EventReader(self._terms)
         try:
             async with self._http.stream(**self._stream(body, options)) as response:
                 if not _streams(response):
@@ -233,7 +233,7 @@ class AsyncClient(_Settings):
         except StopIteration as end:
             return end.value
 
-    async def _take(self, step: Send | Pause) -> Received | None:
+    async def _take(self, step: Outgoing | Pause) -> Received | None:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
@@ -254,7 +254,7 @@ class AsyncClient(_Settings):
         await self.close()
 
 
-def _one(found: list[Prediction]) -> Prediction:
+def _one(found: list[Predicted]) -> Predicted:
     if len(found) != 1:
         raise InvalidInput(f"expected one input, and this holds {len(found)}; predict_rows answers them all")
     return found[0]
@@ -264,7 +264,7 @@ def _streams(response: httpx.Response) -> bool:
     return response.status_code == 200 and response.headers.get("Content-Type", "").startswith("text/event-stream")
 
 
-def _finals(terms: Terms, reader: Reader, received: Received) -> Iterator[Event]:
+def _finals(terms: ServerTerms, reader: EventReader, received: Received) -> Iterator[LiveEvent]:
     """The events of an answer that came whole: its refusal, or the last event of each row."""
     if received.status != 200:
         raise exchange.refusal(received)

@@ -1,7 +1,7 @@
 """What is sent, waited for and sent again, as steps that a driver takes: no socket and no clock is here.
 
-Steps are generators. They yield a `Send`, and are given the `Received`, or the transport's error thrown in; or a `Pause`.
-What they return is the result.
+Steps are generators. They yield an `Outgoing` and are given the `Received`, or have the error of the transport thrown in; or
+they yield a `Pause`. What they return is the result.
 
 Only what is safe is sent again: a request that never left (the connection was refused), and one that the server refused
 before it worked on it and said when to come back (429 and 503 with Retry-After). No pause goes beyond the time that a
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from serving import errors
-from serving.client.answers import Event, Prediction
+from serving.client.answers import LiveEvent, Predicted
 from serving.client.asking import Body, texts
 from serving.errors import CertserveError, Internal, InvalidInput, Unavailable
 
@@ -36,7 +36,7 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class Outgoing:
     """A request, and the seconds that it may take."""
 
     method: str
@@ -63,11 +63,11 @@ class Received:
     content: bytes
 
 
-Steps = Generator[Send | Pause, Received | None, Any]
+Steps = Generator[Outgoing | Pause, Received | None, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class ServerTerms:
     """How a client asks: `timeout_s` for a request without a deadline, and how often what is safe is sent again."""
 
     url: str
@@ -75,16 +75,16 @@ class Terms:
     retries: int
 
 
-def models(terms: Terms) -> Steps:
+def models(terms: ServerTerms) -> Steps:
     """The names of the models."""
-    document = yield from _document(terms, Send("GET", "/v1/models", timeout_s=terms.timeout_s))
+    document = yield from _document(terms, Outgoing("GET", "/v1/models", timeout_s=terms.timeout_s))
     found = document.get("models")
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise _none_of_ours(terms)
     return found
 
 
-def only_model(terms: Terms) -> Steps:
+def only_model(terms: ServerTerms) -> Steps:
     """The name of the one model that is served. Raises `InvalidInput` where there are several."""
     found = yield from models(terms)
     if len(found) != 1:
@@ -92,17 +92,19 @@ def only_model(terms: Terms) -> Steps:
     return found[0]
 
 
-def shape(terms: Terms, model: str, version: str | None) -> Steps:
+def shape(terms: ServerTerms, model: str, version: str | None) -> Steps:
     """The shape of a model's input."""
     path = f"/v2/models/{quote(model, safe='')}" + (f"/versions/{quote(version, safe='')}" if version else "")
-    document = yield from _document(terms, Send("GET", path, timeout_s=terms.timeout_s))
+    document = yield from _document(terms, Outgoing("GET", path, timeout_s=terms.timeout_s))
     try:
         return tuple(int(size) for size in document["inputs"][0]["shape"][1:])
     except (KeyError, IndexError, TypeError, ValueError):
         raise _none_of_ours(terms) from None
 
 
-def predictions(terms: Terms, model: str, version: str | None, body: Body, options: Mapping[str, object]) -> Steps:
+def predictions(
+    terms: ServerTerms, model: str, version: str | None, body: Body, options: Mapping[str, object]
+) -> Steps:
     """The whole document of an answer."""
     document = yield from _document(terms, asking(terms, model, version, body, options))
     wanted = {"receipt"} if options.get("receipt") is True else set()
@@ -116,18 +118,18 @@ def predictions(terms: Terms, model: str, version: str | None, body: Body, optio
     return document
 
 
-def asking(terms: Terms, model: str, version: str | None, body: Body, options: Mapping[str, object]) -> Send:
+def asking(terms: ServerTerms, model: str, version: str | None, body: Body, options: Mapping[str, object]) -> Outgoing:
     """The request of a prediction."""
     path = f"/v1/models/{quote(model)}" + (f"/versions/{quote(version)}" if version else "") + ":predict"
-    return Send(
+    return Outgoing(
         "POST", path, texts(options), {"Content-Type": body.content_type}, body.content, _allowed_s(terms, options)
     )
 
 
-def read(terms: Terms, document: Mapping[str, Any]) -> list[Prediction]:
+def read(terms: ServerTerms, document: Mapping[str, Any]) -> list[Predicted]:
     """The predictions of a document. Raises `Internal` where it is none of a certserve server."""
     try:
-        return [Prediction.of(row) for row in document["predictions"]]
+        return [Predicted.of(row) for row in document["predictions"]]
     except (KeyError, TypeError, ValueError):
         raise _none_of_ours(terms) from None
 
@@ -142,16 +144,16 @@ def refusal(received: Received) -> CertserveError:
     return kinds.get(received.status, errors.Internal)(message, retry_after_s=_hint_s(received))
 
 
-class Reader:
+class EventReader:
     """Server-sent events of rows, from lines; keeps the best radius of each row."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: ServerTerms) -> None:
         self._terms = terms
         self._kind = "message"
         self._data: list[str] = []
         self._best: dict[int, float] = {}
 
-    def line(self, line: str) -> Event | None:
+    def line(self, line: str) -> LiveEvent | None:
         """The event that ends with this line, if one does. Raises the error that the server sends instead."""
         if line:
             name, _, text = line.partition(":")
@@ -164,25 +166,25 @@ class Reader:
         self._kind, self._data = "message", []
         return self._event(kind, data) if data else None
 
-    def _event(self, kind: str, data: str) -> Event:
+    def _event(self, kind: str, data: str) -> LiveEvent:
         try:
             document = json.loads(data)
             if kind == "error":
                 received = Received(int(document.get("status", 500)), {}, data.encode())
                 raise refusal(received)
-            prediction, row = Prediction.of(document["prediction"]), int(document["row"])
+            prediction, row = Predicted.of(document["prediction"]), int(document["row"])
         except (ValueError, KeyError, TypeError):
             raise _none_of_ours(self._terms) from None
         return self.event(kind, row, prediction)
 
-    def event(self, kind: str, row: int, prediction: Prediction) -> Event:
+    def event(self, kind: str, row: int, prediction: Predicted) -> LiveEvent:
         """An event with the best radius of its row so far."""
         radius = prediction.certificate.radius if prediction.certificate else 0.0
         self._best[row] = max(self._best.get(row, 0.0), radius)
-        return Event(kind, row, prediction, self._best[row])
+        return LiveEvent(kind, row, prediction, self._best[row])
 
 
-def _document(terms: Terms, send: Send) -> Generator[Send | Pause, Received | None, dict[str, Any]]:
+def _document(terms: ServerTerms, send: Outgoing) -> Generator[Outgoing | Pause, Received | None, dict[str, Any]]:
     received = yield from _answered(terms, send)
     try:
         document = json.loads(received.content)
@@ -193,7 +195,7 @@ def _document(terms: Terms, send: Send) -> Generator[Send | Pause, Received | No
     return document
 
 
-def _answered(terms: Terms, send: Send) -> Generator[Send | Pause, Received | None, Received]:
+def _answered(terms: ServerTerms, send: Outgoing) -> Generator[Outgoing | Pause, Received | None, Received]:
     """The answer of status 200, after as many attempts as are allowed and sensible."""
     left_s = send.timeout_s
     for attempt in range(terms.retries + 1):
@@ -218,7 +220,7 @@ def _answered(terms: Terms, send: Send) -> Generator[Send | Pause, Received | No
     raise AssertionError("an attempt either returns or raises")
 
 
-def _shortened(send: Send, seconds: float) -> Send:
+def _shortened(send: Outgoing, seconds: float) -> Outgoing:
     """The same request with what is left of its deadline."""
     if "deadline_ms" not in send.query or not send.query["deadline_ms"].isdecimal():
         return send
@@ -226,7 +228,7 @@ def _shortened(send: Send, seconds: float) -> Send:
     return replace(send, query={**send.query, "deadline_ms": str(left)})
 
 
-def unreached(terms: Terms, error: Exception) -> Unavailable:
+def unreached(terms: ServerTerms, error: Exception) -> Unavailable:
     """Said where no answer came."""
     return Unavailable(f"{terms.url} could not be reached ({error or type(error).__name__}); is the server up?")
 
@@ -237,7 +239,7 @@ def is_here(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _allowed_s(terms: Terms, options: Mapping[str, object]) -> float:
+def _allowed_s(terms: ServerTerms, options: Mapping[str, object]) -> float:
     asked = options.get("deadline_ms")
     try:
         deadline_s = float(str(asked)) / 1000
@@ -251,5 +253,5 @@ def _hint_s(received: Received) -> float | None:
     return float(hint) if hint.isdecimal() and len(hint) < 6 else None
 
 
-def _none_of_ours(terms: Terms) -> Internal:
+def _none_of_ours(terms: ServerTerms) -> Internal:
     return Internal(f"{terms.url} answered with something else than predictions; is it a certserve server?")

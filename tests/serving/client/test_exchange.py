@@ -8,7 +8,7 @@ import pytest
 
 from serving.client import exchange
 from serving.client.asking import Body
-from serving.client.exchange import Broken, NotSent, Pause, Reader, Received, Send, Terms
+from serving.client.exchange import Broken, EventReader, NotSent, Outgoing, Pause, Received, ServerTerms
 from serving.errors import CertserveError, Internal, InvalidInput, Overloaded, Unavailable
 from tests.serving.client.documents import ROW
 
@@ -22,7 +22,7 @@ def refused(status, hint=None):
 
 def taken(*outcomes, retries=2, **options):
     """The result, or the error, of a prediction whose requests have these outcomes in turn, and the steps taken."""
-    terms = Terms(url="http://server", timeout_s=30.0, retries=retries)
+    terms = ServerTerms(url="http://server", timeout_s=30.0, retries=retries)
     steps, left, seen = exchange.predictions(terms, "m", None, BODY, options), list(outcomes), []
     outcome = None
     try:
@@ -90,7 +90,7 @@ def test_no_pause_goes_beyond_the_time_of_the_request():
 
 def test_a_request_that_is_sent_again_has_what_is_left_of_its_time():
     _, steps = taken(refused(503, "2"), DONE, deadline_ms=8_000)
-    first, second = (step for step in steps if isinstance(step, Send))
+    first, second = (step for step in steps if isinstance(step, Outgoing))
     assert (first.timeout_s, second.timeout_s) == (13.0, 11.0)
     assert (first.query["deadline_ms"], second.query["deadline_ms"]) == ("8000", "6000")
 
@@ -120,7 +120,7 @@ def lines(kind, row, radius=None):
 
 
 def read(text):
-    reader = Reader(Terms(url="http://server", timeout_s=1, retries=0))
+    reader = EventReader(ServerTerms(url="http://server", timeout_s=1, retries=0))
     return [event for line in text if (event := reader.line(line))]
 
 

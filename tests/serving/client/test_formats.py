@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from serving.client.answers import Prediction, down
+from serving.client.answers import Predicted, down
 from serving.client.asking import body_of, needs_shape
 from serving.errors import InvalidInput
 from tests.serving.client.documents import ROW
@@ -117,7 +117,7 @@ def test_what_is_no_array_of_numbers_is_refused(given):
 
 
 def test_an_answer_says_what_it_claims_and_escapes_its_labels_in_a_notebook():
-    answer = Prediction.of(ROW)
+    answer = Predicted.of(ROW)
     assert "certified, 'bag' within 0.5;" in repr(answer)
     assert "384 draws" in repr(answer)
     page = answer._repr_html_()
@@ -128,7 +128,7 @@ def test_an_answer_says_what_it_claims_and_escapes_its_labels_in_a_notebook():
 
 
 def test_parts_that_are_not_there_are_none():
-    answer = Prediction.of({**ROW, "certificate": None, "ood": None, "mixture": None, "probabilities": None})
+    answer = Predicted.of({**ROW, "certificate": None, "ood": None, "mixture": None, "probabilities": None})
     assert (answer.certificate, answer.ood, answer.mixture, answer.probabilities) == (None,) * 4
     assert repr(answer).endswith("384 draws>")
     with pytest.raises(ValueError, match="receipt=True"):
