@@ -34,10 +34,12 @@ async def running(
     if other:
         say(f"not ready: {other}")
 
-    def unready() -> str:
-        return other if engine.healthy() else f"its engine has failed; {SEE_LOG}"
+    def failed() -> str:
+        return "" if engine.healthy() else f"its engine has failed; {SEE_LOG}"
 
-    gateway = Gateway(engine.catalogue, engine, secret, settings.limits, unready, settings.runtime)
+    gateway = Gateway(
+        engine.catalogue, engine, secret, settings.limits, lambda: failed() or other, settings.runtime, failed
+    )
     try:
         if settings.metrics_port:
             _serve_metrics(settings)

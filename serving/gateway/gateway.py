@@ -53,9 +53,11 @@ class Gateway:
         limits: Limits,
         unready: Callable[[], str] = lambda: "",
         runtime: str = "",
+        failed: Callable[[], str] = lambda: "",
     ) -> None:
-        """It serves what the `catalogue` says. `unready` says why the engines cannot answer, if they cannot. `runtime` is
-        the description of the only one that may; where it is empty, that of each model's first answer.
+        """It serves what the `catalogue` says. `unready` says why the engines cannot answer, if they cannot, and `failed`
+        why they will not before this process is started anew. `runtime` is the description of the only one that may; where
+        it is empty, that of each model's first answer.
         """
         self.limits = limits
         self.buffered = BufferedBytes(limits.max_buffered_bytes)
@@ -64,6 +66,7 @@ class Gateway:
         self._predictor = predictor
         self._secret = secret
         self._unready = unready
+        self.failed = failed
         self._runtime = runtime
         self._runtimes: dict[tuple[str, str], str] = {}
         self._draining = Draining()

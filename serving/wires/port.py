@@ -56,6 +56,10 @@ class GatewayPort(Protocol):
         """Why not every model is loaded and has reproduced its golden outputs; empty if they have."""
         ...
 
+    def failed(self) -> str:
+        """Why nothing but a new process makes this server answer again; empty if it may."""
+        ...
+
     def observe(self, protocol: str, code: str, seconds: float) -> None:
         """Count one finished request; a wire calls it once for each predict or infer."""
         ...

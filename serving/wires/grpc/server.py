@@ -188,8 +188,8 @@ class _OpenInference(ControlMethods):
     async def ServerLive(  # noqa: N802
         self, request: oip_pb2.ServerLiveRequest, context: _Context
     ) -> oip_pb2.ServerLiveResponse:
-        """Answering at all is being alive."""
-        return oip_pb2.ServerLiveResponse(live=True)
+        """Answering is being alive, unless the engine of this process has failed and only a new process has another."""
+        return oip_pb2.ServerLiveResponse(live=not self._gateway.failed())
 
     async def ServerReady(  # noqa: N802
         self, request: oip_pb2.ServerReadyRequest, context: _Context

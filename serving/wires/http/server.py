@@ -267,8 +267,10 @@ class _Api:
         return json_response(oip_models.server())
 
     async def live(self, request: Request) -> Response:
-        """Answering at all is being alive."""
-        return json_response({"live": True})
+        """Answering is being alive, unless the engine of this process has failed and only a new process has another."""
+        if not (reason := self._gateway.failed()):
+            return json_response({"live": True})
+        return error_response(Unavailable(f"the server has to be started anew: {reason}"), beside={"live": False})
 
     async def ready(self, request: Request) -> Response:
         """Whether every model is proven."""

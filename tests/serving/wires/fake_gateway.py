@@ -128,7 +128,7 @@ class FakeGateway:
         self.buffered = BufferedBytes(self.limits.max_buffered_bytes)
         self.statistics = Statistics()
         self._models = list(models) or [model(), model(version="2"), model(name="rgb", shape=(8, 8, 3), layout="HWC")]
-        self.is_ready = True
+        self.is_ready, self.broken = True, ""
         self.failure = None
         self.hold = asyncio.Event()
         self.hold.set()
@@ -176,6 +176,9 @@ class FakeGateway:
 
     def unready(self):
         return "" if self.is_ready else "its models are still being proven"
+
+    def failed(self):
+        return self.broken
 
     def observe(self, protocol, code, seconds):
         assert seconds >= 0

@@ -169,6 +169,11 @@ async def test_every_error_has_a_grpc_code_and_a_status_of_its_own():
     assert len({kind.http_status for kind in kinds}) == len(kinds)
 
 
+async def test_a_server_whose_engine_has_failed_for_good_is_not_alive(inference, gateway):
+    gateway.broken = "its engine has failed"
+    assert not (await inference.ServerLive(oip.ServerLiveRequest())).live
+
+
 async def test_the_open_protocol(inference, gateway):
     assert (await inference.ServerLive(oip.ServerLiveRequest())).live
     assert (await inference.ServerReady(oip.ServerReadyRequest())).ready
@@ -207,10 +212,7 @@ async def test_a_model_that_is_not_served_is_not_ready_and_no_error(inference, n
     assert found.ready == (name == "pictures" and version in ("", "latest"))
 
 
-async def test_what_is_not_offered_is_unimplemented(inference, channel):
-    stream = inference.ModelStreamInfer(iter([infer()]))
-    error = await refused(stream.read())
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+async def test_what_is_not_offered_is_unimplemented(channel):
     for path in ("/inference.GRPCInferenceService/Nothing", "/x/y", "/" + "n" * 3000):
         unknown = channel.unary_unary(path)
         error = await refused(unknown(b"", metadata=(("x-request-id", "me.1"),)))

@@ -194,6 +194,14 @@ async def test_not_ready_is_503_and_alive(http, gateway):
     assert (await http.get("/v2/health/live")).status_code == 200
 
 
+async def test_a_server_whose_engine_has_failed_for_good_is_not_alive(http, gateway):
+    gateway.broken = "its engine has failed"
+    response = await http.get("/v2/health/live")
+    is_error(response, 503)
+    assert response.json()["live"] is False
+    assert "started anew: its engine has failed" in response.json()["error"]
+
+
 async def test_infer_in_json_and_in_bytes(http, gateway):
     response = await http.post(INFER, content=CALL)
     assert response.headers["content-type"] == "application/json"
