@@ -87,7 +87,7 @@ def triton_http(http_port, grpc_port, model):
         "wrong shape": lambda: client.infer(model, [_triton_input(triton, ROWS[:, 0])]),
         "unknown parameter": lambda: infer(np.uint8, True, True, parameters={"certserve.colour": 1}),
         "an unknown version": lambda: client.get_inference_statistics(model, "9"),
-        "repository": lambda: client.get_model_repository_index(),
+        "loading a model": lambda: client.load_model(model),
     }.items():
         try:
             call()
@@ -178,7 +178,7 @@ def triton_grpc(http_port, grpc_port, model):
         "wrong shape": lambda: client.infer(model, [_triton_input(triton, ROWS[:, 0])]),
         "unknown parameter": lambda: client.infer(model, [_triton_input(triton)], parameters={"certserve.colour": 1.5}),
         "an unknown version": lambda: client.get_inference_statistics(model, "9"),
-        "repository": lambda: client.get_model_repository_index(),
+        "loading a model": lambda: client.load_model(model),
     }.items():
         try:
             call()

