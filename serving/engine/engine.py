@@ -34,10 +34,11 @@ from serving import metrics
 from serving.engine.clock import EngineClock, SystemClock
 from serving.engine.job import Job
 from serving.engine.line import RequestId
+from serving.engine.proven import Proven
 from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
 from serving.engine.waiting import Waiting, beside, over
-from serving.engine.workload import BaseBatch, NoisyBatch, Proven, Unwritten, Workload
+from serving.engine.workload import BaseBatch, NoisyBatch, Unwritten, Workload
 from serving.errors import SEE_LOG, Internal
 from serving.events import Base, Event, Events, Final, Progress
 from serving.messages import Prediction, Reply, Share, Task

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import Bundle, Golden, Manifest
+from export.bundle import Bundle
 from serving import log
 from serving.engine.deadlines import Deadlines
 from serving.engine.fair import Party
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
+from serving.engine.proven import Proven
 from serving.engine.scheduler import BasePlan, Demand, NoisyPlan, Scheduler, Together, one_at_a_time
 from serving.engine.shares import ShareJob
 from serving.errors import (
@@ -39,7 +40,6 @@ from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
 from serving.runtimes.runtime import DrawRange
-from serving.security.signing import Notary
 
 Outcome = Reply[Any] | CertserveError
 _log = logging.getLogger("certserve.engine")
@@ -108,32 +108,6 @@ class Unwritten:
                 _log.error("request %s is refused: %s", self.request.id, error.message, extra=extra)
                 return error
         return _reply(self.request, self.now, self.by)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Proven:
-    """A bundle that a device serves, the description of what runs it, and who signs its receipts; without, they are
-    refused.
-    """
-
-    bundle: Bundle
-    runtime: str
-    notary: Notary | None = None
-
-    @property
-    def manifest(self) -> Manifest:
-        """Of the bundle."""
-        return self.bundle.manifest
-
-    @property
-    def digest(self) -> str:
-        """Of the bundle."""
-        return self.bundle.digest
-
-    @property
-    def golden(self) -> Golden:
-        """Of the bundle."""
-        return self.bundle.golden
 
 
 class Workload:

@@ -13,8 +13,9 @@ from collections import deque
 
 import numpy as np
 
+from serving.engine.proven import Proven
 from serving.engine.scheduler import _TURNS, Scheduler, one_at_a_time
-from serving.engine.workload import BaseBatch, Proven, Workload
+from serving.engine.workload import BaseBatch, Workload
 from serving.errors import CertserveError
 from serving.gateway.retry import Lost
 from serving.models.catalogue import Catalogue

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from serving.engine.deadlines import Deadlines
 from serving.engine.line import size
+from serving.engine.proven import Proven
 from serving.engine.scheduler import Scheduler
 from serving.engine.totals import CappedTotal
-from serving.engine.workload import BaseBatch, Proven, Workload
+from serving.engine.workload import BaseBatch, Workload
 from serving.errors import CertserveError
 from serving.messages import PARTS, Task
 from serving.models.catalogue import Catalogue
