@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from serving.runtimes import device_batch
 from serving.runtimes.noise_kernel import Draws
+
+_ONE_LAUNCH = threading.Lock()
 
 
 def compiler() -> list[str]:
@@ -49,14 +52,18 @@ def library(element: int = 0) -> ctypes.CDLL:
 
 
 def launch(element: int, kernel: str, grid: tuple[int, int], *arguments: int | ctypes._SimpleCData) -> None:
-    """What a launch on a device does: every block of the grid once. Plain integers are addresses."""
+    """What a launch on a device does: every block of the grid once. Plain integers are addresses.
+
+    One launch at a time, whatever devices there are: which block it is stands in a variable of the library.
+    """
     kernels = library(element)
     function = getattr(kernels, kernel)
     block = (ctypes.c_uint * 2).in_dll(kernels, "block_of_the_grid")
     given = [ctypes.c_void_p(each) if isinstance(each, int) else each for each in arguments]
-    for block[1] in range(grid[1]):
-        for block[0] in range(grid[0]):
-            function(*given)
+    with _ONE_LAUNCH:
+        for block[1] in range(grid[1]):
+            for block[0] in range(grid[0]):
+                function(*given)
 
 
 def add_noise(law, parts: list[Draws], rows: int, kind=np.int32):
