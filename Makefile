@@ -10,7 +10,9 @@ ARGS ?=
 serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
 
-# By two workers at once; ARGS='-n 0' is one after the other.
+# By two workers at once; ARGS='-n 0' is one after the other. Whatever the environment says, Python keeps what it has compiled:
+# the tests start a hundred processes, and each would compile all modules anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.test
 	$(BIN)/pytest -m 'not slow' -n 2 $(ARGS)
 

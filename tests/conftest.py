@@ -6,6 +6,7 @@ Ray goes to one of them, and begins first: it waits more than it computes, and t
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import pytest
@@ -26,6 +27,27 @@ def _as_much_of_the_processor_as_others():
     with pytest.MonkeyPatch.context() as patch:
         if engine is not None:
             patch.setattr(engine, "_NICENESS", 0)
+        yield
+
+
+class _TenTimesAsOften:
+    """`asyncio`, as a module of another package sees it that sleeps between its looks at something."""
+
+    def __getattr__(self, name):
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(seconds):
+        await asyncio.sleep(seconds / 10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_that_stop_at_once():
+    """uvicorn looks ten times a second whether it is to stop, and sleeps while it stops; hundreds of tests have a server."""
+    uvicorn = sys.modules.get("uvicorn.server")
+    with pytest.MonkeyPatch.context() as patch:
+        if uvicorn is not None:
+            patch.setattr(uvicorn, "asyncio", _TenTimesAsOften())
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import math
@@ -30,6 +31,12 @@ NOWHERE = "http://127.0.0.1:9"
 @pytest.fixture(autouse=True)
 def _a_state_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch):
+    """Between the attempts of a client, whose number stays as it is."""
+    monkeypatch.setattr("serving.client.exchange._FIRST_PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -209,7 +216,7 @@ def web_server(status: int, body: bytes, headers: dict[str, str]):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -265,16 +272,19 @@ def test_a_server_that_hangs_up_or_speaks_otherwise_is_one_line(refused):
             port = listening.getsockname()[1]
 
             def greet(greeting=greeting, listening=listening):
-                for _ in range(2):
-                    accepted, _ = listening.accept()
-                    accepted.sendall(greeting)
-                    accepted.close()
+                with contextlib.suppress(OSError):  # the end of the listening
+                    while True:
+                        accepted, _ = listening.accept()
+                        with accepted, contextlib.suppress(ConnectionError):
+                            accepted.sendall(greeting)
 
             thread = threading.Thread(target=greet, daemon=True)
             thread.start()
             for scheme in ("http", "https"):
                 assert "could not be reached" in refused("predict", PICTURE, "--url", f"{scheme}://127.0.0.1:{port}")
+            listening.shutdown(socket.SHUT_RDWR)
             thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_bytes_that_are_no_text_are_one_line(refused):
