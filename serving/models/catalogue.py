@@ -59,8 +59,11 @@ class Snapshot(Generic[Kept]):
         if not version:
             return versions[max(versions, key=int)]
         if version not in versions:
+            # Triton's words, which its own clients look for.
+            wrong = f" (failed to get model version from specified version string '{version}')"
             raise NotFound(
-                f"Request for unknown model: '{name}' version {version} is not found; there is {', '.join(versions)}"
+                f"Request for unknown model: '{name}' version {version} is not found"
+                f"{'' if version.isdecimal() else wrong}; there is {', '.join(versions)}"
             )
         return versions[version]
 

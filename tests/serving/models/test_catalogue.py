@@ -103,6 +103,12 @@ def test_without_a_version_the_highest_number_is_meant():
     assert Catalogue(versions).now.model("pictures").manifest.version == "10"
     with pytest.raises(NotFound, match="version 3 is not found; there is 2, 10, 9"):
         Catalogue(versions).now.model("pictures", "3")
+    for wrong in ("v1.2.3", "1.0", "-1"):
+        said = (
+            rf"{wrong} is not found \(failed to get model version from specified version string '{wrong}'\); there is"
+        )
+        with pytest.raises(NotFound, match=said):
+            Catalogue(versions).now.model("pictures", wrong)
 
 
 async def test_an_engine_ends_what_it_began_and_begins_nothing_that_has_left(tmp_path):

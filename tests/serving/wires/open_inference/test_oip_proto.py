@@ -21,9 +21,9 @@ LIMITS = Limits(max_rows=4, max_body_bytes=1000)
 TensorIn, Wanted = pb.ModelInferRequest.InferInputTensor, pb.ModelInferRequest.InferRequestedOutputTensor
 
 
-def tensor(datatype="INT32", shape=(1, 2, 2, 1), **contents):
+def tensor(datatype="INT32", shape=(1, 2, 2, 1), name="image", **contents):
     return TensorIn(
-        name="image",
+        name=name,
         datatype=datatype,
         shape=shape,
         contents=pb.InferTensorContents(**contents) if contents else None,
@@ -68,7 +68,15 @@ def test_half_precision_and_truth_are_values_exactly():
         (pb.ModelInferRequest(inputs=[tensor()], raw_input_contents=[b"", b""]), "2 elements for 1 inputs"),
         (
             pb.ModelInferRequest(inputs=[tensor(int_contents=VALUES)], raw_input_contents=[b"\0" * 16]),
-            "contents beside raw_input_contents",
+            "contents field must not be specified when using raw_input_contents for 'image' for model ''",
+        ),
+        (  # whichever it is, and whatever else is wrong
+            pb.ModelInferRequest(
+                model_name="m",
+                inputs=[tensor(name="a"), tensor(name="b", bytes_contents=[b""]), tensor(name="c", int_contents=[])],
+                raw_input_contents=[b""],
+            ),
+            "contents field must not be specified when using raw_input_contents for 'b' for model 'm'",
         ),
         (pb.ModelInferRequest(inputs=[tensor(fp32_contents=VALUES)]), "is INT32 and has fp32_contents; expected int"),
         (pb.ModelInferRequest(inputs=[tensor()]), "has 0 elements; its shape says 4"),
