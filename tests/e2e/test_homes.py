@@ -18,7 +18,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc
+from protos.inference import open_inference_pb2 as oip
+from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import client
+from serving.wires.open_inference.tensors import RECEIPT, TENSORS
 from serving.wires.typed import certserve_document
 from tests.e2e.pictures import clothes, digits, png, uniform_noise
 from tests.servers import ROOT, command_line
@@ -113,6 +116,123 @@ def test_equal_draws_give_equal_certificates(ray, local, options):
     picture = clothes(5)[4]
     answers = [ask(home, picture, **options) for home in (ray, local) for ask in (over_http, over_grpc)]
     assert len({str((answer["draws"], answer["certificate"])) for answer in answers}) == 1
+
+
+TYPES = {"UINT8": "<u1", "INT32": "<i4", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
+MODES = [{"certify": "off"}, {"certify": "target", "target_radius": 0.5}, {"certify": "best"}, {"certify": "fixed"}, {}]
+WRONG = [
+    ("model", "nope"),
+    ("version", "9"),
+    ("version", "new"),
+    ("shape", lambda shape: [*shape[:-1], 27]),
+    ("shape", lambda shape: shape[1:]),
+    ("shape", lambda shape: [-1, *shape[1:]]),
+    ("datatype", "INT8"),
+    ("datatype", "BF16"),
+    ("datatype", "INT322"),
+    ("name", "picture"),
+    ("outputs", ["probabilities", "colour"]),
+    ("outputs", ["label", "label"]),
+    ("certserve.colour", 1),
+    ("certserve.certify", "maybe"),
+    ("certserve.target_radius", -1.0),
+    ("certserve.max_draws", 10**9),
+    ("certserve.alpha", 0.9),
+    ("triton_own", 1),
+    ("sequence_start", "x"),
+    ("priority", -1),
+]
+STATUS = {grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.NOT_FOUND: 404}
+UNEQUAL = (RECEIPT, "scores", "granted_draws")
+"""A receipt names its signer; the model has no scores; what is granted is the load's to say."""
+
+
+def calls():
+    """Requests of every datatype and mode with some outputs each, seeded, and each way to be wrong once."""
+    chance, names = np.random.default_rng(17), [each for each in TENSORS if each not in UNEQUAL]
+    pixels = clothes(44)
+    for number in range(40):
+        rows, datatype = int(chance.integers(1, 3)), list(TYPES)[number % len(TYPES)]
+        scale = 255 if datatype.startswith("FP") else 1
+        mode = MODES[int(chance.integers(len(MODES)))]
+        draws = {"draws": 1_000} if mode.get("certify") == "fixed" else {"max_draws": 96}
+        options = mode | (draws if mode.get("certify", "off") != "off" else {}) | {"deadline_ms": 60_000}
+        call = {
+            "model": MODEL,
+            "version": "",
+            "name": "image",
+            "datatype": datatype,
+            "shape": [rows, 1, 28, 28],
+            "data": (pixels[number : number + rows] / scale).astype(TYPES[datatype]).tobytes(),
+            "outputs": [str(each) for each in chance.choice(names, size=4, replace=False)],
+        } | {f"certserve.{name}": value for name, value in options.items()}
+        if number % 2:
+            field, value = WRONG[number // 2]
+            call[field] = value(call[field]) if callable(value) else value
+        yield call
+
+
+def parameters_of(call):
+    return {
+        name: value
+        for name, value in call.items()
+        if "." in name or name in ("triton_own", "sequence_start", "priority")
+    }
+
+
+def tensors_over_http(home, call):
+    """The bytes of every output by its name, or why there are none."""
+    tensor = {each: call[each] for each in ("name", "datatype", "shape")}
+    document = {
+        "inputs": [tensor | {"parameters": {"binary_data_size": len(call["data"])}}],
+        "outputs": [{"name": name} for name in call["outputs"]],
+        "parameters": parameters_of(call) | {"binary_data_output": True},
+    }
+    head, version = json.dumps(document).encode(), f"/versions/{call['version']}" if call["version"] else ""
+    answer = httpx.post(
+        f"{home.http}/v2/models/{call['model']}{version}/infer",
+        content=head + call["data"],
+        headers={"Inference-Header-Content-Length": str(len(head))},
+        timeout=120,
+        verify=False,  # plain HTTP; spares reading all certificates for each call
+    )
+    if answer.status_code != 200:
+        return answer.status_code, answer.json()["error"]
+    size = int(answer.headers["Inference-Header-Content-Length"])
+    found, at = {}, size
+    for each in json.loads(answer.content[:size])["outputs"]:
+        found[each["name"]] = answer.content[at : at + each["parameters"]["binary_data_size"]]
+        at += len(found[each["name"]])
+    return found
+
+
+def tensors_over_grpc(home, call):
+    """The same by the other wire."""
+    fields = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
+    request = oip.ModelInferRequest(
+        model_name=call["model"],
+        model_version=call["version"],
+        inputs=[{each: call[each] for each in ("name", "datatype", "shape")}],
+        outputs=[{"name": name} for name in call["outputs"]],
+        parameters={name: oip.InferParameter(**{fields[type(v)]: v}) for name, v in parameters_of(call).items()},
+        raw_input_contents=[call["data"]],
+    )
+    with grpc.insecure_channel(home.grpc) as channel:
+        try:
+            answer = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=120)
+        except grpc.RpcError as error:
+            return STATUS[error.code()], error.details()
+    return dict(zip((each.name for each in answer.outputs), answer.raw_output_contents, strict=True))
+
+
+def test_both_wires_and_both_homes_give_the_same_bytes_or_the_same_reason(ray, local):
+    refused = 0
+    for call in calls():
+        answers = [ask(home, call) for home in (ray, local) for ask in (tensors_over_http, tensors_over_grpc)]
+        about = {name: value for name, value in call.items() if name != "data"}
+        assert answers == [answers[0]] * 4, about
+        refused += isinstance(answers[0], tuple)
+    assert len(WRONG) <= refused <= 35
 
 
 @pytest.mark.parametrize(("name", "pictures"), [("digits", digits), ("uniform noise", lambda: uniform_noise(200))])

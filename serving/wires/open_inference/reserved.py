@@ -28,8 +28,10 @@ def check(parameters: Mapping[str, object], allowed: tuple[str, ...] = ()) -> No
     """
     for name in parameters:
         if name.startswith(_OWN) and name not in allowed:
-            known = f"; only {', '.join(allowed)} may be given" if allowed else " and should not be specified"
-            raise InvalidInput(f"parameter keys starting with 'triton_' are reserved for Triton usage{known}")
+            reserved = (
+                "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified"
+            )
+            raise InvalidInput(reserved)  # in its words, the same on both wires
     if not isinstance(parameters.get("sequence_id"), str):
         _whole("sequence_id", parameters.get("sequence_id"), "a number from 0, or text")
     for name in ("sequence_start", "sequence_end"):

@@ -97,7 +97,7 @@ def test_half_precision_and_truth_are_values_exactly():
         (raw(parameters={"sequence_start": pb.InferParameter(int64_param=1)}), "sequence_start is 1"),
         (raw(parameters={"priority": pb.InferParameter(int64_param=-1)}), "priority is -1"),
         (raw(parameters={"binary_data_output": pb.InferParameter(int64_param=0)}), "binary_data_output is 0"),
-        (raw(parameters={"triton_x": pb.InferParameter(bool_param=True)}), "only triton_enable_empty_final_response"),
+        (raw(parameters={"triton_x": pb.InferParameter(bool_param=True)}), "reserved for Triton usage and should not"),
         (raw(outputs=[Wanted(name="y")]), "unknown output 'y'"),
         (
             raw(
