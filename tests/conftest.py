@@ -7,7 +7,9 @@ Ray goes to one of them, and begins first: it waits more than it computes, and t
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from functools import cache, partial
 
 import pytest
 from hypothesis import settings
@@ -49,6 +51,21 @@ def _servers_that_stop_at_once():
         if uvicorn is not None:
             patch.setattr(uvicorn, "asyncio", _TenTimesAsOften())
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _authorities_that_are_read_once():
+    """Each client of httpx would read all that it believes by default, whomever it asks, for a tenth of a second."""
+    transports = sys.modules.get("httpx._transports.default")
+    with pytest.MonkeyPatch.context() as patch:
+        if transports is not None:
+            patch.setattr(transports, "create_ssl_context", partial(_remembered, cache(transports.create_ssl_context)))
+        yield
+
+
+def _remembered(create, verify=True, cert=None, trust_env=True):
+    by_default = verify is True and cert is None and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ)
+    return (create if by_default else create.__wrapped__)(verify, cert, trust_env)
 
 
 def pytest_collection_modifyitems(items):

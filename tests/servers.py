@@ -36,6 +36,13 @@ class Address:
     log: Path = Path()
 
 
+@dataclass
+class Ending:
+    """How a server is expected to have ended: with Ctrl-C, or with what a test does to it."""
+
+    exit_code: int = 0
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -63,12 +70,12 @@ def command_line(
     local: bool,
     secret: bytes = SECRET,
     environment: dict[str, str] | None = None,
-    exit_code: int = 0,
+    ending: Ending | None = None,
     program: tuple[str, ...] = (str(Path(sys.executable).with_name("certserve")),),
     checkout: Path = ROOT,
 ) -> Iterator[Address]:
     """`certserve serve` of a checkout. Stopped by Ctrl-C, unless it has ended; it must leave no process of
-    its own behind, and end with `exit_code`.
+    its own behind, and end as `ending` says.
     """
     http, grpc, metrics = free_ports(3)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +104,7 @@ def command_line(
         finally:
             family |= set(psutil.Process(server.pid).children(recursive=True)) if server.poll() is None else set()
             left = _stop(server, family)
-        assert server.returncode == exit_code, log.read_text()
+        assert server.returncode == (ending or Ending()).exit_code, log.read_text()
         assert not left, f"left behind: {left}"
 
 

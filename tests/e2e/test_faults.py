@@ -1,5 +1,5 @@
-"""What becomes of the server on Ray when one of its processes is killed, or it is told to stop: it goes on without losing a
-request, or all of it ends at once; what listens; and what nothing outside may come between.
+"""What becomes of the server on Ray when one of its processes is killed and comes back, or when it does not start; what
+listens; and what nothing outside may come between.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,40 +23,16 @@ import safetensors.numpy
 
 from tests.e2e import faults
 from tests.half_space import write_half_space
-from tests.servers import ROOT, command_line
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.e2e
 ROW = [150, 1, 2, 3]
-NOWHERE = "http://127.0.0.1:9"
 LONG = {"certify": "best", "max_draws": 100_000, "deadline_ms": 60_000}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    write_half_space(folder)
-    return folder
-
-
-@contextmanager
-def serving(models, place, *arguments, **ends):
-    """A server where the environment names proxies that lead nowhere, and a temporary folder with a long path."""
-    place = place / ("x" * 40)
-    place.mkdir()
-    proxies = {
-        name: NOWHERE
-        for each in ("http", "https", "all", "grpc")
-        for name in (f"{each}_proxy", f"{each}_PROXY".upper())
-    }
-    environment = proxies | {"no_proxy": "example.org", "TMPDIR": str(place)}
-    with command_line(models, *arguments, local=False, environment=environment, **ends) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def two(models, tmp_path_factory):
-    with serving(models, tmp_path_factory.mktemp("two"), "--engines", "2", "--threads", "1") as address:
-        yield address
+@pytest.fixture
+def two(shared):
+    return shared.running("two")
 
 
 def documented():
@@ -107,7 +82,7 @@ def test_no_other_user_can_reach_the_files_and_sockets(two):
 
 
 @pytest.mark.parametrize("port", ["--http-port", "--grpc-port", "--metrics-port"])
-def test_a_second_server_on_a_port_of_a_running_one_is_refused_in_one_line(two, models, tmp_path, port):
+def test_a_second_server_on_a_port_of_a_running_one_is_refused_in_one_line(two, shared, port):
     ports = {"--http-port": "0", "--grpc-port": "0", "--metrics-port": "0"}
     taken = {
         "--http-port": two.http.rsplit(":", 1)[1],
@@ -115,7 +90,7 @@ def test_a_second_server_on_a_port_of_a_running_one_is_refused_in_one_line(two, 
         "--metrics-port": two.metrics.split(":")[2].split("/")[0],
     }
     ports[port] = taken[port]
-    command = [str(Path(sys.executable).with_name("certserve")), "serve", str(models)]
+    command = [str(Path(sys.executable).with_name("certserve")), "serve", str(shared.half_space)]
     command += [word for pair in ports.items() for word in pair]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     lines = [line for line in done.stderr.splitlines() if line]
@@ -161,43 +136,6 @@ def test_a_process_that_comes_back_costs_no_request(two, killed):
     assert httpx.get(f"{two.http}/v2/health/ready", trust_env=False).status_code == 200
 
 
-@pytest.mark.parametrize("killed", ["GCS", "raylet", pytest.param("driver", marks=pytest.mark.slow), "root"])
-def test_a_process_that_cannot_come_back_ends_all_of_it(models, tmp_path, killed):
-    """Clients get an error, the ports are free within ten seconds, and no process and no file is left."""
-    with serving(models, tmp_path, exit_code=-signal.SIGKILL if killed == "root" else 1) as address:
-        everybody = faults.family(address)
-        (folder,) = {Path(part) for part in _folders(everybody)}
-        with faults.clients(address, ROW):
-            time.sleep(0.5)
-            faults.of_role(address, killed)[0].kill()
-            assert faults.seconds_until(lambda: not faults.left(everybody) and faults.free(address), 10) < 10
-        assert not folder.exists()
-        said = [line for line in address.log.read_text().splitlines() if "has ended" in line]
-        assert len(said) == (0 if killed == "root" else 1), address.log.read_text()
-        assert all(line.startswith("certserve: ") for line in said)
-
-
-def _folders(processes):
-    for process in processes:
-        for each in faults.sockets(process, "unix"):
-            if found := re.match(r"(.*?/cs-[^/]+)/", str(each.laddr)):
-                yield found[1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_stops_it_after_what_it_has_accepted(models, tmp_path, number):
-    """SIGTERM as Ctrl-C: nothing accepted is lost, those who come meanwhile are told so, exit code 0."""
-    with serving(models, tmp_path) as address:
-        everybody = faults.family(address)
-        with faults.clients(address, ROW, draws=20_000) as exchanges:
-            time.sleep(1)
-            os.kill(address.process, number)
-            assert faults.seconds_until(lambda: not faults.left(everybody), 60) < 60
-            assert faults.free(address)
-    assert "answered" in {each.outcome for each in exchanges}
-    assert [each.outcome for each in exchanges if each.lost] == []
-
-
 def test_an_engine_that_does_not_start_is_told_in_one_line(tmp_path):
     """Here one that does not reproduce the golden outputs, which is found where the engine is."""
     write_half_space(tmp_path)
@@ -225,8 +163,8 @@ def test_an_engine_that_does_not_start_is_told_in_one_line(tmp_path):
         (signal.SIGTERM, "proving the models"),
     ],
 )
-def test_a_signal_during_the_start_is_heeded_at_once(models, tmp_path, number, said):
-    log = tmp_path / "log"
+def test_a_signal_during_the_start_is_heeded_at_once(shared, tmp_path, number, said):
+    models, log = shared.half_space, tmp_path / "log"
     command = [str(Path(sys.executable).with_name("certserve")), "serve", str(models)]
     command += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     with log.open("w") as stream:

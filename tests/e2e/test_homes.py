@@ -23,24 +23,21 @@ from protos.inference import open_inference_pb2_grpc as oip_grpc
 from serving import client
 from serving.wires.open_inference.tensors import RECEIPT, TENSORS
 from serving.wires.typed import certserve_document
+from tests.e2e.conftest import BODY_LIMIT
 from tests.e2e.pictures import clothes, digits, png, uniform_noise
-from tests.servers import ROOT, command_line
 
 pytestmark = pytest.mark.e2e
 MODEL = "fashion-mnist"
-BODY_LIMIT = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def ray():
-    with command_line(ROOT / "models", "--max-body-bytes", str(BODY_LIMIT), local=False) as address:
-        yield address
+@pytest.fixture
+def ray(shared):
+    return shared.running("one")
 
 
-@pytest.fixture(scope="module")
-def local():
-    with command_line(ROOT / "models", local=True) as address:
-        yield address
+@pytest.fixture
+def local(shared):
+    return shared.running("local")
 
 
 @pytest.fixture(params=["ray", "local"])
@@ -253,7 +250,7 @@ def _huge_png() -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     header = (20_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
-    packer, rows, piece = zlib.compressobj(1), b"", bytes(20_001 * 100)
+    packer, rows, piece = zlib.compressobj(), b"", bytes(20_001 * 100)
     for _ in range(200):
         rows += packer.compress(piece)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows + packer.flush()) + chunk(b"IEND", b"")
@@ -353,6 +350,6 @@ def test_metrics_cover_gateway_and_engine(home):
     text = httpx.get(home.metrics).text
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
     assert float(values["certserve_draws_total"]) >= 32
-    assert float(values["certserve_models_loaded"]) == 1
+    assert float(values["certserve_models_loaded"]) == 2
     assert any(name.startswith('certserve_requests_total{code="OK",protocol="http"}') for name in values)
     assert float(values["certserve_draws_pending"]) == 0

@@ -10,21 +10,15 @@ import httpx
 import psutil
 import pytest
 
-from tests.half_space import write_half_space
-from tests.servers import command_line
-
 pytestmark = pytest.mark.e2e
 ROWS = [[100 + i % 60, i, 7, 9] for i in range(12)]
 QUERY = {"certify": "best", "max_draws": 20_000, "deadline_ms": 15_000}
 SETTLED_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    write_half_space(folder)
-    with command_line(folder, "--engines", "1", local=False) as address:
-        yield address
+@pytest.fixture
+def server(shared):
+    return shared.running("one")
 
 
 def replicas(address, deployment):

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_kill import replicas, settled
-from tests.half_space import write_half_space
-from tests.servers import command_line, post_rows
+from tests.servers import post_rows
 
 pytestmark = pytest.mark.e2e
 ROWS = [[150, 1, 2, 3], [120, 4, 5, 6]]
@@ -19,23 +18,14 @@ LARGE = [{"certify": "fixed", "draws": 10_000}, {"certify": "best", "max_draws":
 LARGEST = {"certify": "fixed", "draws": 100_000, "deadline_ms": 60_000}
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    write_half_space(folder)
-    return folder
+@pytest.fixture
+def local(shared):
+    return shared.running("local")
 
 
-@pytest.fixture(scope="module")
-def local(models):
-    with command_line(models, local=True) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def two(models):
-    with command_line(models, "--engines", "2", "--threads", "1", "--max-draws", "3000000", local=False) as address:
-        yield address
+@pytest.fixture
+def two(shared):
+    return shared.running("two")
 
 
 async def ask(address, rows=ROWS, **options):

@@ -17,7 +17,7 @@ from serving.security.callers import ANONYMOUS, INFER, Caller
 from tests.simulation.replica import Replica, two_at_most
 from tests.virtual_loop import run_virtually
 
-CLIENTS, SECONDS = 8, 4.0
+CLIENTS, SECONDS = 8, 2.0
 TARGET = Options(certify="target", target_radius=8.0, deadline_ms=10_000)
 BEST = Options(certify="best", max_draws=100_000, deadline_ms=60_000)
 LESS = Options(certify="best", max_draws=4_000, deadline_ms=10_000)
@@ -40,6 +40,7 @@ class Crowd:
         self._bundle = bundle
         self._clients, self._others = callers or (ANONYMOUS, ANONYMOUS)
         self._inputs = itertools.count()
+        self.seconds = SECONDS
         self.failures: list[str] = []
         self.drawn = 0
         """Draws of the clients."""
@@ -84,7 +85,7 @@ class Crowd:
 
     async def _client(self, options: Options) -> tuple[int, int]:
         answers, refused = 0, 0
-        until = asyncio.get_running_loop().time() + SECONDS
+        until = asyncio.get_running_loop().time() + self.seconds
         while asyncio.get_running_loop().time() < until:
             try:
                 answer = await self._ask(1, options, self._clients)
@@ -100,9 +101,10 @@ def measured(bundles, options, *others):
     return simulated(bundles, options, *others)[:2]
 
 
-def simulated(bundles, options, *others, callers=()):
+def simulated(bundles, options, *others, callers=(), seconds=SECONDS):
     """Answers, refusals and draws."""
     crowd = Crowd(next(bundle for bundle in bundles if bundle.manifest.name == "half-space"), *callers)
+    crowd.seconds = seconds
     answers, refused = run_virtually(crowd.answered(options, *others))
     assert not crowd.failures
     return answers, refused, crowd.drawn
@@ -127,8 +129,9 @@ def caller(name, weight=1):
 )
 def test_callers_have_their_shares_whatever_each_asks_for(bundles, others, weight, share):
     """By need alone those who want less would have nearly all."""
-    *_, alone = simulated(bundles, LESS)
-    _, refused, beside = simulated(bundles, LESS, others, callers=(caller("modest", weight), caller("greedy")))
+    callers = caller("modest", weight), caller("greedy")
+    *_, alone = simulated(bundles, LESS, seconds=4.0)
+    _, refused, beside = simulated(bundles, LESS, others, callers=callers, seconds=4.0)
     assert share - 0.05 <= beside / alone <= share + 0.15
     assert not refused
 

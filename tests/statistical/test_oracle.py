@@ -19,7 +19,7 @@ from tests.half_space import CUT, SIGMA, THRESHOLD, true_radius, write_half_spac
 from tests.servers import in_batches, in_process
 from tests.simulation.conftest import remember_bounds
 
-ALPHA, INPUTS, FALSE_ALARM = 0.05, 2_400, 1e-6
+ALPHA, INPUTS, FALSE_ALARM = 0.05, 1_200, 1e-6
 LIMIT = binom.isf(FALSE_ALARM, INPUTS, ALPHA)
 DISTANCE = 36.5  # steps to the half-space's boundary, where looks after 32 draws spend alpha best
 

@@ -278,5 +278,5 @@ def test_each_side_of_the_threshold_is_proven_at_its_share_whatever_the_radius(d
             return assess(scores, OF_THRESHOLD_ALONE, narrow).certified.verdict == side
 
         least = first_true(0, draws, proven)
-        assert mpmath.log(m) + exact.log_evidence(draws, least, m) >= level
-        assert mpmath.log(m) + exact.log_evidence(draws, least - 1, m) < level + 2e-6
+        assert mpmath.log(m) + exact.log_evidence_by_fraction(draws, least, m) >= level
+        assert mpmath.log(m) + exact.log_evidence_by_fraction(draws, least - 1, m) < level + 2e-6
