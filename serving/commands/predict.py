@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from certify.claims.procedures import PROCEDURES
+from export import regular_file
 from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
@@ -32,10 +34,12 @@ def add(commands: Any) -> None:
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="the HTTP server (%(default)s)")
     predict.add_argument("--grpc", metavar="HOST:PORT", help="ask over gRPC (certserve.v1): pictures and .json alone")
     predict.add_argument(
-        "--key",
-        default=os.environ.get(_KEY),
-        help=f"what to send as a bearer token, where the server asks for one; {_KEY} says it to no other user of the host",
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help=f"its one line is sent as a bearer token, where the server asks for one; else what {_KEY} says is",
     )
+    predict.add_argument("--key", nargs="?", const="", help=argparse.SUPPRESS)  # said by its own refusal, never read
     predict.add_argument("--ca", type=Path, metavar="FILE", help="authorities in PEM to believe instead of those known")
     predict.add_argument(
         "--cert", type=Path, metavar="FILE", help="a certificate to show, where the server asks for one"
@@ -60,6 +64,7 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    options.key = _key(options)
     asked = {name: value for name in _ASKED if (value := getattr(options, name)) is not None}
     asked |= {"receipt": True} if options.receipt else {}
     if options.receipt and len(options.files) > 1:
@@ -69,6 +74,20 @@ def _run(options: argparse.Namespace) -> None:
     if options.receipt:
         answers = iter([_with_receipt(next(answers), options.receipt)])
     printed(answers, options.files)
+
+
+def _key(options: argparse.Namespace) -> str | None:
+    """The caller's key, from where no other user of the host sees it. Refusals never repeat it."""
+    if options.key is not None:
+        raise InvalidInput(
+            f"--key would show the key in the list of processes; put it in a file for --key-file, or in {_KEY}"
+        )
+    if options.key_file is None:
+        return os.environ.get(_KEY)
+    text = regular_file.read(options.key_file).strip()
+    if not re.fullmatch(rb"[!-~]+", text):
+        raise InvalidInput(f"{options.key_file}: expected one key, in printable characters of ASCII without a space")
+    return text.decode()
 
 
 def _answers(options: argparse.Namespace, asked: dict[str, object]) -> Iterator[tuple[Path, list[dict[str, Any]]]]:

@@ -74,6 +74,13 @@ async def test_python_client_and_command_ask_by_tls_with_a_certificate_and_a_key
         for place in (["--url", url], ["--grpc", target]):
             assert await asyncio.to_thread(main, [*command, *place]) == 0
             assert '"label": "above"' in capsys.readouterr().out
+        monkeypatch.delenv("CERTSERVE_KEY")
+        (folder / "own").write_text(f"{text}\n")
+        for place in (["--url", url], ["--grpc", target]):
+            assert await asyncio.to_thread(main, [*command, *place]) == 1
+            capsys.readouterr()
+            assert await asyncio.to_thread(main, [*command, *place, "--key-file", str(folder / "own")]) == 0
+            assert '"label": "above"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

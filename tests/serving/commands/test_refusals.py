@@ -300,6 +300,30 @@ def test_bytes_that_are_no_text_are_one_line(refused):
         assert "udcff" in refused(*words)
 
 
+@pytest.mark.parametrize("words", [["--key", "cs-hidden"], ["--key=cs-hidden"], ["--key"], ["--key", ""]])
+def test_a_key_among_the_words_of_a_command_is_refused_and_not_repeated(refused, words):
+    """Whoever lists the processes of the host would read it."""
+    said = refused("predict", PICTURE, "--url", NOWHERE, *words)
+    assert "--key-file" in said
+    assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    "held", [b"", b"\n \n", b"cs-hidden cs-hidden", b"cs-hidden\ncs-hidden", b"cs-hidden\xff", b"hidden\0"]
+)
+def test_a_file_that_holds_no_key_is_refused_by_name_and_not_repeated(refused, tmp_path, held):
+    (tmp_path / "key").write_bytes(held)
+    said = refused("predict", PICTURE, "--url", NOWHERE, "--key-file", tmp_path / "key")
+    assert str(tmp_path / "key") in said
+    assert "hidden" not in said
+
+
+def test_a_file_of_a_key_that_cannot_be_read_is_refused_by_name(refused, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("none", "fifo", "."):
+        assert str(tmp_path / name) in refused("predict", PICTURE, "--url", NOWHERE, "--key-file", tmp_path / name)
+
+
 def test_numbers_that_cannot_be_are_one_line(refused):
     for option, value in [
         ("--deadline-ms", "99999999999999999"),
