@@ -37,7 +37,7 @@ from serving.engine.line import RequestId
 from serving.engine.proven import Proven
 from serving.engine.scheduler import Scheduler
 from serving.engine.shares import ShareJob
-from serving.engine.waiting import Waiting, beside, over
+from serving.engine.waiting import LARGE, Waiting, beside, over
 from serving.engine.workload import BaseBatch, NoisyBatch, Unwritten, Workload
 from serving.errors import SEE_LOG, Internal
 from serving.events import Base, Event, Events, Final, Progress
@@ -229,7 +229,7 @@ class Engine:
             yield waiting
         finally:
             if not waiting.settled():
-                self._leave(waiting) if few else loop.run_in_executor(None, self._leave, waiting)
+                self._leave(waiting) if few else loop.run_in_executor(LARGE, self._leave, waiting)
 
     def _enter(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ from serving.errors import CertserveError
 from serving.messages import Reply
 
 _log = logging.getLogger("certserve.engine")
+
+# One thread for all large requests: several would hold the engine's lock, and the interpreter, one after the other, while small
+# ones wait.
+LARGE = ThreadPoolExecutor(1, thread_name_prefix="engine-large")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +65,9 @@ async def beside(enter: Callable[[], Waiting], leave: Callable[[Waiting], None])
 
     def undo(entered: asyncio.Future[Waiting]) -> None:
         if not (entered.cancelled() or entered.exception()):
-            loop.run_in_executor(None, leave, entered.result())
+            loop.run_in_executor(LARGE, leave, entered.result())
 
-    entering = loop.run_in_executor(None, enter)
+    entering = loop.run_in_executor(LARGE, enter)
     try:
         return await asyncio.shield(entering)
     except asyncio.CancelledError:
