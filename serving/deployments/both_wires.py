@@ -22,7 +22,7 @@ from serving.wires.http.server import build_app
 
 _WAY_BACK_S = 1.0
 _SWITCH_S = 0.001
-"""A thread that runs Python lets others in after so long: five times sooner than by default. A health check asks to be let in
+"""A thread that runs Python lets others in after so long: five times sooner than by default. A health check is let in
 many times before it is answered, each time behind threads that decode and draw.
 """
 

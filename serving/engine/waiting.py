@@ -16,8 +16,8 @@ from serving.messages import Reply
 
 _log = logging.getLogger("certserve.engine")
 
-# One thread for all large requests: several would hold the engine's lock, and the interpreter, one after the other, while small
-# ones wait.
+# One thread for all large requests: several would hold the engine's lock, and the interpreter, one after the other, while
+# small ones wait.
 LARGE = ThreadPoolExecutor(1, thread_name_prefix="engine-large")
 
 
