@@ -27,7 +27,7 @@ from export.build import batch_rows, columns, learn, score_graph
 from export.build.calibrate import SCORE_DRAWS, golden_outputs
 from export.build.compare import check_expected, check_same
 from export.build.compose import Composed, Entrance, composed
-from export.build.grid import Grid, GridError, GridNumbers, declared
+from export.build.grid import Grid, GridError, GridNumbers, check_moves, declared
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.versions import Faults, next_version
@@ -121,7 +121,7 @@ class _Network:
 
 def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle:
     """Write the bundle `out/name/<next version>`. Raises `SourceError` and its like, and leaves nothing behind then."""
-    grid = _grid(plan)
+    grid = check_moves(_grid(plan))
     lattice = grid.integers(plan.samples)
     spec, labels = _input(found, plan, grid), _labels(source, found, plan)
     data = _enough(plan)
@@ -178,7 +178,7 @@ def provisional(source: Source, found: Found, plan: Plan) -> tuple[Manifest, Noi
 
     Raises as `assemble`.
     """
-    grid = _grid(plan)
+    grid = check_moves(_grid(plan))
     made = composed(found, grid, plan.entrance)
     run = open_graph(made.graph, f"{source.name}, as it would be served,")
     if plan.labelled is not None:

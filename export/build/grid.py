@@ -21,6 +21,8 @@ FINEST = 64
 """Steps of a grid that is made up, in one sigma: rounding to it moves a value by a hundredth of the noise."""
 MOST_STEPS = LARGEST_TABLE // 10
 """Steps in one sigma: the table of the noise reaches some nine sigma."""
+LEAST_STEPS = 0.06
+"""Steps in one sigma: with less, noise is 0 but for some draws in 10^17, and no table holds it."""
 _ON = 1e-4
 _FINE = 2**16 - 1
 _SIGNED = 2**15
@@ -126,6 +128,16 @@ def check_steps(sigma_steps: float, mend: str) -> None:
         )
 
 
+def check_moves(grid: Grid) -> Grid:
+    """The same grid. Raises `GridError` where the noise of this sigma would never move a number by a step."""
+    if grid.sigma_steps < LEAST_STEPS:
+        raise GridError(
+            f"--sigma: {grid.sigma:g} is {grid.sigma_steps:.3g} steps of the grid; noise so small moves nothing; expected"
+            f" {LEAST_STEPS} steps or more: sigma is in the units of the samples, and --step gives a finer grid"
+        )
+    return grid
+
+
 def one_or_each(numbers: Sequence[float] | float | None) -> GridNumbers:
     """What a flag says: one number, or one for each column."""
     if numbers is None or isinstance(numbers, float | int):
@@ -143,11 +155,11 @@ def _seen(samples: NDArray[Any]) -> tuple[float, float, float] | None:
         return float(-_SIGNED), 1.0, float(_SIGNED - 1)
     values = samples.astype(np.float64)
     least, most = float(values.min()), float(values.max())
-    if _lie_on(values, 1.0) and most - least > 1:
+    if 1 < most - least < 2**24 and _lie_on(values, 1.0):
         picture = least >= 0 and 128 <= most <= 255
         return (0.0, 1.0, 255.0) if picture else (math.floor(least + 0.5), 1.0, math.floor(most + 0.5))
     for top, off in ((255, 255 * _ON / 10), (_FINE, _ON)):
-        if least >= 0 and most <= 1 and _lie_on(values, 1 / top, off):
+        if least >= 0 and 1 / top <= most <= 1 and _lie_on(values, 1 / top, off):
             return 0.0, 1 / top, 1.0
     if -1 <= least < 0 and most < 1 and _lie_on(values, 1 / _SIGNED):
         return -1.0, 1 / _SIGNED, 1 - 1 / _SIGNED

@@ -50,7 +50,8 @@ def label_places(dataset: Dataset, labels: tuple[str, ...]) -> NDArray[np.int64]
     unknown = [name for name in dataset.names if name not in known] if not dataset.numbered else dataset.names[-1:]
     shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
     raise DataError(
-        f"{dataset.source} has the label {unknown[0]!r}, which the model has not; it has {len(labels)}: {shown}"
+        f"{dataset.source} has the label {unknown[0]!r}, which the model has not; it has {len(labels)}: {shown}. Labels"
+        " are numbers from 0 or the names that --labels gives at export, in the network's own order"
     )
 
 

@@ -56,8 +56,10 @@ class Rows:
     multiplications: float = 0.0
 
 
-def follow(model: ModelProto, shape: Sequence[int], where: str, kind: int = TensorProto.INT32) -> Rows:
-    """Follow the rows of `model`, whose lattice has this shape and type; `where` begins the message of a `GraphError`."""
+def follow(
+    model: ModelProto, shape: Sequence[int], where: str, kind: int = TensorProto.INT32, entry: str = LATTICE
+) -> Rows:
+    """Follow the rows of `model`, whose lattice `entry` has this shape and type; `where` begins a `GraphError`."""
     lattice = Fact(
         kind=kind,
         shapes=((SIZES[0], *shape), (SIZES[1], *shape)),
@@ -66,7 +68,7 @@ def follow(model: ModelProto, shape: Sequence[int], where: str, kind: int = Tens
         jumps=False,
         raw=True,
     )
-    rows = Rows({each.name: _constant(each, where) for each in model.graph.initializer} | {LATTICE: lattice})
+    rows = Rows({each.name: _constant(each, where) for each in model.graph.initializer} | {entry: lattice})
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     for node in model.graph.node:
         try:

@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from export.sources.source import SourceError
 
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
+_UNTAKEN = {TensorProto.BFLOAT16, TensorProto.BOOL, TensorProto.COMPLEX64, TensorProto.COMPLEX128}
 _LOOKING_UP = {
     **dict.fromkeys(("Gather", "GatherElements", "GatherND"), 1),
     **dict.fromkeys(("OneHot", "LabelEncoder", "CategoryMapper", "OneHotEncoder", "Equal"), 0),
@@ -86,6 +87,11 @@ def _refuse_several(model: ModelProto, found: Sequence[ValueInfoProto], name: st
 def _check_quantities(model: ModelProto, made: Given, name: str) -> None:
     if made.kind == TensorProto.STRING:
         raise SourceError(f"{name} takes strings as {made.name!r}; Gaussian noise is for quantities: give it numbers")
+    if made.kind in _UNTAKEN:
+        kind = TensorProto.DataType.Name(made.kind).lower()
+        raise SourceError(
+            f"{name} takes {kind} as {made.name!r}, in which no noisy quantity fits; export it for float32"
+        )
     lookup = _lookup(model, made.name)
     if lookup is not None:
         node = f"{lookup.name or lookup.output[0]!r} ({lookup.op_type})"

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
+from export.graphs.reading import GraphError
+from export.graphs.rows import follow
 from export.inspection.given import FLOATS, Given, freed, given, sizes
 from export.inspection.outputs import Kind, Output, candidates, chosen, other_outputs, told
 from export.inspection.structure import Structure, maker, structure
@@ -71,6 +73,7 @@ def inspect(
             f"{name} gives one number a row, {best.name!r}, that is no probability: this is no classifier"
         )
     pruned = _pruned(free, entry.name, best.name, name)
+    _check_rows(pruned, entry, row, best, said[best.name], name)
     _check_freed(pruned, best.name, values.astype(_numpy_free(entry)), said[best.name], name)
     return Found(
         name=name,
@@ -138,6 +141,22 @@ def _of_subgraphs(node: Any) -> set[str]:
         for name in [*inner.input, *_of_subgraphs(inner)]
         if name
     }
+
+
+def _check_rows(
+    model: ModelProto, entry: Given, shape: tuple[int, ...], output: Output, said: NDArray[Any], name: str
+) -> None:
+    """Each row is answered by itself, by what serving would allow, and with more than the number of a label."""
+    kind = entry.kind if entry.kind in FLOATS else TensorProto.FLOAT
+    try:
+        fact = follow(model, shape, name, kind, entry.name).facts.get(output.name)
+    except GraphError as error:
+        raise SourceError(str(error)) from error
+    if fact is not None and output.size == 1 and fact.jumps and np.array_equal(said, np.rint(said)):
+        raise SourceError(
+            f"{name} gives one whole number a row, {output.name!r}: the number of a label, and no score of any; export it"
+            " with the scores of its labels"
+        )
 
 
 def _check_freed(model: ModelProto, output: str, values: NDArray[Any], said: NDArray[Any], name: str) -> None:

@@ -41,6 +41,8 @@ def candidates(model: ModelProto, name: str) -> list[str]:
         for each in model.graph.output
         if each.type.WhichOneof("value") == "tensor_type" and each.type.tensor_type.elem_type in FLOATS
     ]
+    if not model.graph.output:
+        raise SourceError(f"{name} has no output; export it with the scores of its labels")
     if not found:
         said = ", ".join(f"{each.name!r} ({_type_name(each)})" for each in model.graph.output)
         maps = any(each.type.WhichOneof("value") == "sequence_type" for each in model.graph.output)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from export.sources import torch_module
 from export.sources.source import Source, SourceError
 
+_WRAPPED = "module."
+
 
 def read(module: str, factory: str, weights: Path | None, shape: tuple[int, ...] | None) -> Source:
     """The module that `factory()` makes, with these weights, in evaluation mode. Raises `SourceError`."""
@@ -33,21 +35,40 @@ def _made(module: str, factory: str) -> nn.Module:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is run
     try:
         found = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise SourceError(f"{module}:{factory} cannot be imported ({error}); run this where the module lies") from error
-    made = found()
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise SourceError(
+            f"{module}:{factory} cannot be imported ({_said(error)}); run this where the module lies"
+        ) from error
+    try:
+        made = found()
+    except Exception as error:
+        raise SourceError(
+            f"{module}:{factory}() raised {_said(error)}; expected a function without arguments that makes the module"
+        ) from error
     if not isinstance(made, nn.Module):
         raise SourceError(f"{module}:{factory} makes a {type(made).__name__}; expected a torch.nn.Module")
     return made
 
 
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def _load(made: nn.Module, weights: Path) -> None:
     try:
         state = load_file(weights) if weights.suffix == ".safetensors" else _state(weights)
-        made.load_state_dict(state)
+        made.load_state_dict(_unwrapped(state, made))
     except (SafetensorError, RuntimeError, TypeError, AttributeError, EOFError) as error:
         text = " ".join(str(error).split())[:300]
         raise SourceError(f"{weights} does not hold the weights of this module ({text})") from error
+
+
+def _unwrapped(state: Mapping[str, Tensor], made: nn.Module) -> Mapping[str, Tensor]:
+    """The names without the prefix that DataParallel puts before all of them, where the module has none such."""
+    wrapped = bool(state) and all(name.startswith(_WRAPPED) for name in state)
+    if not wrapped or any(name.startswith(_WRAPPED) for name in made.state_dict()):
+        return state
+    return {name.removeprefix(_WRAPPED): tensor for name, tensor in state.items()}
 
 
 def _state(weights: Path) -> Mapping[str, Tensor]:

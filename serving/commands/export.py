@@ -112,8 +112,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _steps(spec: Any) -> str:
     if spec.grid.columns is not None:
-        return f"of each of {spec.grid.columns} columns"
-    return f"of {spec.length:g}, from {spec.grid.low:g} to {spec.grid.high:g}"
+        return f"of each of {spec.grid.columns} columns; values beyond a column's low and high are refused"
+    return f"of {spec.length:g}, from {spec.grid.low:g} to {spec.grid.high:g}; values beyond are refused"
 
 
 def _guarantees(bundle: Any) -> str:

@@ -109,7 +109,7 @@ REFUSED = {
     "one number over all rows": (("y = ReduceMean<keepdims = 0>(x)", "float y"), "no row of numbers"),
     "rows joined": (
         ("m = ReduceMean<axes = [0]>(x) s = Sub(x, m) y = Gemm(s, w, b)", "float[n, 3] y"),
-        "number of rows",
+        "reduces over the rows",
     ),
     "no rows": (("y = Relu(x)", "float[4] y", "float[4] x"), "an axis of rows"),
 }
