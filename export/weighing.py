@@ -83,6 +83,15 @@ class Weighed:
     points: Sequence[CurvePoint]
     table: str
 
+    def lines(self) -> dict[str, list[tuple[float, float]]]:
+        """Accuracy and certified accuracy of fixed weights and of the learnt one, at each radius, to be drawn."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for place, sigmas in enumerate(IN_SIGMAS):
+            radius = f"at {sigmas * self.bundle.law.sigma:.4g}"
+            found[f"fixed, {radius}"] = [(each.fixed, each.certified[place]) for each in self.points]
+            found[f"learnt, {radius}"] = [(each.learnt, each.certified[place]) for each in self.points]
+        return found
+
 
 def weigh(
     bundle: str | Path,

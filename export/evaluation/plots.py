@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: certified accuracy against radius with its band, and against sigma. Needs matplotlib."""
+"""Pictures of an evaluation: certified accuracy against radius with its band, sigma, or accuracy. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def against_sigma(path: Path, sigmas: Sequence[float], lines: Mapping[str, Seque
     for name, values in lines.items():
         axes.plot(sigmas, values, marker="o", label=name)
     axes.set(xlabel=f"sigma ({units})", ylabel="right and certified", ylim=(0, 1))
+    _save(figure, axes, path)
+
+
+def clean_against_certified(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """A line for each name, of points (accuracy, certified accuracy): what certifies more costs accuracy."""
+    figure, axes = _figure()
+    for name, points in lines.items():
+        axes.plot(
+            *zip(*sorted(points), strict=True), marker="o", linestyle="--" if "fixed" in name else "-", label=name
+        )
+    axes.set(xlabel="accuracy without an attack", ylabel="right and certified")
     _save(figure, axes, path)
 
 

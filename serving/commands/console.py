@@ -54,6 +54,11 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def given(options: argparse.Namespace, *others: str) -> dict[str, Any]:
+    """What a command was given, for the function of the same arguments: all but `others`, and what every command has."""
+    return {name: value for name, value in vars(options).items() if name not in ("run", "typed", *others)}
+
+
 def guarded(command: Callable[[], int | None]) -> int:
     """Run a command to its exit code."""
     try:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from serving.commands.console import given
 from serving.commands.inspect import add_model
 
 
@@ -100,8 +101,7 @@ def _run(options: argparse.Namespace) -> None:
     from export import own_model
     from serving.commands import check
 
-    given = {name: value for name, value in vars(options).items() if name not in ("run", "model", "typed")}
-    bundle = own_model.export(options.model, faults=check.faults, command=options.typed, **given)
+    bundle = own_model.export(options.model, faults=check.faults, command=options.typed, **given(options, "model"))
     manifest = bundle.manifest
     print(
         f"wrote {options.out / manifest.name / manifest.version} {bundle.digest}\n{_guarantees(bundle)}: sigma"

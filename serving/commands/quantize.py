@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.commands import check
+from serving.commands.console import given
 
 
 def add(commands: Any) -> None:
@@ -31,6 +32,5 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from export.precision import quantize
 
-    given = {name: value for name, value in vars(options).items() if name not in ("run", "bundle")}
-    found = quantize(options.bundle, faults=check.faults, **given)
+    found = quantize(options.bundle, faults=check.faults, **given(options, "bundle"))
     print(f"{found.table}\n\nwrote {found.folder} {found.bundle.digest}; every proof that serving runs holds")

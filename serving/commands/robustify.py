@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from serving.commands.console import given
 from serving.commands.export import labels, numbers
 from serving.commands.inspect import add_model
 
@@ -46,8 +47,7 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from export.robust.robustify import robustify
 
-    given = {name: value for name, value in vars(options).items() if name not in ("run", "model")}
-    found = robustify(options.model, **given)
+    found = robustify(options.model, **given(options, "model"))
     print(
         f"{found.table}\n\nwrote {found.graph} and {found.weights}\nexport it beside the original: certserve export"
         f" {options.model} --robust {found.graph} --sigma {options.sigma:g} ..."

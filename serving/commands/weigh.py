@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.commands import check
+from serving.commands.console import given
 
 
 def add(commands: Any) -> None:
@@ -24,12 +25,19 @@ def add(commands: Any) -> None:
     weigh.add_argument("--fit-draws", type=int, default=32, help="of each row that is learnt from (%(default)s)")
     weigh.add_argument("--rows", type=int, default=200, help="that are measured (%(default)s)")
     weigh.add_argument("--draws", type=int, default=1_500, help="that bound each of these (%(default)s)")
+    weigh.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw certified accuracy against accuracy, as SVG, PNG or PDF"
+    )
     weigh.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
+    from export.evaluation import plots
     from export.weighing import weigh
 
-    given = {name: value for name, value in vars(options).items() if name not in ("run", "bundle")}
-    found = weigh(options.bundle, faults=check.faults, **given)
+    if options.plot:
+        plots.check(options.plot)
+    found = weigh(options.bundle, faults=check.faults, **given(options, "bundle", "plot"))
+    if options.plot:
+        plots.clean_against_certified(options.plot, found.lines())
     print(f"{found.table}\n\nwrote {found.folder} {found.bundle.digest}; every proof that serving runs holds")

@@ -318,7 +318,8 @@ def test_curves_are_drawn(bundle, test_set, tmp_path, ending):
     plots.check(tmp_path / f"a{ending}")
     plots.certified_curve(tmp_path / f"a{ending}", {"smoothed": values, "none": np.full(3, -1.0)}, "units", 0.95)
     plots.against_sigma(tmp_path / f"b{ending}", [0.1, 0.2], {"radius 1": [0.5, 0.6]}, "units")
-    for name in ("a", "b"):
+    plots.clean_against_certified(tmp_path / f"c{ending}", {"fixed, at 1": [(0.9, 0.8), (0.8, 0.85)]})
+    for name in ("a", "b", "c"):
         found = (tmp_path / f"{name}{ending}").read_bytes()
         assert b"<svg" in found[:1000] if ending == ".svg" else found.startswith(b"\x89PNG")
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
+from export.sources.source import SourceError
 from serving.commands import serve
 from serving.commands.cli import main
 from serving.config import SettingError, Settings
@@ -67,6 +70,23 @@ def test_every_command_explains_itself(capsys):
             main([command, "--help"])
         assert ended.value.code == 0
         assert command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("function", "command"),
+    [
+        ("export.own_model.export", "export m.onnx --name parts --samples x.npy"),
+        ("export.robust.robustify.robustify", "robustify m.onnx --data d --sigma 1"),
+        ("export.precision.quantize", "quantize models/parts/1 --data d"),
+        ("export.weighing.weigh", "weigh models/parts/1 --data d --test t"),
+    ],
+)
+def test_what_a_command_is_given_is_what_its_function_takes(function, command, monkeypatch, capsys):
+    module, _, name = function.rpartition(".")
+    real = getattr(importlib.import_module(module), name)
+    monkeypatch.setattr(function, create_autospec(real, side_effect=SourceError("it was called")))
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err == "certserve: it was called\n"
 
 
 def test_settings_come_from_one_flat_mapping():
