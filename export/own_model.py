@@ -191,6 +191,7 @@ def from_source(
     output_kind: Kind | None = None,
     labelled: Labelled | None = None,
     score: str | None = None,
+    foresee: bool = False,
     work: str | Path | None = None,
     robust: str | Path | None = None,
     faults: Faults | None = None,
@@ -208,8 +209,11 @@ def from_source(
     A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
     kept in the folder `work` lets a second run go on where the first was broken off. `robust` is the file of the network
     that votes under noise, as `robustify` writes it; without it the one network has both roles. `command`, what the user
-    typed, is kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said.
+    typed, is kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said. `foresee` fits a
+    prior of the votes on the held-out rows, which saves draws where it is right.
     """
+    if foresee and labelled is None:
+        raise SourceError("--foresee goes with --data: the prior is fitted on held-out rows")
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
         reverse=channels == "reversed",
@@ -239,6 +243,7 @@ def from_source(
         entrance=entrance,
         labelled=labelled,
         score=score,
+        foresee=foresee,
         work=None if work is None else Path(work),
         command=command,
         robust=None if robust is None else _robust(robust, seen, output_kind),

@@ -1,4 +1,4 @@
-"""Library offering: a learned prior for the confidence sequence: fewer draws where the base pass foresees the votes.
+"""A learned prior for the confidence sequence: fewer draws where the base pass foresees the votes.
 
 The e-process of `certify.bounds.anytime` mixes over the alternatives `1 - q`, `q = u (1 - m)`, with a Beta prior on u.
 Any other
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import xlogy
+from numpy.typing import NDArray
 
 from certify.bounds import anytime, binomial
 
@@ -71,10 +71,21 @@ class PriorTable:
         for weights in (cell for row in self.weights for cell in row):
             Prior(atoms=self.atoms, weights=weights)
 
+    @property
+    def cells(self) -> tuple[Prior, ...]:
+        """Every prior that an input may have."""
+        return tuple(Prior(atoms=self.atoms, weights=cell) for row in self.weights for cell in row)
+
     def of(self, margin: float, score: float) -> Prior:
         """The prior of an input, from the margin and the OOD score of its base pass; no draw has a say."""
         cell = self.weights[bisect_right(self.margin_edges, margin)][bisect_right(self.score_edges, score)]
         return Prior(atoms=self.atoms, weights=cell)
+
+
+def margin(base: NDArray[np.floating]) -> float:
+    """By how much the base pass puts one label before all others: the largest number less the second largest."""
+    second, first = np.partition(base.astype(np.float64), -2)[-2:]
+    return float(first - second)
 
 
 def log_evidence(prior: Prior, draws: int, hits: int, complement: float) -> float:
@@ -82,11 +93,14 @@ def log_evidence(prior: Prior, draws: int, hits: int, complement: float) -> floa
     beta = anytime.log_evidence(draws, hits, 1 - complement, complement)
     if beta == -math.inf:
         return beta
-    atoms = np.array(prior.atoms)
-    ratios = xlogy(draws - hits, atoms) + hits * np.log1p((1 - atoms) * (complement / (1 - complement)))
-    with np.errstate(divide="ignore"):
-        guessed = np.logaddexp.reduce(np.log(prior.weights) + ratios)
-    return _HALF + float(np.logaddexp(beta, guessed))
+    misses, odds = draws - hits, complement / (1 - complement)
+    logs = [beta] + [
+        math.log(weight) + (misses * math.log(atom) if misses else 0.0) + hits * math.log1p((1 - atom) * odds)
+        for atom, weight in zip(prior.atoms, prior.weights, strict=True)
+        if weight > 0 and (atom > 0 or not misses)
+    ]
+    largest = max(logs)
+    return _HALF + largest + math.log(math.fsum(math.exp(each - largest) for each in logs))
 
 
 def chosen_exceeds(prior: Prior, draws: int, hits: int, alpha: float, complement: float) -> bool:

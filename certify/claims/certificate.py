@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from certify.bounds import anytime
+from certify.bounds.prior import Prior
 from certify.claims.decision import ARGMAX, Decision
 from certify.smoothing.ball import Ball, larger
 from certify.smoothing.law import HALF, Guarantee
@@ -62,7 +63,8 @@ class Terms:
     """What bundle and request fix before the first draw.
 
     `law` says what bounds at the input prove, and by how much the drawn noise weakens them; `classes` counts the labels,
-    without "none". `kappa_upper` is the prior of upper bounds and refutations, see `certify.bounds.anytime`.
+    without "none". `kappa_upper` is the prior of upper bounds and refutations, see `certify.bounds.anytime`; `prior` that of
+    lower bounds of labels that the draws choose, where bundle and base pass give one, see `certify.bounds.prior`.
     """
 
     law: Guarantee
@@ -71,6 +73,7 @@ class Terms:
     classes: int
     kappa_upper: float = anytime.KAPPA_UPPER
     decision: Decision = ARGMAX
+    prior: Prior | None = None
     _needed: dict[tuple[tuple[float, ...], int], float] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

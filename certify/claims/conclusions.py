@@ -9,7 +9,7 @@ bundle fixes.
 
 from __future__ import annotations
 
-from certify.bounds import anytime
+from certify.bounds import anytime, prior
 from certify.claims.certificate import Certificate, LowerBound, Status, Terms, certifying
 from certify.claims.counts import Counts
 from certify.smoothing.ball import Ball
@@ -20,8 +20,13 @@ def exceeds(terms: Terms, counts: Counts, needed: float) -> bool:
     stop.
     """
     hits, level = counts.votes[terms.decision.label(counts)], terms.alpha * terms.split.of_class
-    proves = anytime.chosen_exceeds if terms.decision.chosen else anytime.exceeds
-    return needed < 1 and proves(counts.draws, hits, needed, level)
+    if needed >= 1:
+        return False
+    if not terms.decision.chosen:
+        return anytime.exceeds(counts.draws, hits, needed, level)
+    if terms.prior is None:
+        return anytime.chosen_exceeds(counts.draws, hits, needed, level)
+    return prior.chosen_exceeds(terms.prior, counts.draws, hits, level, 1 - needed)
 
 
 def falls_short(terms: Terms, counts: Counts, needed: float) -> bool:
@@ -41,10 +46,12 @@ def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBou
     if not counts.draws:
         return None
     hits, level = counts.votes[terms.decision.label(counts)], terms.alpha * terms.split.of_class
-    if terms.decision.chosen:
+    if not terms.decision.chosen:
+        complement = anytime.upper(counts.draws, counts.draws - hits, level, anytime.KAPPA)
+    elif terms.prior is None:
         complement = anytime.chosen_lower_complement(counts.draws, hits, level)
     else:
-        complement = anytime.upper(counts.draws, counts.draws - hits, level, anytime.KAPPA)
+        complement = prior.chosen_lower_complement(terms.prior, counts.draws, hits, level)
     return bound_of(terms, counts, min(complement, 1 - proven))
 
 

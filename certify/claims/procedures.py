@@ -252,6 +252,10 @@ class RunningProcedure:
         """The same with fewer draws allowed."""
         return replace(self, max_draws=max_draws)
 
+    def under(self, terms: Terms) -> RunningProcedure:
+        """The same under other terms, before the first look."""
+        return replace(self, terms=terms)
+
 
 def run(asked: Asked, terms: Terms, max_draws: int) -> RunningProcedure | None:
     """The procedure at work; None where nothing is asked. `fixed` knows its number of draws itself."""

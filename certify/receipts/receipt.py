@@ -25,9 +25,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from certify.bounds.anytime import MAX_DRAWS
+from certify.bounds.prior import Prior
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
-from certify.claims.procedures import PROCEDURES, Fixed, Precision, Target
+from certify.claims.procedures import PROCEDURES, Fixed, Off, Precision, Target
 from certify.receipts import canonical
+from certify.receipts.prior_record import PriorRecord
 from certify.receipts.whole_ball import WholeBall, ball_of, fault
 from certify.smoothing.ball import Ball
 from certify.smoothing.keys import KEY_BYTES, NOISE_V1
@@ -44,10 +46,10 @@ place of `anytime.KAPPA_UPPER`."""
 SCHEMA = "certserve-receipt/4"
 """Version 4, in which every answer is recorded whose balls have one part, names the law of the noise; before, it is the
 Gaussian one."""
-OF_PARTS = "certserve-receipt/5"
-"""Version 5 is version 4 for laws whose balls have several parts: beside each radius, which is the size of the first part,
-stands the whole ball."""
-SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, OF_PARTS)
+FIFTH = "certserve-receipt/5"
+"""Version 5 is version 4 for what few answers have: whole balls, where a law's have several parts, beside the radii, which
+are the sizes of their first ones; the prior of the class's bounds, where the bundle foresees the votes."""
+SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH)
 _OLDEST = (FIRST, WITH_TOLERANCE)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
 _PUBLIC = ("sigma", "norm")
@@ -232,6 +234,7 @@ class Receipt:
     scores: ScoreRecord | None
     robust_weight: float | None
     claims: Claims
+    prior: PriorRecord | None = None
 
     def __post_init__(self) -> None:
         for field, holds, expected in (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self)):
@@ -277,7 +280,7 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
     known = (close is not None) == (kind is Precision) and (close is None or 0 < close < math.inf)
     has_menu = receipt.schema not in _OLDEST and kind is Fixed
     described, names = _law(receipt), [each.name for each in noise.parameters or ()]
-    named = receipt.schema in (SCHEMA, OF_PARTS)
+    named = receipt.schema in (SCHEMA, FIFTH)
     return [
         ("schema", named or receipt.schema in (THIRD, old), f"{SCHEMA!r}, {THIRD!r} or {old!r}"),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
@@ -298,6 +301,7 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("procedure.target_radius", (aimed is None) == (kind is not Target), "a radius if target, else none"),
         ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
         ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
+        ("prior", _is_prior(receipt), "weights of atoms from 0 to 1, and none if off or fixed"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
 
@@ -312,10 +316,11 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
         and fault(parts, claims.certificate.radius, claims.certificate.ball),
         "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
     }
-    expected = f"{OF_PARTS!r} where balls have several parts, else another"
+    more = several or receipt.prior is not None
+    expected = f"{FIFTH!r} where balls have several parts, or there is a prior, else another"
     return [
         *((name, False, wrong) for name, wrong in said.items() if wrong),
-        ("schema", several == (receipt.schema == OF_PARTS), expected),
+        ("schema", more == (receipt.schema == FIFTH), expected),
         (
             "procedure.target",
             not several or (procedure.target is None) == (aimed is None),
@@ -324,9 +329,27 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
     ]
 
 
-def schema_of(law: Guarantee) -> str:
-    """The version in which an answer under this law is recorded."""
-    return OF_PARTS if len(law.parts) > 1 else SCHEMA
+def schema_of(law: Guarantee, prior: PriorRecord | None) -> str:
+    """The version in which an answer under this law and prior is recorded."""
+    return FIFTH if prior is not None or len(law.parts) > 1 else SCHEMA
+
+
+def prior_of(receipt: Receipt) -> Prior | None:
+    """The prior of a receipt; `ValueError` if it is none."""
+    return None if receipt.prior is None else receipt.prior.prior()
+
+
+def foresees(receipt: Receipt) -> bool:
+    """Whether the procedure of a receipt has a use for a prior: whatever bounds a class at every number of draws."""
+    kind = PROCEDURES.get(receipt.procedure.name)
+    return kind is not None and kind is not Off and kind.anytime
+
+
+def _is_prior(receipt: Receipt) -> bool:
+    try:
+        return prior_of(receipt) is None or foresees(receipt)
+    except ValueError:
+        return False
 
 
 def target_of(receipt: Receipt) -> Ball | None:

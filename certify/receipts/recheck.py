@@ -26,6 +26,7 @@ from certify.receipts.receipt import (
     alpha_split,
     is_fixed,
     law_of,
+    prior_of,
     target_of,
 )
 from certify.receipts.whole_ball import WholeBall, as_large, whole_ball
@@ -151,6 +152,7 @@ def terms_of(receipt: Receipt) -> Terms:
         split=alpha_split(receipt),
         classes=len(receipt.votes),
         kappa_upper=KAPPA if receipt.schema in (FIRST, WITH_TOLERANCE) else KAPPA_UPPER,
+        prior=prior_of(receipt),
     )
 
 

@@ -23,13 +23,15 @@ import onnx
 from numpy.typing import NDArray
 
 from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
-from export.build import batch_rows, columns, learn, score_graph
+from export.build import batch_rows, columns, foresee, learn, score_graph
 from export.build.calibrate import SCORE_DRAWS, golden_outputs
 from export.build.compare import check_expected, check_same
 from export.build.compose import Composed, Entrance, composed
 from export.build.grid import Grid, GridError, GridNumbers, check_moves, declared
+from export.build.lattice import lattices
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
+from export.build.passes import BaseRun
 from export.build.versions import Faults, next_version
 from export.bundle import (
     FORMAT,
@@ -44,6 +46,7 @@ from export.bundle import (
     Manifest,
     MixtureSpec,
     OodSpec,
+    PriorSpec,
     Provenance,
     Resize,
     SourceFile,
@@ -61,7 +64,8 @@ from export.sources.running import GraphRun, open_graph
 from export.sources.source import Source, SourceError
 
 ORIGINAL, ROBUST = "original.onnx", "robust.onnx"
-_DETECTING = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
+_CERTIFYING = {"of_class": 0.8, "upper": 0.2}
+_DETECTING = {"of_class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
 _HEAVY = 2**24
 """Multiplications of a row, beyond which little is tried."""
@@ -80,8 +84,8 @@ class Plan:
     are of pictures: the order of their colours, and what is done to files of another size or form.
 
     `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
-    which the walks over them go on; `tell` is told of what the data fall short of. `command` is what the user typed,
-    `robust` the network that votes, where it is another.
+    which the walks over them go on; `foresee` fits a prior of the votes on the held-out ones. `tell` is told of what the
+    data fall short of. `command` is what the user typed, `robust` the network that votes, where it is another.
     """
 
     name: str
@@ -103,6 +107,7 @@ class Plan:
     entrance: Entrance
     labelled: Labelled | None = None
     score: str | None = None
+    foresee: bool = False
     work: Path | None = None
     tell: Tell = to_stderr
     command: str = ""
@@ -144,11 +149,14 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     learnt = None if data is None else _learnt(voting.made, voting.found, plan, data, spec, labels, law, rows)
     one = learnt is None and plan.robust is None  # one graph in both roles
     noisy = learnt.graph if learnt else made.graph if one else score_graph.votes(voting.made)
+    under_noise = in_batches(noisy_run(open_graph(noisy, f"{source.name}, as it would be served under noise,")), rows)
+    plainly = _base_run(run)
+    prior = None if data is None or not plan.foresee else _prior(data, spec, grid, labels, law, under_noise, plainly)
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows),
         law,
-        in_batches(noisy_run(open_graph(noisy, f"{source.name}, as it would be served under noise,")), rows),
-        lambda batch: np.concatenate([run(row[None])["probabilities"] for row in batch]),
+        under_noise,
+        plainly,
         rows=golden_rows,
     )
     folder = plan.out / plan.name
@@ -158,7 +166,7 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
         place = Path(made_in) / version
         bundle = write(
             place,
-            _manifest(source, found, plan, grid, made, version, rows, learnt),
+            _manifest(source, found, plan, grid, made, version, rows, learnt, prior),
             base=made.graph if one else score_graph.base(made),
             noisy=noisy,
             tails=tails,
@@ -230,6 +238,26 @@ def _learnt(
 ) -> Learnt:
     given = score_graph.scorable(made, found)
     return learn.learn(given, data, spec, labels, law, rows, score=plan.score, work=plan.work, tell=plan.tell)
+
+
+def _base_run(run: GraphRun) -> BaseRun:
+    return lambda batch: np.concatenate([run(row[None])["probabilities"] for row in batch])
+
+
+def _prior(
+    data: Labelled,
+    spec: InputSpec,
+    grid: Grid,
+    labels: tuple[str, ...],
+    law: LatticeGaussian,
+    noisy: NoisyRun,
+    base: BaseRun,
+) -> PriorSpec:
+    """What the base pass tells of the votes, on as many held-out rows as say enough of it."""
+    held_out = data.held_out
+    every = np.linspace(0, len(held_out) - 1, min(len(held_out), foresee.ROWS)).round().astype(int)
+    rows = np.concatenate([part for part, _ in lattices(held_out.only(np.unique(every)), spec, foresee.DRAWS)])
+    return foresee.from_rows(rows, law, noisy, base, len(labels), grid.sigma_steps / 2)
 
 
 def _candidates(lattice: NDArray[np.int32], count: int) -> NDArray[np.int32]:
@@ -321,6 +349,7 @@ def _manifest(
     version: str,
     rows: int,
     learnt: Learnt | None,
+    prior: PriorSpec | None = None,
 ) -> Manifest:
     mixed = (plan.labelled is not None or plan.robust is not None) and _probable(found)
     what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
@@ -338,7 +367,7 @@ def _manifest(
             precision=precision_of(onnx.load_from_string(made.graph)),
         ),
         decision=ArgmaxRule(rule="argmax"),
-        claims=_DETECTING if learnt else claims(of_class=0.8, upper=0.2),
+        claims=claims(**(_DETECTING if learnt else _CERTIFYING), prior=prior),
         ood=None if learnt is None else _ood(learnt, grid),
         mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),

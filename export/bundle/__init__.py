@@ -14,7 +14,16 @@ folder; `repository` finds the bundles of all models. Whatever is missing, unkno
 one line, which names the file and how to mend it.
 """
 
-from export.bundle.claims_spec import ArgmaxRule, ClaimSpec, ClaimsSpec, Defaults, MixtureSpec, OodSpec, claims
+from export.bundle.claims_spec import (
+    ArgmaxRule,
+    ClaimSpec,
+    ClaimsSpec,
+    Defaults,
+    MixtureSpec,
+    OodSpec,
+    PriorSpec,
+    claims,
+)
 from export.bundle.files import Bundle, load, write
 from export.bundle.graph_spec import GraphPrecision, Graphs, graphs
 from export.bundle.input_spec import FeaturesKind, GridSpec, InputSpec, WaveformKind
@@ -45,6 +54,7 @@ __all__ = [
     "MixtureSpec",
     "OodSpec",
     "GraphPrecision",
+    "PriorSpec",
     "Provenance",
     "Resize",
     "SourceFile",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from certify.bounds.anytime import MAX_DRAWS
+from certify.bounds.prior import PriorTable
 from certify.claims.certificate import AlphaSplit
 from certify.mixture.mix import WeightRange
 from certify.ood.scores import SCORES
@@ -22,6 +23,35 @@ class ClaimSpec(Strict):
     alpha: ShareOfAlpha
 
 
+class PriorSpec(Strict):
+    """What the base pass tells of the votes, see `certify.bounds.prior`: it saves draws where it is right, and costs few
+    where it is not; what is claimed holds either way.
+
+    Edges of the margin of the base pass, the largest number less the second, make one cell more than there are edges;
+    `weights` has, for each, those of the `atoms`: how rare misses are, as parts of what a radius allows.
+    """
+
+    atoms: Annotated[tuple[float, ...], Field(strict=False)]
+    margin_edges: Annotated[tuple[float, ...], Field(strict=False)]
+    weights: Annotated[tuple[Annotated[tuple[float, ...], Field(strict=False)], ...], Field(strict=False)]
+
+    def table(self) -> PriorTable:
+        """The table as bounds take it; raises `ValueError` where it is none."""
+        cells = tuple((each,) for each in self.weights)
+        return PriorTable(atoms=self.atoms, margin_edges=self.margin_edges, score_edges=(), weights=cells)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> PriorSpec:
+        self.table()
+        return self
+
+
+class ClassClaim(ClaimSpec):
+    """The claim of the smoothed class; without a `prior` its bounds expect nothing of an input."""
+
+    prior: PriorSpec | None = None
+
+
 class ClaimsSpec(Strict):
     """The statements of one answer by name; what is not named is not claimed. Their shares sum to 1 at most.
 
@@ -30,7 +60,7 @@ class ClaimsSpec(Strict):
     has parameters, a class derived from `ClaimSpec`.
     """
 
-    of_class: Annotated[ClaimSpec, Field(alias="class")]
+    of_class: Annotated[ClassClaim, Field(alias="class")]
     upper: ClaimSpec | None = None
     threshold: ClaimSpec | None = None
     interval: ClaimSpec | None = None
@@ -45,11 +75,18 @@ class ClaimsSpec(Strict):
         )
 
 
-def claims(*, of_class: float, upper: float = 0.0, threshold: float = 0.0, interval: float = 0.0) -> ClaimsSpec:
+def claims(
+    *,
+    of_class: float,
+    upper: float = 0.0,
+    threshold: float = 0.0,
+    interval: float = 0.0,
+    prior: PriorSpec | None = None,
+) -> ClaimsSpec:
     """The claims with these shares of alpha; one without a share is not made."""
     shares = {"upper": upper, "threshold": threshold, "interval": interval}
     made = {name: ClaimSpec(alpha=share) for name, share in shares.items() if share}
-    return ClaimsSpec(of_class=ClaimSpec(alpha=of_class), **made)
+    return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior), **made)
 
 
 def _share(claim: ClaimSpec | None) -> float:

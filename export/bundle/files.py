@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
+from certify.bounds.prior import PriorTable
 from certify.ood.verdict import Detector
 from certify.smoothing.laws import LatticeGaussian
 from export import regular_file
@@ -42,6 +43,7 @@ class Bundle:
     law: LatticeGaussian
     golden: Golden
     detector: Detector | None
+    prior: PriorTable | None = None
 
     @property
     def key(self) -> str:
@@ -66,6 +68,7 @@ def load(folder: Path) -> Bundle:
         law=law,
         golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, law.table.largest),
         detector=tensors.detector(folder / CALIBRATION, files[CALIBRATION], manifest.ood) if manifest.ood else None,
+        prior=prior.table() if (prior := manifest.claims.of_class.prior) else None,
     )
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify import strict_json
+from certify.bounds.prior import margin
+from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import Receipt, ReceiptError
 from certify.receipts.recheck import Finding, recheck
 from certify.receipts.replay import replay
@@ -57,6 +59,10 @@ def replayed(receipt: Receipt, bundle: Bundle, lattice: NDArray[np.int32], runti
         return
     yield held("model.digest", receipt.model.digest, "this bundle, and all terms are those that it declares")
     yield from recheck(receipt)
+    if bundle.prior and receipt.prior:
+        base = runtime.base(lattice[None])[0][: len(bundle.manifest.labels)]
+        foreseen = prior_record(bundle.prior.of(margin(base), 0.0))
+        yield Finding(field="prior", said=receipt.prior, found=foreseen, agrees=receipt.prior == foreseen)
     calibration = bundle.detector.calibration if bundle.detector else None
     yield from replay(receipt, bundle.law, lattice, passing(runtime), calibration)
 

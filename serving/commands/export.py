@@ -35,6 +35,11 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--score", metavar="NAME", help="of the detector; the one that is measured to be best if left out"
     )
+    export.add_argument(
+        "--foresee",
+        action="store_true",
+        help="fit, on the held-out rows, what the plain prediction tells of the votes: fewer draws, the same guarantee",
+    )
     export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
     export.add_argument(
         "--sigma", type=float, help="the noise, in the units of the samples; measured on --data if left out"

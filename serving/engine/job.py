@@ -6,12 +6,13 @@ counted. A slice without a result is counted against every claim.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.bounds.prior import margin
 from certify.claims.certificate import Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import SLICE, run, split_of
@@ -56,6 +57,7 @@ class Job:
         self.law = bundle.law.at(self.lattice)
         self._terms = _terms(bundle, task, self.law)
         self._procedure = run(task.procedure, self._terms, task.max_draws)
+        self._foresees = bundle.prior is not None and self._procedure is not None and task.procedure.anytime
         self._base: NDArray[np.float32] | None = None
         self._weight: float | None = None  # of the robust network, where the base graph gives it
         self._waiting: dict[int, SliceResult] = {}
@@ -131,11 +133,22 @@ class Job:
         labels = len(self.bundle.manifest.labels)
         self._base = probabilities[:labels]
         self._weight = float(probabilities[labels]) if len(probabilities) > labels else None
+        if self.bundle.prior and self._procedure and self._foresees:
+            self._terms = replace(self._terms, prior=self.bundle.prior.of(margin(self._base), 0.0))
+            self._procedure = self._procedure.under(self._terms)
+        self._count_what_waits()
 
     def receive(self, start: int, result: SliceResult) -> None:
-        """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice."""
+        """Results of the draws from `start` on; they are counted once all before them are, and looked at slice by slice.
+
+        Where the bundle foresees votes, none is looked at before the base prediction is there: what is counted at a stop
+        must not depend on which of them came first.
+        """
         self._waiting[start] = result
-        while self.drawing and self._next in self._waiting:
+        self._count_what_waits()
+
+    def _count_what_waits(self) -> None:
+        while self.drawing and self._next in self._waiting and (self.has_base or not self._foresees):
             self._count(self._waiting.pop(self._next))
             if self._procedure:
                 self._certificate = self._procedure.receive(self._counts())

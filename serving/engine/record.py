@@ -10,6 +10,7 @@ from certify.claims.certificate import AlphaSplit, Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
 from certify.ood.verdict import Ood, ScoreCounts
+from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
     InputRecord,
     ModelRecord,
@@ -19,8 +20,10 @@ from certify.receipts.receipt import (
     ScoreDraws,
     ScoreRecord,
     SplitRecord,
+    foresees,
     is_fixed,
     parameters_of,
+    prior_of,
     recorded,
     schema_of,
     split_of_fixed,
@@ -50,9 +53,10 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     """The receipt of one row. It claims what was asked for, and nothing that is not certified."""
     weight = mixture_weight(bundle, task) if counted.certificate else None
     certificate = counted.certificate if "certificate" in task.parts else None
+    prior = prior_record(terms.prior)
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=schema_of(terms.law),
+        schema=schema_of(terms.law, prior),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
@@ -64,6 +68,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
         scores=_scores(bundle, (task.score_keys or task.keys)[row], counted.scores),
         robust_weight=weight,
         claims=claims(certificate, counted.ood, mixed),
+        prior=prior,
     )
 
 
@@ -165,10 +170,19 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "procedure.menu_size": (menu, None if menu is None else len(spec.fixed_draws)),
         "procedure.max_draws": (not fixed or found.procedure.max_draws in spec.fixed_draws, True),
         "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
+        "prior": (_foreseen(bundle, found), True),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
     }
     said |= _law(bundle, found)
     return [name for name, (recorded, declared) in said.items() if recorded != declared]
+
+
+def _foreseen(bundle: Bundle, found: Receipt) -> bool:
+    """Whether a prior is one of those of the bundle, or none where it has none or the procedure needs none."""
+    said, table = prior_of(found), bundle.prior
+    if said is None or table is None:
+        return said is None and (table is None or not foresees(found))
+    return said in table.cells
 
 
 def _law(bundle: Bundle, found: Receipt) -> dict[str, tuple[object, object]]:

@@ -93,11 +93,13 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
         data=stored(tmp_path / "fit.npz", rows[:800]),
         calibration=stored(tmp_path / "held.npz", rows[800:]),
         score="energy",
+        foresee=True,
         sigma=12.0,
         out=tmp_path,
         work=tmp_path / "work",
         faults=lambda folder: [],
     )
+    assert len(bundle.prior.cells) == len(bundle.prior.margin_edges) + 1 > 1
     assert sorted(each.name for each in (tmp_path / "work").iterdir()) == ["calibration.safetensors", "fit.safetensors"]
     lattice = bundle.golden.noisy_input
     logits = np.maximum(lattice.reshape(-1, 784).astype(np.float64) @ first, 0) @ last
@@ -127,6 +129,12 @@ def test_a_sigma_that_is_not_said_is_measured_and_foreign_rows_take_part_in_the_
     assert f"sigma: {bundle.manifest.law.sigma:g}, of the largest mean radius" in said
     assert "noise.npz |" in next(line for line in said.splitlines() if line.startswith("| score"))
     assert [(each.purpose, each.rows) for each in bundle.manifest.provenance.data][-1] == ("outside", 60)
+
+
+def test_votes_are_foreseen_from_held_out_rows_alone(network, tmp_path):
+    rows = np.zeros((8, 1, 28, 28))
+    with pytest.raises(SourceError, match="--foresee goes with --data"):
+        own_model.export(network[0], name="clothes", samples=rows, foresee=True, sigma=12.0, out=tmp_path)
 
 
 def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):

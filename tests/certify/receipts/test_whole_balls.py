@@ -11,7 +11,7 @@ import pytest
 from certify.claims.certificate import Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import Target, run
-from certify.receipts.receipt import OF_PARTS, SCHEMA, ReceiptError, read, recorded, schema_of
+from certify.receipts.receipt import FIFTH, SCHEMA, ReceiptError, read, recorded, schema_of
 from certify.receipts.recheck import asked, claims, mixture_claim, recheck, stop_reason
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.ball import Ball
@@ -38,7 +38,7 @@ def of_two_parts(hits=318, aim=AIM):
     sigma, norm, parameters = recorded(LAW.parameters)
     return replace(
         receipt,
-        schema=schema_of(LAW),
+        schema=schema_of(LAW, None),
         noise=replace(receipt.noise, law=LAW.name, sigma=sigma, norm=norm, parameters=parameters),
         procedure=replace(
             receipt.procedure,
@@ -53,7 +53,7 @@ def of_two_parts(hits=318, aim=AIM):
 
 def test_the_whole_ball_comes_back_from_the_bytes_and_its_claims_from_the_counts():
     receipt = of_two_parts()
-    assert receipt.schema == OF_PARTS
+    assert receipt.schema == FIFTH
     assert read(json.loads(receipt.to_bytes())) == receipt
     assert asked(receipt) == Target(AIM)
     assert [each.size for each in receipt.claims.certificate.ball] == [receipt.claims.certificate.radius, 1.0]
@@ -89,7 +89,11 @@ def test_another_platform_may_differ_in_the_last_places_of_a_size_alone():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema", SCHEMA, f"schema: expected '{OF_PARTS}' where balls have several parts, else another"),
+        (
+            "schema",
+            SCHEMA,
+            f"schema: expected '{FIFTH}' where balls have several parts, or there is a prior, else another",
+        ),
         ("procedure.target", None, "procedure.target: expected a ball if target"),
         ("procedure.target", lambda ball: ball[:1], "procedure.target: expected the parts of the law's balls"),
         ("procedure.target", lambda ball: ball[::-1], "procedure.target: expected the parts of the law's balls"),
@@ -138,4 +142,4 @@ def test_no_ball_stands_beside_a_radius_that_says_all(path):
     with pytest.raises(ReceiptError, match=f"^{path}: expected none, where balls have one part"):
         altered(made(), path, of_two_parts().procedure.target)
     with pytest.raises(ReceiptError, match="^schema: expected"):
-        altered(made(), "schema", OF_PARTS)
+        altered(made(), "schema", FIFTH)
