@@ -56,6 +56,16 @@ def fit(counts: Sequence[int], labels: Sequence[str], features: int) -> list[str
     return said
 
 
+def right(accuracy: float, rows: int, labels: int) -> list[str]:
+    """Whether the share of draws that are right on so many rows is more than a guess makes, at confidence .99."""
+    if accuracy - math.sqrt(math.log(100) / (2 * rows)) > 1 / labels:
+        return []
+    return [
+        f"the network is right on {accuracy:.1%} of {rows:,} held-out rows under noise, guessing on {1 / labels:.1%}: the"
+        " labels may be wrong, the preprocessing missing, or sigma too large for it"
+    ]
+
+
 def certified_accuracy(rows: int, confidence: float, wanted: float = 0.05) -> list[str]:
     """Whether a band about the certified accuracy of so many rows is narrower than `wanted` to either side."""
     half = math.sqrt(math.log(2 / (1 - confidence)) / (2 * rows))

@@ -205,6 +205,14 @@ def test_expected_alarms_are_what_uniform_scores_give():
     assert enough.expected_alarms(200, 0.05, 0.01) == pytest.approx(np.mean(beyond), abs=5e-4)
 
 
+def test_a_network_that_is_no_better_than_a_guess_on_the_held_out_rows_is_warned_of():
+    assert enough.right(0.9, 100, 2) == []
+    for guessing in (0.5, 0.55):
+        (said,) = enough.right(guessing, 100, 2)
+        assert f"{guessing:.1%} of 100 held-out rows" in said
+        assert "labels may be wrong" in said
+
+
 def test_few_rows_of_a_label_or_for_the_features_are_said():
     assert enough.fit([100, 100], ["a", "b"], 50) == []
     (said,) = enough.fit([100, 3, 5], ["a", "b", "c"], 50)
