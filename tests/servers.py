@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -73,9 +74,10 @@ def command_line(
     ending: Ending | None = None,
     program: tuple[str, ...] = (str(Path(sys.executable).with_name("certserve")),),
     checkout: Path = ROOT,
+    context: ssl.SSLContext | None = None,
 ) -> Iterator[Address]:
     """`certserve serve` of a checkout. Stopped by Ctrl-C, unless it has ended; it must leave no process of
-    its own behind, and end as `ending` says.
+    its own behind, and end as `ending` says. A server that asks for certificates is asked by `context`.
     """
     http, grpc, metrics = free_ports(3)
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +101,7 @@ def command_line(
                 process=server.pid,
                 log=log,
             )
-            _wait_until_ready(server, address)
+            _wait_until_ready(server, address, context)
             yield address
         finally:
             family |= set(psutil.Process(server.pid).children(recursive=True)) if server.poll() is None else set()
@@ -108,13 +110,15 @@ def command_line(
         assert not left, f"left behind: {left}"
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], address: Address, seconds: float = 180) -> None:
+def _wait_until_ready(
+    server: subprocess.Popen[bytes], address: Address, context: ssl.SSLContext | None, seconds: float = 180
+) -> None:
     deadline, log = time.monotonic() + seconds, address.log
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise AssertionError(f"the server ended with {server.returncode}:\n{log.read_text()}")
         if "certserve: ready:" in log.read_text():
-            with httpx.Client(timeout=5, verify=False) as client:
+            with httpx.Client(timeout=5, verify=context or False) as client:
                 if client.get(f"{address.http}/v2/health/ready").status_code == 200:
                     return
         time.sleep(0.1)

@@ -1,4 +1,7 @@
-"""A server with TLS and keys, on Ray Serve and in one process: who is let in, and that nothing tells a key."""
+"""A server with TLS and keys, on Ray Serve and in one process: who is let in, and that nothing tells a key.
+
+On Ray there are two gateways, and clients need a certificate; in one process they need none.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import os
 import re
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +20,19 @@ import pytest
 
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.commands.cli import main
+from serving.security import keys
 from serving.wires.http.server import build_app
-from tests.certificates import Authority
-from tests.contract.door import QUOTA, Bearers, bearers, differences
+from tests.certificates import Authority, Pair
+from tests.contract.door import QUOTA, Bearers, bearers, bearing, differences
 from tests.half_space import write_half_space
 from tests.servers import Address, command_line, post_rows
+from tests.serving.security.credentials import key
 from tests.serving.wires.fake_gateway import FakeGateway
 
 pytestmark = pytest.mark.e2e
 AUTHORITY = Authority()
+CLIENT = AUTHORITY.pair("client")
+PREDICT = "/v1/models/half-space:predict"
 # In engines of one thread a share of the largest certificate is larger than that.
 SMALL = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": "20000"}
 ROWS = [[150, 1, 2, 3], [120, 4, 5, 6]]
@@ -37,16 +44,21 @@ class Home:
     address: Address
     folder: Path
     who: Bearers
+    watched: dict[str, str]
+    """What another bears who may draw no more than `QUOTA` in a day."""
 
     @property
     def context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
+        return trusting(self.folder, CLIENT)
 
     @asynccontextmanager
-    async def clients(self):
-        credentials = grpc.ssl_channel_credentials(AUTHORITY.certificate)
+    async def clients(self, shown: Pair | None = CLIENT):
+        """Of HTTP and gRPC, with this certificate to show, if any."""
+        pair = (shown.key, shown.certificate) if shown else ()
+        credentials = grpc.ssl_channel_credentials(AUTHORITY.certificate, *pair)
+        context = trusting(self.folder, shown)
         async with (
-            httpx.AsyncClient(base_url=self.address.http, verify=self.context, timeout=30) as http,
+            httpx.AsyncClient(base_url=self.address.http, verify=context, timeout=30) as http,
             grpc.aio.secure_channel(self.address.grpc, credentials) as channel,
         ):
             yield http, channel
@@ -57,17 +69,29 @@ class Home:
         return await post_rows(self.address, "half-space", ROWS, client_settings=settings, **options)
 
 
+def trusting(folder: Path, shown: Pair | None) -> ssl.SSLContext:
+    """Believes the authority of the tests, and shows a certificate, if any."""
+    context = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
+    if shown:
+        context.load_cert_chain(*shown.write(folder, "shown"))
+    return context
+
+
 @pytest.fixture(scope="module", params=["ray", "local"])
 def home(request, tmp_path_factory):
     folder, who = tmp_path_factory.mktemp("door"), bearers()
+    text, watched = key("watched", ["infer"], draws_per_day=QUOTA)
     write_half_space(folder / "models")
-    (folder / "keys").write_bytes(who.file)
-    certificate, key = AUTHORITY.pair().write(folder)
-    settings = ["--keys-file", folder / "keys", "--tls-cert-file", certificate, "--tls-key-file", key]
-    settings += ["--engines", "2"] if request.param == "ray" else []
-    arguments = [*map(str, settings), "--threads", "1"]
-    with command_line(folder / "models", *arguments, local=request.param == "local", environment=SMALL) as address:
-        yield Home(address, folder, who)
+    (folder / "keys").write_bytes(keys.written([*who.records, watched]))
+    (folder / "authority").write_bytes(AUTHORITY.certificate)
+    certificate, private = AUTHORITY.pair().write(folder)
+    settings = ["--keys-file", folder / "keys", "--tls-cert-file", certificate, "--tls-key-file", private]
+    if request.param == "ray":
+        settings += ["--engines", "2", "--gateways", "2", "--tls-client-ca-file", folder / "authority"]
+    arguments, local = [*map(str, settings), "--threads", "1"], request.param == "local"
+    context = trusting(folder, CLIENT)
+    with command_line(folder / "models", *arguments, local=local, environment=SMALL, context=context) as address:
+        yield Home(address, folder, who, bearing(text))
 
 
 async def test_every_route_and_method_lets_in_whom_it_should_over_tls(home):
@@ -130,20 +154,99 @@ async def test_whoever_has_drawn_its_quota_is_refused_on_both_wires_and_others_a
     body, fields = {"instances": ROWS}, home.who.metered
     message = pb.PredictRequest(model="half-space", grid=pb.GridTensor(shape=[1, 4], data=ROWS[0])).SerializeToString()
     async with home.clients() as (http, channel):
-        answer = await http.post("/v1/models/half-space:predict", json=body, headers=fields)
+        answer = await http.post(PREDICT, json=body, headers=fields)
         assert answer.status_code == 200
         drawn = sum(row["draws"] + 1 for row in answer.json()["predictions"])
         assert answer.headers["ratelimit"].startswith(f'"day";r={QUOTA - drawn};t=')
         while answer.status_code == 200:
-            answer = await http.post("/v1/models/half-space:predict", json=body, headers=fields)
+            answer = await http.post(PREDICT, json=body, headers=fields)
         assert (answer.status_code, answer.headers["ratelimit"].startswith('"day";r=0;')) == (429, True)
         assert 0 < int(answer.headers["retry-after"]) <= 86_400
         call = channel.unary_unary("/certserve.v1.CertificationService/Predict")
+
+        async def ask_until_refused():  # by another gateway, if it is one, once that has heard of it
+            while True:
+                await call(message, metadata=list(fields.items()), timeout=30)
+
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await call(message, metadata=list(fields.items()), timeout=30)
+            await asyncio.wait_for(ask_until_refused(), 60)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert dict(error.value.trailing_metadata())["ratelimit"].startswith('"day";r=0;')
     assert await home.ask()
+
+
+@pytest.mark.parametrize("home", ["ray"], indirect=True)
+@pytest.mark.parametrize("shown", [None, Authority("another").pair("client")], ids=["none", "another authority's"])
+async def test_whoever_shows_no_certificate_of_the_authority_is_refused_on_every_port(home, shown):
+    """Though it bears a key. Each request is a connection of its own, so that it meets either gateway."""
+    fields = home.who.by_scope["infer"]
+    for _ in range(8):
+        async with home.clients(shown) as (http, channel):
+            for place in ("/v2/health/live", PREDICT, home.address.metrics):
+                with pytest.raises((httpx.TransportError, ssl.SSLError)):
+                    await http.get(place, headers=fields)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=30)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    async with home.clients() as (http, channel):
+        for place in ("/v2/health/live", home.address.metrics):
+            assert (await http.get(place)).status_code == 200
+        await channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=30)
+
+
+@asynccontextmanager
+async def each_gateway(home):
+    """A client of one connection to each of the two gateways, found by connecting until both have been met."""
+    clients = {}
+    async with AsyncExitStack() as opened:
+        async with asyncio.timeout(30):
+            while len(clients) < 2:
+                http, _ = await opened.enter_async_context(home.clients())
+                answer = await http.get("/v2/health/live")
+                clients[holder(answer.extensions["network_stream"].get_extra_info("client_addr"))] = http
+        yield list(clients.values())
+
+
+def holder(client: tuple[str, int]) -> int:
+    """The process that holds the other end of a client's connection."""
+    return next(each.pid for each in psutil.net_connections("tcp") if each.raddr == client)
+
+
+def rest(answer: httpx.Response) -> int:
+    """What a caller may still draw in this day, as the gateway that answered knows it."""
+    return int(re.match(r'"day";r=(\d+);', answer.headers["ratelimit"])[1])
+
+
+@pytest.mark.parametrize("home", ["ray"], indirect=True)
+async def test_two_gateways_refuse_a_caller_who_has_drawn_its_quota_at_both_and_serve_others(home):
+    """What is drawn at one counts at the other, to the draw. The one that does not know yet is asked for little."""
+    drawn = 0
+
+    async def ask(http, certify, fields=home.watched) -> httpx.Response:
+        nonlocal drawn
+        body = {"instances": ROWS}
+        answer = await http.post(PREDICT, params={"certify": certify}, json=body, headers=fields)
+        assert answer.status_code in (200, 429), answer.text
+        if answer.status_code == 200 and fields is home.watched:
+            drawn += sum(row["draws"] + 1 for row in answer.json()["predictions"])
+        return answer
+
+    async with each_gateway(home) as (one, other), asyncio.timeout(60):
+        while drawn < QUOTA / 2:
+            assert (await ask(one, "target")).status_code == 200
+        while rest(await ask(other, "off")) != QUOTA - drawn:
+            await asyncio.sleep(0.05)
+        counted = [drawn]
+        while (answer := await ask(other, "target")).status_code == 200:
+            counted.append(drawn)
+        # That gateway knows all: it answers as long as anything is left, and never after.
+        assert counted[-2] < QUOTA <= counted[-1]
+        while (refused := await ask(one, "off")).status_code == 200:
+            await asyncio.sleep(0.05)
+        assert rest(answer) == rest(refused) == 0
+        others = [await ask(http, "target", home.who.by_scope["infer"]) for http in (one, other)]
+    assert [answer.status_code for answer in others] == [200, 200]
+    print(f"\n{counted[0]} draws and then {counted[-1] - counted[0]} of {QUOTA}; {drawn - counted[-1]} before all knew")
 
 
 @pytest.mark.parametrize("home", ["ray"], indirect=True)
