@@ -26,8 +26,10 @@ from export.build.learn import Labelled, parted
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
 from export.build.versions import Faults
-from export.bundle import Bundle
+from export.bundle import Bundle, ImageKind, Treatments
 from export.data.in_memory import of_arrays
+from export.data.picture_file import Decode
+from export.data.picture_file import decode as decode_plainly
 from export.evaluation import suggested
 from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
@@ -92,9 +94,10 @@ def export(
         raise SourceError("give either --samples, for certificates only, or --data, with labels, for every guarantee")
     if declared.get("mode", "RGB") != "RGB":
         raise SourceError("--mode BGR goes with --samples; pictures of --data are RGB: say --channels reversed instead")
-    rows = data_sets.open(data, label=label)
-    held_out = None if calibration is None else data_sets.open(calibration, label=label)
-    foreign = [data_sets.open(each, labelled=False) for each in outside]
+    decode = _reading(model, layout, declared)
+    rows = data_sets.open(data, label=label, decode=decode)
+    held_out = None if calibration is None else data_sets.open(calibration, label=label, decode=decode)
+    foreign = [data_sets.open(each, labelled=False, decode=decode) for each in outside]
     source = opened(model, weights, shape_for(rows, layout))
     shape = shape_for(rows, layout, given(source.model, source.name).axes[1:])
     low, step = (one_or_each(declared.get(part)) for part in ("low", "step"))
@@ -112,6 +115,27 @@ def export(
         faults=faults,
         **declared,
     )
+
+
+def _reading(model: str | Path, layout: Layout | None, declared: dict[str, Any]) -> Decode:
+    """How pictures of the data are read: as they are, or as the server will, where that is declared to do something."""
+    resize, files = (
+        picture_flags.resize(declared.get("resize", "")),
+        picture_flags.treatments(declared.get("pictures", "")),
+    )
+    if resize is None and files == Treatments():
+        return decode_plainly
+    flag = "--resize" if resize else "--pictures"
+    if not Path(model).exists():
+        raise SourceError(
+            f"{flag} with --data goes with an ONNX file, whose size of pictures is known; export the module first"
+        )
+    source = opened(model, None, None)
+    axes = given(source.model, source.name).axes[1:]
+    first = layout != "HWC" and len(axes) == 3 and axes[0] in (1, 3)
+    mode: Literal["L", "RGB"] = "L" if len(axes) == 3 and axes[0 if first else 2] == 1 else "RGB"
+    kind = ImageKind(kind="image", layout="CHW" if first else "HWC", mode=mode, resize=resize, files=files)
+    return picture_flags.reading(kind, axes, flag)
 
 
 def from_scikit_learn(

@@ -24,6 +24,7 @@ from export.build.lattice import lattices
 from export.build.learn import noisy_run, used
 from export.build.passes import noisy_lattice, row_key
 from export.build.quantised import quantised
+from export.build.served_pictures import decode_for
 from export.build.versions import Faults
 from export.bundle import Bundle, Golden, Manifest, load
 from export.bundle.batches import NoisyRun, in_batches
@@ -82,8 +83,9 @@ def quantize(
     nothing then.
     """
     old, number = load(Path(bundle)), versions.free(Path(bundle), version)
-    everything = data_sets.open(data, label=label)
-    given = None if calibration is None else data_sets.open(calibration, label=label)
+    decode = decode_for(old.manifest.input)
+    everything = data_sets.open(data, label=label, decode=decode)
+    given = None if calibration is None else data_sets.open(calibration, label=label, decode=decode)
     ranges, held_out = _parted(everything, given, old, tell)
     base, noisy = _graphs(old)
     made = quantised(noisy, _drawn(ranges, old))
@@ -98,7 +100,7 @@ def quantize(
         calibration=None if calibrated is None else calibrated.scores,
         faults=faults,
     )
-    measured = everything if test is None else data_sets.open(test, label=label)
+    measured = everything if test is None else data_sets.open(test, label=label, decode=decode)
     some = measured.every(max(1, len(measured) // rows)).first(rows)
     precisions = _measured({"float32": noisy, "int8": made.graph}, some, old, draws)
     return Quantized(

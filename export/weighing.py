@@ -25,6 +25,7 @@ from export.build import versions
 from export.build.lattice import label_places, lattices, with_places
 from export.build.learn import noisy_run, used
 from export.build.passes import draw_rows
+from export.build.served_pictures import decode_for
 from export.build.versions import Faults
 from export.build.weight_graph import Weighable, Weighing, features, weighable, weighted
 from export.bundle import Bundle, Manifest, MixtureSpec, load
@@ -118,7 +119,8 @@ def weigh(
         raise SourceError(f"{old.key} declares no mixture, whose weight could be learnt; export it with labelled data")
     declared = WeightRange(minimum=spec.robust_weight if minimum is None else minimum, maximum=maximum)
     given = weighable(old.base, old.noisy, old.manifest.input.shape)
-    everything, others = (data_sets.open(each, label=label) for each in (data, test))
+    decode = decode_for(old.manifest.input)
+    everything, others = (data_sets.open(each, label=label, decode=decode) for each in (data, test))
     learnt_from = seen(old, given, everything, fit_draws, "fit")
     judged = seen(old, given, others.every(max(1, len(others) // rows)).first(rows), CHOOSING + draws, "test")
     minima = sorted({*MINIMA, declared.minimum} - {1.0})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from export.bundle import Resize, Treatments
+from export.build.served_pictures import formed
+from export.bundle import ImageKind, Resize, Treatments
+from export.data.picture_file import Decode
 from export.sources.source import SourceError
 
 _METHODS = "nearest, bilinear, bicubic or lanczos"
@@ -27,6 +30,17 @@ def resize(text: str) -> Resize | None:
             f"--resize: expected {_METHODS}, with centre, and the shorter side before it is cut, as in"
             f" bilinear,centre,256; got {text!r:.80}"
         ) from None
+
+
+def reading(declared: ImageKind, axes: Sequence[int | str | None], flag: str) -> Decode:
+    """How pictures are read for a network of these axes, as the server of its bundle will. Raises `SourceError`."""
+    sizes = [axis for axis in axes if isinstance(axis, int)]
+    if len(sizes) != len(axes) or len(sizes) != 3:
+        raise SourceError(
+            f"{flag} with --data needs a network of one size of pictures, this one takes {list(axes)}: export it with a"
+            " fixed size"
+        )
+    return formed(declared, declared.size_of(tuple(sizes)))
 
 
 def treatments(text: str) -> Treatments:

@@ -45,7 +45,7 @@ def arranged(dataset: Dataset, shape: tuple[int, ...], *, on_grid: bool) -> Data
     if not (turned or alike or flat):
         raise DataError(
             f"{dataset.source} holds inputs of shape {list(have)}; the model takes {list(shape)}: bring the data to this"
-            " shape"
+            f" shape{', or say --resize and --pictures' if dataset.pictures else ''}"
         )
 
     def read(places: range, rows: int) -> Iterator[Batch]:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from export.data import csv_file, label_names, picture_file
 from export.data.dataset import Batch, DataError, Dataset, picked
+from export.data.picture_file import Decode
 
 _Kind = Literal["numbers", "lists", "pictures"]
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode = picture_file.decode) -> Dataset:
     """The rows of a file, or of all .parquet files of a folder in the order of their names.
 
     Columns of numbers and lists of floats are in the caller's units, lists of integers and pictures are grid integers.
@@ -37,7 +38,7 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
     def chunks(rows: int, skipped: int) -> Iterator[Batch]:
         at = skipped
         for part in _parts(files, [*kept, *([name] if name else [])], rows, skipped):
-            inputs = _inputs(path, part.select(kept), kind, at)
+            inputs = _inputs(path, part.select(kept), kind, at, decode)
             labels = label_names.none(len(inputs)) if name is None else table.of(part.column(name).to_pylist())
             yield Batch(inputs, labels)
             at += len(inputs)
@@ -157,14 +158,14 @@ def _batches(file: Path, names: list[str], rows: int, groups: list[int] | None) 
         raise DataError(f"{file} is damaged ({str(error).splitlines()[0]:.200}); write it again") from error
 
 
-def _inputs(path: Path, part: pa.RecordBatch, kind: _Kind, first: int) -> NDArray[Any]:
+def _inputs(path: Path, part: pa.RecordBatch, kind: _Kind, first: int, decode: Decode) -> NDArray[Any]:
     for column in part.columns:
         if column.null_count:
             row = first + column.is_null().to_pylist().index(True)
             name = part.schema.names[part.columns.index(column)]
             raise DataError(f"{path}, row {row}, column {name!r} holds nothing; fill it in, or leave the row out")
     if kind == "pictures":
-        return _pictures(path, part.column(0), first)
+        return _pictures(path, part.column(0), first, decode)
     if kind == "lists":
         return _lists(path, part.column(0), first)
     values = np.stack([column.to_numpy(zero_copy_only=False).astype(np.float64) for column in part.columns], axis=1)
@@ -180,11 +181,11 @@ def _lists(path: Path, column: Any, first: int) -> NDArray[Any]:
     return _finite(path, values, first) if values.dtype.kind == "f" else values
 
 
-def _pictures(path: Path, column: Any, first: int) -> NDArray[np.uint8]:
+def _pictures(path: Path, column: Any, first: int, decode: Decode) -> NDArray[np.uint8]:
     rows: list[NDArray[np.uint8]] = []
     for row, each in enumerate(column.to_pylist(), first):
         data = each["bytes"] if isinstance(each, dict) else each
-        pixels = picture_file.decode(data or b"", f"{path}, row {row}")
+        pixels = decode(data or b"", f"{path}, row {row}")
         picture_file.refuse_other_shape(pixels, rows[0].shape if rows else pixels.shape, f"{path}, row {row}")
         rows.append(pixels)
     return np.stack(rows)

@@ -28,7 +28,7 @@ def recognises(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, _: object = None) -> Dataset:
     """The rows in the order of the file, in the caller's units; labels of the column `label`.
 
     One walk counts the rows and gathers the labels. Without labels a column of that name is left out all the same.

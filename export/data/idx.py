@@ -88,7 +88,7 @@ def recognises(path: Path) -> bool:
     return bool(_pairs(path))
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, _: object = None) -> Dataset:
     """The pictures of a pair as [height, width, 1], in the order of the file. Without labels no second file is needed."""
     pairs = _pairs(path)
     if len(pairs) > 1:

@@ -26,7 +26,7 @@ def recognises(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, _: object = None) -> Dataset:
     """The rows in their order. Arrays of integers are grid integers, of floats the caller's units."""
     members: dict[str, _Opener] = {"": lambda: path.open("rb")}
     if path.suffix.lower() == ".npz":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from export.data import picture_file
 from export.data.dataset import DataError, Dataset
+from export.data.picture_file import Decode
 
 WHAT = "a .parquet file, or a folder of them"
 ENDING = ".parquet"
@@ -15,7 +17,7 @@ def recognises(path: Path) -> bool:
     return path.suffix.lower() == ENDING or (path.is_dir() and any(path.glob("*" + ENDING)))
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode = picture_file.decode) -> Dataset:
     """See `arrow_rows.open_dataset`."""
     try:
         from export.data import arrow_rows
@@ -23,4 +25,4 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
         if (error.name or "").partition(".")[0] != "pyarrow":
             raise
         raise DataError(f"{path}: reading Parquet needs pyarrow; pip install 'certserve[data]'") from error
-    return arrow_rows.open_dataset(path, label, labelled)
+    return arrow_rows.open_dataset(path, label, labelled, decode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from PIL import Image, ImageFile
 
 from export.data.dataset import DataError
 
+Decode = Callable[[bytes, str], NDArray[np.uint8]]
+"""The picture in a file's bytes as uint8 [height, width, channels]; the text names it in errors. Raises `DataError`."""
+
 ENDINGS = (".png", ".jpg", ".jpeg")
-_FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG")
 _UPRIGHT = 1
 _ORIENTATION = 0x0112
 _MEND = {
@@ -32,7 +36,7 @@ _MEND = {
 def decode(data: bytes, where: str) -> NDArray[np.uint8]:
     """The picture in `data` as uint8 [height, width, 1 or 3]; `where` names it in errors. Raises `DataError`."""
     try:
-        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
         _refuse_what_is_not_plain(picture, where)
         picture.load()  # raises for what is cut short
         if picture.format == "PNG":
@@ -40,18 +44,18 @@ def decode(data: bytes, where: str) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:  # a parser of foreign bytes raises a dozen kinds
-        raise DataError(f"{where} is no readable PNG or JPEG picture ({_said(error)}); mend or remove it") from error
+        raise unreadable(where, error) from error
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels.reshape(picture.height, picture.width, -1)
 
 
-def read(path: Path) -> NDArray[np.uint8]:
+def read(path: Path, decoded: Decode = decode) -> NDArray[np.uint8]:
     """The picture in a file, as `decode`."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    return decode(data, str(path))
+    return decoded(data, str(path))
 
 
 def refuse_other_shape(pixels: NDArray[np.uint8], expected: tuple[int, ...], where: str) -> None:
@@ -59,7 +63,7 @@ def refuse_other_shape(pixels: NDArray[np.uint8], expected: tuple[int, ...], whe
     if pixels.shape != expected:
         raise DataError(
             f"{where} has {_shown(pixels.shape)}, the first picture of this data set {_shown(expected)}; resize or convert"
-            " the pictures to one size and mode before"
+            " the pictures to one size and mode before, or export the model with --resize and --pictures"
         )
 
 
@@ -75,6 +79,11 @@ def _refuse_what_is_not_plain(picture: ImageFile.ImageFile, where: str) -> None:
         raise DataError(f"{where} has several frames; keep one of them")
     if picture.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
         raise DataError(f"{where}: its EXIF tag says that it has to be turned; turn the pixels and remove the tag")
+
+
+def unreadable(where: str, error: Exception) -> DataError:
+    """What is said of a file that no decoder takes."""
+    return DataError(f"{where} is no readable PNG or JPEG picture ({_said(error)}); mend or remove it")
 
 
 def _shown(shape: tuple[int, ...]) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.data import picture_file
 from export.data.dataset import UNLABELLED, Batch, DataError, Dataset
+from export.data.picture_file import Decode
 
 WHAT = "a folder that holds a folder of PNG or JPEG files for each class"
 
@@ -18,7 +20,7 @@ def recognises(path: Path) -> bool:
     return path.is_dir() and any(each.is_dir() or _is_picture(each) for each in path.iterdir())
 
 
-def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
+def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode = picture_file.decode) -> Dataset:
     """The pictures below `path`. Without labels they may lie in `path` itself."""
     classes = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
     found = [(file, index) for index, folder in enumerate(classes) for file in _pictures(folder)]
@@ -34,12 +36,14 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
         found = [(file, UNLABELLED) for file in [*loose, *(file for file, _ in found)]]
     if not found:
         raise DataError(f"{path} holds no PNG or JPEG file; expected {WHAT}")
-    shape = picture_file.read(found[0][0]).shape
+    shape = picture_file.read(found[0][0], decode).shape
 
     def read(places: range, rows: int) -> Iterator[Batch]:
         for start in range(0, len(places), rows):
             part = [found[place] for place in places[start : start + rows]]
-            yield Batch(_stacked([file for file, _ in part], shape), np.array([label for _, label in part], np.int64))
+            yield Batch(
+                _stacked([file for file, _ in part], shape, decode), np.array([label for _, label in part], np.int64)
+            )
 
     return Dataset(
         source=str(path),
@@ -53,10 +57,10 @@ def open_dataset(path: Path, label: str | None, labelled: bool) -> Dataset:
     )
 
 
-def _stacked(files: list[Path], shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _stacked(files: list[Path], shape: tuple[int, ...], decode: Decode) -> NDArray[np.uint8]:
     rows = np.empty((len(files), *shape), dtype=np.uint8)
     for place, file in enumerate(files):
-        pixels = picture_file.read(file)
+        pixels = picture_file.read(file, decode)
         picture_file.refuse_other_shape(pixels, shape, str(file))
         rows[place] = pixels
     return rows

@@ -54,6 +54,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from export import data
+    from export.build.served_pictures import decode_for
     from export.bundle import load
     from export.evaluation import plots
 
@@ -62,7 +63,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.every < 1 or options.ray < 0 or options.attack < 0:
         raise InvalidInput("--every must be 1 or more, --ray and --attack must not be negative")
     bundle = load(options.bundle)
-    test = data.open(options.data, label=options.label).every(options.every)
+    decode = decode_for(bundle.manifest.input)
+    test = data.open(options.data, label=options.label, decode=decode).every(options.every)
     if options.sigmas:
         _sigmas(options, bundle, test)
     else:
@@ -71,6 +73,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace, bundle: Any, test: Any) -> None:
     from export import data
+    from export.build.served_pictures import decode_for
     from export.evaluation import plots, report
     from export.evaluation.evaluate import FigureOptions, evaluate
     from export.evaluation.figures import worth
@@ -78,7 +81,8 @@ def _evaluate(options: argparse.Namespace, bundle: Any, test: Any) -> None:
     from serving.deployments import in_process
 
     wanted = FigureOptions(confidence=options.confidence, radii=tuple(options.radii))
-    outside = [data.open(each, labelled=False) for each in options.outside]
+    decode = decode_for(bundle.manifest.input)
+    outside = [data.open(each, labelled=False, decode=decode) for each in options.outside]
     run = _identity(options, bundle, test)
     store = Store(options.records, run)
     if options.ray:
@@ -155,13 +159,14 @@ def part_of(
 ) -> Callable[[int, int], Sequence[str]]:
     """In a worker: an engine of its own, and the records of rows, as lines of JSON. Rows are counted from `before` on."""
     from export import data
+    from export.build.served_pictures import decode_for
     from export.bundle import load
     from export.evaluation.evaluate import of_test
     from export.evaluation.records import Store
     from serving.deployments import in_process
 
     bundle = load(folder)
-    test = data.open(source, label=label).every(every)
+    test = data.open(source, label=label, decode=decode_for(bundle.manifest.input)).every(every)
     until_the_worker_ends = ExitStack()
     answering = until_the_worker_ends.enter_context(in_process.answers(bundle, options, secret, whole=True))
 

@@ -15,9 +15,9 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from export.bundle import ImageKind, InputSpec
+from export.bundle import ImageKind, InputSpec, picture_form
 from serving.errors import InvalidInput, UnsupportedMedia
-from serving.inputs import file_rows, jpeg_data, picture_form, png_data, work
+from serving.inputs import file_rows, jpeg_data, png_data, work
 
 # The plugins themselves, not `Image.open`: that would try every format, and judge a size before we can name it.
 _PNG = "image/png"
@@ -36,7 +36,10 @@ def decode(data: bytes, content_type: str, spec: InputSpec) -> NDArray[np.int32]
     if not data:
         raise InvalidInput(f"the body is empty; expected an {content_type} file of {width}x{height} pixels")
     picture = _open(data, content_type)
-    form = picture_form.planned(picture, kind, (width, height))
+    try:
+        form = picture_form.planned(picture, kind, (width, height), work.take)
+    except picture_form.PictureError as error:
+        raise InvalidInput(str(error)) from None
     _check_data(picture, data, content_type)
     try:
         pixels, said = form.applied(picture)

@@ -5,15 +5,14 @@ In this order: depth, colours out of tables, CMYK, transparency, orientation, gr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-from export.bundle import ImageKind, Resize
-from serving.errors import InvalidInput
-from serving.inputs import work
+from export.bundle.picture_spec import ImageKind, Resize
 
 _NAMES = {"L": "8-bit greyscale", "RGB": "8-bit RGB"}
 _METHODS = {
@@ -27,6 +26,10 @@ _TURNED = range(5, 9)
 """Orientations under which width and height change places."""
 _MOST_PIXELS = 2**25
 _PLAIN = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "P": "P", "CMYK": "CMYK"}
+
+
+class PictureError(ValueError):
+    """A picture is of a form whose treatment is not declared; the message, of one line, says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,20 @@ class Form:
         return Image.alpha_composite(below, picture.convert("RGBA")).convert(plain)
 
 
-def planned(picture: ImageFile, kind: ImageKind, size: tuple[int, int]) -> Form:
-    """The form for a picture of which the header is read; `size` is width and height. Raises `InvalidInput`."""
+def planned(
+    picture: ImageFile, kind: ImageKind, size: tuple[int, int], take: Callable[[int], None] | None = None
+) -> Form:
+    """The form for a picture of which the header is read; `size` is width and height. Raises `PictureError`.
+
+    `take` is told how many bytes a resize needs, before it has them.
+    """
     frames = getattr(picture, "n_frames", 1)
     if frames != 1:
-        raise InvalidInput(f"the picture has {frames} frames, expected one")
+        raise PictureError(f"the picture has {frames} frames, expected one")
     orientation = _orientation(picture, kind)
     turned = orientation in _TURNED and kind.files.orientation == "applied"
-    _check_size(picture.size[::-1] if turned else picture.size, size, kind.resize)
+    if _check_size(picture.size[::-1] if turned else picture.size, size, kind.resize) and take:
+        take(8 * picture.size[0] * picture.size[1])
     return Form(kind, size, _check_mode(picture, kind), orientation)
 
 
@@ -101,19 +110,20 @@ def _orientation(picture: ImageFile, kind: ImageKind) -> int:
     if found not in range(1, 9):
         found = 1
     if found != 1 and kind.files.orientation == "refused":
-        raise InvalidInput(f"the picture is to be turned by its orientation {found}; turn it before sending")
+        raise PictureError(f"the picture is to be turned by its orientation {found}; turn it before sending")
     return int(found)
 
 
-def _check_size(found: tuple[int, int], wanted: tuple[int, int], resize: Resize | None) -> None:
+def _check_size(found: tuple[int, int], wanted: tuple[int, int], resize: Resize | None) -> bool:
+    """Whether the picture has to be resized."""
     (width, height), got = wanted, f"{found[0]}x{found[1]} pixels"
     if found == wanted:
-        return
+        return False
     if resize is None:
-        raise InvalidInput(f"the picture has {got}, expected {width}x{height}; resize it before sending")
+        raise PictureError(f"the picture has {got}, expected {width}x{height}; resize it before sending")
     if found[0] * found[1] > _MOST_PIXELS:
-        raise InvalidInput(f"the picture has {got}, more than the {_MOST_PIXELS:,} that are resized; make it smaller")
-    work.take(8 * found[0] * found[1])
+        raise PictureError(f"the picture has {got}, more than the {_MOST_PIXELS:,} that are resized; make it smaller")
+    return True
 
 
 def _check_mode(picture: ImageFile, kind: ImageKind) -> bool:
@@ -134,7 +144,7 @@ def _check_mode(picture: ImageFile, kind: ImageKind) -> bool:
     )
     if refused:
         found = picture.mode if stored in (None, picture.mode) else f"{picture.mode} (stored as {stored})"
-        raise InvalidInput(
+        raise PictureError(
             f"the picture is of mode {found}, expected {mode}, {_NAMES[mode]}; convert it before sending"
         )
     return deep
