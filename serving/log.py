@@ -6,6 +6,7 @@ Every line names the request that it is about, if it is about one, and the trace
 from __future__ import annotations
 
 import logging
+import os
 from contextvars import ContextVar
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
@@ -15,7 +16,8 @@ TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 
 
 def start() -> None:
-    """Begin to log in this process."""
+    """Begin to log in this process: before gRPC is imported, for its core writes a line about every head that it refuses."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(level="WARNING", format="%(asctime)s %(name)s %(levelname)s %(about)s%(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(named)

@@ -206,9 +206,11 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A whole head: checked before anything begins."""
-        upgrade = self.parser.should_upgrade()
+        upgrade, version = self.parser.should_upgrade(), self.parser.get_http_version()
+        if version == "1.0":
+            self.expect_100_continue = False  # its clients know no interim answers, and would take one for the last
         try:
-            check_head(self.headers, self.parser.get_http_version(), upgrade)
+            check_head(self.headers, version, upgrade)
         except CertserveError as error:
             self._fail(error)
         if len(self.pipeline) >= self._limits.pipelined:

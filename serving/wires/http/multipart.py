@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
@@ -13,6 +14,8 @@ from serving.inputs import registry, work
 TYPE = "multipart/form-data"
 _PARTS = 32
 _FIELD_BYTES = 1024
+# What is wrong with a stranger's form is told to the stranger: it writes no lines into the log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(slots=True)

@@ -111,6 +111,13 @@ def test_without_a_version_the_highest_number_is_meant():
             Catalogue(versions).now.model("pictures", wrong)
 
 
+@pytest.mark.parametrize("asked", [("x" * 10**6,), ("pictures", "9" * 10**6), ("pictures", "v" * 10**6)])
+def test_an_answer_does_not_grow_with_the_name_that_was_asked_for(asked):
+    with pytest.raises(NotFound) as refused:
+        Catalogue([model()]).now.model(*asked)
+    assert len(refused.value.message) < 400
+
+
 async def test_an_engine_ends_what_it_began_and_begins_nothing_that_has_left(tmp_path):
     """Gateway and engine of one process read the same catalogue: what leaves it is refused by both from then on."""
     bundles = [write_half_space(tmp_path, name) for name in ("stays", "leaves")]

@@ -133,6 +133,9 @@ def in_order(reply, status, said=""):
         pytest.param(
             [PREDICT, b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n" * 1000] * 70], 400, id="tiny chunks"
         ),
+        pytest.param([get("Host: x", "Content-Type: a/b", "Content-Type: c/d")], 400, id="two types"),
+        pytest.param([get("Host: x", *["content-encoding: gzip"] * 2)], 400, id="the encoding twice"),
+        pytest.param([get("Host: x", *["Inference-Header-Content-Length: 5"] * 2)], 400, id="the JSON's length twice"),
         pytest.param(
             [PREDICT, b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nabcde"], 501, id="upgrade"
         ),
@@ -526,6 +529,11 @@ async def test_a_body_is_asked_for_only_where_it_is_wanted(port):
     writer.write(head + b"Content-Length: %d\r\n\r\n" % 2**40)
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 413")
     writer.close()
+
+
+async def test_a_client_that_knows_no_interim_answer_gets_none(port):
+    reply = await ask(port, WHOLE.replace(b"/1.1", b"/1.0", 1).replace(b"\r\n", b"\r\nExpect: 100-continue\r\n", 1))
+    assert reply.status == 200
 
 
 async def test_the_rest_of_a_refused_body_has_to_come_in_time(gateway, monkeypatch):

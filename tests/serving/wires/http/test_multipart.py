@@ -66,9 +66,10 @@ async def test_other_forms_are_told_what_was_expected(http, gateway, files, data
         (b"--b\r\nA: " + b"b" * 100_000, "multipart/form-data; boundary=b"),
     ],
 )
-def test_what_is_no_form_is_refused(body, content_type):
+def test_what_is_no_form_is_refused(caplog, body, content_type):
     with pytest.raises(InvalidInput):
         multipart.decode(body, content_type)
+    assert not caplog.records
 
 
 @given(
