@@ -54,6 +54,7 @@ class Waiting:
             return
         if isinstance(outcome, CertserveError):
             self.future.set_exception(outcome)
+            self.future.exception()  # whoever has left does not ask: that is no line of the log
         else:
             self.future.set_result(outcome)
         self.news.set()
