@@ -4,20 +4,27 @@ const LARGEST_PICTURE = 64 * 2 ** 20;
 
 /** Height, width and channels of a model's pictures; null where its inputs are rows of numbers. */
 export function pictureOf(input) {
-  const top = topOf(input);
-  if (input.layout === "features" || input.shape.length !== 3 || top !== 255) return null;
+  if (input.layout === "features" || input.shape.length !== 3 || input.tops !== 255) return null;
   const [a, b, c] = input.shape;
   const found = input.layout === "CHW" ? { channels: a, height: b, width: c } : { height: a, width: b, channels: c };
   return found.channels === 1 || found.channels === 3 ? found : null;
 }
 
-/** The largest integer of the grid. */
-export function topOf(input) {
-  return Math.round((input.high - input.low) / input.step);
+/** The number of column `i`, where there is one for each, and else the number of all. */
+const of = (numbers, i) => (Array.isArray(numbers) ? numbers[i] : numbers);
+
+/** The largest integer of the grid in column `i`. */
+export function topOf(input, i) {
+  return of(input.tops, i);
 }
 
-/** Numbers nested to a shape, as the wire has them. */
-export function nested(flat, shape) {
+/** An input as requests have it: nested to its shape, and of sound the signed samples. */
+export function asAsked(values, input) {
+  return nested(Array.from(values, (k) => k - input.zero), input.shape);
+}
+
+/** Numbers nested to a shape. */
+function nested(flat, shape) {
   if (shape.length <= 1) return Array.from(flat);
   const size = flat.length / shape[0];
   return Array.from({ length: shape[0] }, (_, i) => nested(flat.slice(i * size, (i + 1) * size), shape.slice(1)));
@@ -85,23 +92,23 @@ export function draw(canvas, values, input) {
   context.putImageData(pixels, 0, 0);
 }
 
-/** The integers of a typed row; `form` is "values" (units of the model) or "grid". */
+/** The integers of a typed row; `form` is "values" (units of the model) or "grid" (integers as requests have them). */
 export function fromText(text, form, input) {
   const words = text.trim().split(/[\s,;]+/).filter(Boolean);
   const size = input.shape.reduce((a, b) => a * b, 1);
   if (words.length !== size) throw new Error(`The model takes ${size} numbers; here are ${words.length}.`);
-  const top = topOf(input);
-  return Int32Array.from(words, (word) => {
+  return Int32Array.from(words, (word, i) => {
+    const [low, step, high, top] = [of(input.low, i), of(input.step, i), of(input.high, i), topOf(input, i)];
     const number = Number(word);
     if (!Number.isFinite(number)) throw new Error(`“${word.slice(0, 40)}” is not a number.`);
-    const exact = form === "grid" ? number : (number - input.low) / input.step;
+    const exact = form === "grid" ? number + input.zero : (number - low) / step;
     const integer = Math.round(exact);
     if (integer < 0 || integer > top) {
-      const range = form === "grid" ? `0 to ${top}` : `${input.low} to ${input.high}`;
+      const range = form === "grid" ? `${-input.zero} to ${top - input.zero}` : `${low} to ${high}`;
       throw new Error(`${word.slice(0, 40)} is out of range; expected ${range}.`);
     }
     if (Math.abs(exact - integer) > 1e-3) {
-      const step = form === "grid" ? "whole numbers" : `steps of ${input.step} from ${input.low}`;
+      const step = form === "grid" ? "whole numbers" : `steps of ${step} from ${low}`;
       throw new Error(`${word.slice(0, 40)} lies off the grid; expected ${step}.`);
     }
     return integer;
@@ -110,5 +117,6 @@ export function fromText(text, form, input) {
 
 /** A row as text that `fromText` reads back. */
 export function toText(values, form, input) {
-  return Array.from(values, (k) => (form === "grid" ? k : Number((input.low + k * input.step).toPrecision(12)))).join(", ");
+  const value = (k, i) => Number((of(input.low, i) + k * of(input.step, i)).toPrecision(12));
+  return Array.from(values, (k, i) => (form === "grid" ? k - input.zero : value(k, i))).join(", ");
 }

@@ -3,7 +3,7 @@
 import { ask, identify, Refused, served } from "./ask.js";
 import { AnswerView, node } from "./answer_view.js";
 import { down, short } from "./charts.js";
-import { draw, fromPicture, fromText, nested, pictureOf, toText } from "./inputs.js";
+import { asAsked, draw, fromPicture, fromText, pictureOf, toText } from "./inputs.js";
 import { directions, distance, moved } from "./perturb.js";
 import { receiptPanel } from "./receipt_panel.js";
 
@@ -34,6 +34,8 @@ function trouble(error) {
 }
 
 function choose(model) {
+  state.asking?.abort();
+  state.asked++;
   Object.assign(state, { model, values: null, answer: null });
   const { input, labels, sigma, defaults, description } = model;
   const picture = pictureOf(input);
@@ -41,7 +43,7 @@ function choose(model) {
   $("about-model").textContent = `${description ? description + " — " : ""}${labels.length} labels; takes ${what}.${sigma ? ` Noise ${short(sigma)} (${input.units}).` : ""}`;
   $("picture-input").hidden = !picture;
   $("row-input").hidden = Boolean(picture);
-  $("row-units").textContent = input.units;
+  $("row-units").textContent = Array.isArray(input.step) ? "of each column" : input.units;
   $("target-radius").value = defaults.target_radius;
   $("max-draws").value = defaults.max_draws;
   $("alpha").value = defaults.alpha;
@@ -103,7 +105,7 @@ async function question() {
   view.begin(model);
   performance.mark("asked");
   try {
-    await ask(model, nested(values, model.input.shape), "grid", options(), (kind, row) => {
+    await ask(model, asAsked(values, model.input), "grid", options(), (kind, row) => {
       if (asking.signal.aborted) return;
       view.show(kind, row);
       if (!performance.getEntriesByName("labelled").some((each) => each.startTime > performance.getEntriesByName("asked").at(-1).startTime)) performance.mark("labelled");
@@ -151,7 +153,7 @@ async function askNear() {
   const turn = ++state.asked;
   $("perturbed-answer").textContent = "Asking …";
   try {
-    await ask(model, nested(changed, model.input.shape), "grid", options(), (kind, row) => {
+    await ask(model, asAsked(changed, model.input), "grid", options(), (kind, row) => {
       if (turn !== state.asked) return;
       const found = row.certificate;
       const smoothed = kind === "base" || !found ? "" : found.label === null ? "; no smoothed label is proven" : `; smoothed label “${found.label}” within ${down(found.radius)}`;

@@ -9,21 +9,21 @@ export function directions(input, examples) {
   return found;
 }
 
-/** The distance of two inputs, in the units of the model (Euclidean). */
+/** The distance of two inputs, in the units of radii (Euclidean). */
 export function distance(one, other, input) {
   let sum = 0;
   for (let i = 0; i < one.length; i++) sum += (one[i] - other[i]) ** 2;
-  return Math.sqrt(sum) * input.step;
+  return Math.sqrt(sum) * input.length;
 }
 
 /** The input about `wanted` away from `values` in a direction: as near to that distance as the grid and its range allow. */
 export function moved(values, input, name, wanted, examples) {
   const along = direction(values, name, examples);
-  const top = topOf(input);
-  const at = (scale) => values.map((value, i) => Math.min(top, Math.max(0, Math.round(value + scale * along[i]))));
-  let [low, high] = [0, wanted / input.step];
+  const most = [input.tops].flat().reduce((a, b) => Math.max(a, b));
+  const at = (scale) => values.map((value, i) => Math.min(topOf(input, i), Math.max(0, Math.round(value + scale * along[i]))));
+  let [low, high] = [0, wanted / input.length];
   if (name.startsWith("example")) high = Math.min(high, 1);
-  while (!name.startsWith("example") && distance(values, at(high), input) < wanted && high < 1e3 * top * Math.sqrt(values.length)) high *= 2;
+  while (!name.startsWith("example") && distance(values, at(high), input) < wanted && high < 1e3 * most * Math.sqrt(values.length)) high *= 2;
   for (let i = 0; i < 50; i++) {
     const middle = (low + high) / 2;
     if (distance(values, at(middle), input) <= wanted) low = middle;

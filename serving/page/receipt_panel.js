@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { node } from "./answer_view.js";
-import { nested } from "./inputs.js";
+import { asAsked } from "./inputs.js";
 import { verify } from "./verifier/verify.js";
 
 const $ = (id) => document.getElementById(id);
@@ -22,7 +22,7 @@ export function receiptPanel({ current, options, trouble }) {
 
 async function askReceipt({ model, values }, options) {
   if (!values) throw new Error("Ask about an input first, then for its receipt.");
-  await ask(model, nested(values, model.input.shape), "grid", { ...options, receipt: true }, (kind, row) => {
+  await ask(model, asAsked(values, model.input), "grid", { ...options, receipt: true }, (kind, row) => {
     if (kind === "final") $("receipt").value = JSON.stringify(row.receipt);
   });
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from export.bundle import InputSpec
 from serving.messages import Model
 from serving.security.callers import READ
 from serving.wires.http.frame import Guarded, json_response
@@ -69,18 +70,32 @@ def described(model: Model, gateway: GatewayPort) -> dict[str, object]:
         "version": manifest.version,
         "description": manifest.description,
         "labels": manifest.labels,
-        "input": {
-            "shape": spec.shape,
-            "layout": spec.layout,
-            "mode": getattr(spec.kind, "mode", None),  # of pictures alone
-            **dict(zip(("low", "step", "high"), spec.line, strict=True)),
-            "units": spec.units,
-        },
+        "input": input_of(spec),
         "sigma": manifest.formulas.parameters.get("sigma"),
         "defaults": manifest.defaults.model_dump(mode="json"),
         "ood": None if manifest.ood is None else {"radius": manifest.ood.radius, "threshold": manifest.ood.threshold},
         "mixture": None if manifest.mixture is None else manifest.mixture.model_dump(mode="json"),
         "examples": [row.ravel().tolist() for row in shown],
+    }
+
+
+def input_of(spec: InputSpec) -> dict[str, object]:
+    """What the page has to know of the inputs of a model; numbers are one for all, or a list of one for each column.
+
+    A value is `low + step * k` for a `k` of 0 to `tops`, for which requests say `k - zero`. A step is `length` in the
+    units of radii.
+    """
+    return {
+        "shape": spec.shape,
+        "layout": spec.layout,
+        "mode": getattr(spec.kind, "mode", None),  # of pictures alone
+        "low": spec.grid.low,
+        "step": spec.grid.step,
+        "high": spec.grid.high,
+        "tops": spec.tops.tolist(),
+        "zero": spec.zero,
+        "length": spec.length,
+        "units": spec.units,
     }
 
 

@@ -1,24 +1,35 @@
-"""The page in a real browser, against the real server with the bundled model: drop, tighten, perturb, verify."""
+"""The page in a real browser, against the real server: pictures for the bundled model, rows for one of sound, receipts."""
 
 from __future__ import annotations
 
 import base64
+import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from export.build.noise_table import rounded_gaussian_tails
+from export.bundle import write
 from serving.security.signing import Signer
 from tests.contract.server import SIGNING_KEY, served
+from tests.declared import sound_spec
+from tests.half_space import COORDINATES, CUT, SIGMA, write_half_space
 from tests.serving.page.browser import tab
 
 ROOT = Path(__file__).parents[3]
 PUBLIC = Signer(SIGNING_KEY).public.hex()
-DROP = """
-const data = new DataTransfer();
+_FILE = """
+data = new DataTransfer();
 data.items.add(new File([Uint8Array.from(atob("{}"), (each) => each.charCodeAt(0))], "a.png", {{type: "image/png"}}));
-const dropped = new DragEvent("drop", {{dataTransfer: data, bubbles: true, cancelable: true}});
+"""
+DROP = f"""{_FILE}
+dropped = new DragEvent("drop", {{{{dataTransfer: data, bubbles: true, cancelable: true}}}});
 document.getElementById("drop").dispatchEvent(dropped);
+"""
+PASTE = f"""{_FILE}
+document.body.dispatchEvent(new ClipboardEvent("paste", {{{{clipboardData: data, bubbles: true, cancelable: true}}}}));
 """
 WATCH = """
 window.seen = [];
@@ -39,12 +50,34 @@ def typed(name, value):
     return f"document.getElementById('{name}').value = {value!r}"
 
 
+def picture(name):
+    return base64.b64encode((ROOT / "examples" / name).read_bytes()).decode()
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     key = tmp_path_factory.mktemp("key") / "signing-key"
     key.write_bytes(SIGNING_KEY)
-    with served(ROOT / "models", signing_key_file=key) as found:
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(ROOT / "models", models, dirs_exist_ok=True)
+    write_sound(models, tmp_path_factory.mktemp("scratch"))
+    with served(models, signing_key_file=key) as found:
         yield found.http
+
+
+def write_sound(models, scratch):
+    """The half-space as a model of sound: "above" where the first sample is, counted from the least, above `CUT`."""
+    plain = write_half_space(scratch)
+    declared = {"name": "sound", "input": sound_spec((COORDINATES,), 8_000)}
+    write(
+        models / "sound" / "1",
+        plain.manifest.model_copy(update=declared),
+        base=plain.base,
+        noisy=plain.noisy,
+        tails=rounded_gaussian_tails(SIGMA),
+        golden=plain.golden,
+        calibration=plain.detector.calibration,
+    )
 
 
 @pytest.fixture
@@ -55,10 +88,10 @@ async def page(address, tmp_path):
         yield found
 
 
-async def test_drop_tighten_perturb_and_verify_without_one_complaint_of_the_browser(page):
+async def test_drop_tighten_perturb_verify_paste_and_type_without_one_complaint_of_the_browser(page):
     await page.value(WATCH)
     await page.value(f"{typed('certify', 'best')}; {typed('max-draws', '3000')}")
-    await page.value(DROP.format(base64.b64encode((ROOT / "examples" / "sneaker.png").read_bytes()).decode()))
+    await page.value(DROP.format(picture("sneaker.png")))
     await page.until(f"{text('status')} === 'certified'")
     assert await page.value(text("label")) == "Sneaker"
     seen = await page.value("window.seen")
@@ -87,6 +120,20 @@ async def test_drop_tighten_perturb_and_verify_without_one_complaint_of_the_brow
     await page.value("r = document.getElementById('receipt'); r.value = r.value.replace('\"lost\":0', '\"lost\":1')")
     await page.value("document.getElementById('verify').requestSubmit()")
     assert "does not hold" in await page.value(text("verified"))
+
+    await page.value(f"document.getElementById('said').textContent = ''; {PASTE.format(picture('trouser.png'))}")
+    assert "Label Trouser." in await page.until(text("said"))
+
+    await page.value("m = document.getElementById('model'); m.value = 1; m.dispatchEvent(new Event('change'))")
+    for form in ("values", "grid"):
+        await page.value(f"document.querySelector('input[name=meaning][value={form}]').click()")
+        for first, label in ((CUT - 40, "below"), (CUT + 40, "above")):
+            row = json.dumps(f"{first - 2**15}, 0 7; -7")
+            await page.value(
+                f"document.getElementById('said').textContent = ''; document.getElementById('row').value = {row}"
+            )
+            await page.value("document.getElementById('row-input').requestSubmit()")
+            assert f"smoothed label {label} within" in await page.until(text("said"))
     assert not page.complaints
 
 
