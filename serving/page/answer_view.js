@@ -7,18 +7,25 @@ const $ = (id) => document.getElementById(id);
 const SHOWN_LABELS = 6;
 const TONES = { certified: "good", refuted: "bad", in_distribution: "good", out_of_distribution: "bad" };
 
-/** Shows one request: `begin`, then every event by `show`. */
+/** Shows one request: `begin`, then every event by `show`, or `fail`. No answer is to be seen beside an input that it is not about. */
 export class AnswerView {
   /** A new request about a model begins. */
   begin(model) {
     this.model = model;
     this.path = [];
     $("empty").hidden = true;
+    $("answered").style.visibility = "hidden"; // keeps its place until the first event
+  }
+
+  /** There is no answer. */
+  fail() {
+    $("answered").hidden = true;
   }
 
   /** One event: its kind and its row. */
   show(kind, row) {
     $("answered").hidden = false;
+    $("answered").style.visibility = "";
     if (kind !== "base") this.path.push(row);
     this.#headline(kind, row);
     this.#labels(row);
@@ -84,7 +91,7 @@ export class AnswerView {
     lines($("radius-chart"), series, { top, goal, words });
     const target = goal === null ? "" : ` The target is ${short(goal)} (dashed).`;
     const seen = best > found.radius ? ` The best seen, ${down(best)}, stays true.` : "";
-    const label = found.label === null ? "No class is proven yet." : `Smoothed label “${found.label}”, ${this.model.input.units}.`;
+    const label = found.label === null ? "No class is proven yet." : `Smoothed label “${found.label}”. Distances are in: ${this.model.input.units}.`;
     $("radius-best").textContent = label + target + seen;
   }
 

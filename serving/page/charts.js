@@ -1,7 +1,7 @@
 // Small charts in SVG: lines against draws, and an interval beside a threshold. Each says in words what it shows.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [LEFT, RIGHT, TOP, BOTTOM] = [42, 12, 8, 20];
+const [LEFT, RIGHT, TOP, BOTTOM] = [54, 12, 8, 20];
 const USUAL_WIDTH = 300;
 
 function put(svg, name, attributes, text) {
@@ -53,7 +53,7 @@ export function lines(svg, series, { top, bottom = 0, goal = null, height = 150,
     put(svg, "text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, short(value));
   }
   put(svg, "text", { x: LEFT, y: height - 5 }, "0");
-  put(svg, "text", { x: width - RIGHT, y: height - 5, "text-anchor": "end" }, `${last} draws`);
+  put(svg, "text", { x: width - RIGHT, y: height - 5, "text-anchor": "end" }, `${last.toLocaleString("en")} draws`);
   if (goal !== null) put(svg, "path", { class: "axis goal", d: `M${LEFT} ${y(goal)}H${width - RIGHT}` });
   for (const { points, kind } of series) {
     const known = points.filter(([, value]) => value !== null);

@@ -34,8 +34,7 @@ function trouble(error) {
 }
 
 function choose(model) {
-  state.asking?.abort();
-  state.asked++;
+  giveUp();
   Object.assign(state, { model, values: null, answer: null });
   const { input, labels, sigma, defaults, description } = model;
   const picture = pictureOf(input);
@@ -98,7 +97,7 @@ function options() {
 /** Ask about the input, and show every event; an older question is given up. */
 async function question() {
   if (!state.values) return;
-  state.asking?.abort();
+  giveUp();
   state.asking = new AbortController();
   const { model, values, asking } = state;
   $("notice").hidden = true;
@@ -112,14 +111,24 @@ async function question() {
       if (kind === "final") answered(row);
     }, asking.signal);
   } catch (error) {
+    if (!asking.signal.aborted) view.fail();
     trouble(error);
   }
+}
+
+/** What was asked so far is of no interest any more, and nothing is known of an input near by. */
+function giveUp() {
+  state.asking?.abort();
+  state.asked++;
+  state.answer = state.near = null;
+  $("perturb").style.visibility = "hidden";
 }
 
 /** The final answer is there: offer to change the input a little. */
 function answered(row) {
   state.answer = row;
   $("perturb").hidden = false;
+  $("perturb").style.visibility = "";
   $("distance").value = 0;
   near();
 }

@@ -137,6 +137,20 @@ async def test_drop_tighten_perturb_verify_paste_and_type_without_one_complaint_
     assert not page.complaints
 
 
+async def test_no_answer_is_seen_beside_an_input_that_it_is_not_about(page):
+    seen = """['answered', 'perturb'].filter((each) =>
+      document.getElementById(each).checkVisibility({visibilityProperty: true}))"""
+    press = "document.querySelectorAll('#examples button')[{}].click()"
+    for index in (1, 2):
+        await page.value("document.getElementById('said').textContent = ''")
+        assert await page.value(f"{press.format(index)}; {seen}") == []
+        await page.until(f"{text('said')} !== ''")
+        assert await page.value(seen) == ["answered", "perturb"]
+    await page.value(f"{typed('alpha', '0.9')}; {press.format(1)}")
+    assert "alpha" in await page.until(text("notice"))
+    assert await page.value(seen) == []
+
+
 async def test_the_first_label_is_there_at_once(page):
     """The best of some: other programs may run beside the browser."""
     times = []
