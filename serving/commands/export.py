@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     export.add_argument(
         "--foresee",
         action="store_true",
-        help="fit, on the held-out rows, what the plain prediction tells of the votes: fewer draws, the same guarantee",
+        help="fit, on the held-out rows, what the plain prediction tells of the votes: draws are saved where it is right",
     )
     export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
     export.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from certify.strict_json import shown
 from export.bundle import Manifest
 from serving.errors import NotFound
 from serving.messages import Model
@@ -55,15 +56,15 @@ class Snapshot(Generic[Kept]):
         """One model; without a version the one with the highest number. Raises `NotFound`."""
         versions = self._versions.get(name)
         if versions is None:
-            raise NotFound(f"Request for unknown model: '{_short(name)}' is not found")
+            raise NotFound(f"Request for unknown model: {shown(name)} is not found")
         if not version:
             return versions[max(versions, key=int)]
         if version not in versions:
             # Triton's words, which its own clients look for.
-            said = _short(version)
+            said = shown(version)[1:-1]
             wrong = f" (failed to get model version from specified version string '{said}')"
             raise NotFound(
-                f"Request for unknown model: '{name}' version {said} is not found"
+                f"Request for unknown model: {shown(name)} version {said} is not found"
                 f"{'' if version.isdecimal() else wrong}; there is {', '.join(versions)}"
             )
         return versions[version]
@@ -75,11 +76,6 @@ class Snapshot(Generic[Kept]):
     def digests(self) -> Mapping[str, str]:
         """From "model/version" to the digest of its bundle."""
         return {f"{each.manifest.name}/{each.manifest.version}": each.digest for each in self.models()}
-
-
-def _short(text: str) -> str:
-    """What a stranger wrote, cut so that the answer does not grow with it."""
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class Catalogue(Generic[Kept]):
