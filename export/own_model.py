@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.strict_json import shown
 from export import data as data_sets
 from export.build import picture_flags
 from export.build.assemble import Plan, assemble
@@ -26,7 +27,7 @@ from export.build.learn import Labelled, parted
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
 from export.build.versions import Faults
-from export.bundle import Bundle, ImageKind, Treatments
+from export.bundle import FURTHER, Bundle, ImageKind, Treatments
 from export.data.in_memory import of_arrays
 from export.data.picture_file import Decode
 from export.data.picture_file import decode as decode_plainly
@@ -216,6 +217,7 @@ def from_source(
     labelled: Labelled | None = None,
     score: str | None = None,
     foresee: bool = False,
+    also: Sequence[str] = (),
     work: str | Path | None = None,
     robust: str | Path | None = None,
     faults: Faults | None = None,
@@ -234,10 +236,12 @@ def from_source(
     kept in the folder `work` lets a second run go on where the first was broken off. `robust` is the file of the network
     that votes under noise, as `robustify` writes it; without it the one network has both roles. `command`, what the user
     typed, is kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said. `foresee` fits a
-    prior of the votes on the held-out rows, which saves draws where it is right.
+    prior of the votes on the held-out rows, which saves draws where it is right. `also` names claims that a bundle makes
+    beside the usual ones, each with a share of alpha that it takes from another: `joint`.
     """
     if foresee and labelled is None:
         raise SourceError("--foresee goes with --data: the prior is fitted on held-out rows")
+    _check_further(also, labelled)
     entrance = Entrance(
         layout=layout or inspection.layout_of(samples.shape[1:]),
         reverse=channels == "reversed",
@@ -268,6 +272,7 @@ def from_source(
         labelled=labelled,
         score=score,
         foresee=foresee,
+        also=tuple(also),
         work=None if work is None else Path(work),
         command=command,
         robust=None if robust is None else _robust(robust, seen, output_kind),
@@ -275,6 +280,14 @@ def from_source(
     if sigma is None:
         plan = replace(plan, sigma=suggested.sigma_for(source, found, plan))
     return assemble(source, found, plan, faults or check)
+
+
+def _check_further(also: Sequence[str], labelled: Labelled | None) -> None:
+    for place, name in enumerate(also):
+        if name not in FURTHER or name in also[:place]:
+            raise SourceError(f"--also: expected some of {', '.join(FURTHER)}, each once; got {shown(name)}")
+    if "joint" in also and labelled is None:
+        raise SourceError("--also joint goes with --data: the label is joined with the verdict of a detector")
 
 
 def _robust(file: str | Path, seen: NDArray[Any], output_kind: str | None) -> tuple[Source, inspection.Found]:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from certify.claims.certificate import AlphaSplit, Certificate
 from certify.claims.procedures import Asked, Off
 from certify.mixture.mix import Mixture
+from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import Ood
 from export.bundle import Manifest
 from serving.security.callers import ANONYMOUS, Caller
 
-PARTS = ("probabilities", "certificate", "ood", "mixture")
+PARTS = ("probabilities", "certificate", "ood", "mixture", "joint")
 """What `outputs` may name; the label always comes."""
 
 
@@ -143,7 +144,8 @@ class Prediction:
     """One row's answer. `class_index` and `probabilities` are the base network's on the input without noise.
 
     `certificate` and `mixture` are None where `certify` is off or they were not asked for; `ood` where it was not asked
-    for, the model has no such head, or too few draws were made. `alpha_split` is the split in force. `receipt` is the JSON
+    for, the model has no such head, or too few draws were made; `joint` as `certificate`, and where the bundle does not
+    declare it or the procedure claims the class alone. `alpha_split` is the split in force. `receipt` is the JSON
     document of the signed receipt, where it was asked for. `granted_draws` is what overload left of `max_draws`, None
     where that did not end the draws.
     """
@@ -160,6 +162,7 @@ class Prediction:
     input: InputNote | None = None
     receipt: str | None = None
     granted_draws: int | None = None
+    joint: JointLabel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

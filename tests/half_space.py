@@ -38,6 +38,7 @@ COORDINATES = 4
 THRESHOLD = 160.0
 TARGET_TPR, ETA = 0.95, 0.01
 SPLIT = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
+WITH_JOINT = claims(of_class=0.4, upper=0.2, threshold=0.1, interval=0.2, joint=0.1)
 LABELS = ("below", "above")
 
 
@@ -58,9 +59,11 @@ def write_half_space(
     version: str = "1",
     description: str = "",
     class_alone: bool = False,
+    joint: bool = False,
     **declared: object,
 ) -> Bundle:
-    """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score.
+    """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score;
+    `joint`: the joint label is declared as well.
 
     `declared` are further fields of the manifest.
     """
@@ -78,7 +81,7 @@ def write_half_space(
         law=gaussian(SIGMA),
         graphs=graphs(score=True),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(of_class=1.0) if class_alone else SPLIT,
+        claims=claims(of_class=1.0) if class_alone else WITH_JOINT if joint else SPLIT,
         ood=None
         if class_alone
         else OodSpec(

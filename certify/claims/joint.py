@@ -1,4 +1,4 @@
-"""Library offering: one certificate for "class y and in distribution": the vote over the labels and one more, "out".
+"""One certificate for "class y and in distribution": the vote over the labels and one more, "out".
 
 Each draw votes "out" if its score exceeds the threshold that the bundle fixes, else for its class. The labels exclude
 each other, so the confidence sequence of `certify.bounds.anytime` bounds them all at level `alpha * m`. Beside the class
@@ -24,15 +24,21 @@ from certify.claims.counts import Counts
 
 
 def joint_counts(votes: NDArray[np.integer], scores: NDArray[np.floating], threshold: float, classes: int) -> Counts:
-    """Count the joint votes of the first draws: of `classes + 1` labels, "out" is the last.
+    """Count the joint votes of the first draws, see `joint_votes`."""
+    counted = joint_votes(votes, scores, threshold, classes)
+    return Counts(draws=scores.size, votes=tuple(counted.tolist()), lost=int(np.isnan(scores).sum()))
+
+
+def joint_votes(
+    votes: NDArray[np.integer], scores: NDArray[np.floating], threshold: float, classes: int
+) -> NDArray[np.int64]:
+    """How often some draws gave each of `classes + 1` labels, of which "out" is the last; parts of a stream add up.
 
     A vote of `classes` stands for none; a NaN score is a lost draw, whatever its vote. What scored above the threshold is
     "out" even where its logits were not finite.
     """
-    lost = np.isnan(scores)
     joint = np.where(scores > threshold, classes, np.where(votes < classes, votes, classes + 1))
-    counted = np.bincount(joint[~lost], minlength=classes + 2)[: classes + 1]
-    return Counts(draws=scores.size, votes=tuple(counted.tolist()), lost=int(lost.sum()))
+    return np.bincount(joint[~np.isnan(scores)], minlength=classes + 2)[: classes + 1]
 
 
 def certify_joint(counts: Counts, terms: Terms) -> LowerBound | None:

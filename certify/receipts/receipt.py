@@ -28,28 +28,17 @@ from certify.bounds.anytime import MAX_DRAWS
 from certify.bounds.prior import Prior
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.claims.procedures import PROCEDURES, Fixed, Off, Precision, Target
-from certify.receipts import canonical
+from certify.receipts import canonical, joint_record
+from certify.receipts.claim_records import Claims
+from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import PriorRecord
+from certify.receipts.versions import FIFTH, FIRST, SCHEMA, SCHEMAS, SIXTH, THIRD, WITH_TOLERANCE, schema_of
 from certify.receipts.whole_ball import WholeBall, ball_of, fault
 from certify.smoothing.ball import Ball
 from certify.smoothing.keys import KEY_BYTES, NOISE_V1
 from certify.smoothing.law import Guarantee
 from certify.smoothing.laws import GAUSSIAN, rebuilt
 
-FIRST = "certserve-receipt/1"
-WITH_TOLERANCE = "certserve-receipt/2"
-"""Version 2 is version 1 for the procedure `precision`: the record of the procedure has a `radius_tolerance`."""
-THIRD = "certserve-receipt/3"
-"""Version 3 says of which draws the scores are, and how long the menu of `fixed` is: alpha is split over it. In versions 1
-and 2 scores and votes are of the same draws, `fixed` spends alpha whole, and upper bounds have the prior `anytime.KAPPA` in
-place of `anytime.KAPPA_UPPER`."""
-SCHEMA = "certserve-receipt/4"
-"""Version 4, in which every answer is recorded whose balls have one part, names the law of the noise; before, it is the
-Gaussian one."""
-FIFTH = "certserve-receipt/5"
-"""Version 5 is version 4 for what few answers have: whole balls, where a law's have several parts, beside the radii, which
-are the sizes of their first ones; the prior of the class's bounds, where the bundle foresees the votes."""
-SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH)
 _OLDEST = (FIRST, WITH_TOLERANCE)
 _SMALLEST_ALPHA, _SMALLEST_SHARE = 1e-12, 1e-100
 _PUBLIC = ("sigma", "norm")
@@ -115,12 +104,13 @@ class NoiseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRecord:
-    """The shares of alpha in force; see `certify.claims.certificate.AlphaSplit`."""
+    """The shares of alpha in force; see `certify.claims.certificate.AlphaSplit`. A further claim without one is left out."""
 
     of_class: float
     of_upper: float
     of_threshold: float
     of_interval: float
+    of_joint: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,50 +162,8 @@ class ScoreRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateClaim:
-    """The answer's certificate. Abstention is no class, no `p_a_lower`, radius 0 and no ball."""
-
-    status: str
-    class_index: int | None
-    radius: float
-    p_a_lower: float | None
-    p_b_upper: float
-    ball: WholeBall | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreClaim:
-    """The answer's verdict on the score. `verdict` is None where nothing is certified; absent bounds are trivial."""
-
-    score: float
-    p_value: float
-    in_distribution: bool
-    verdict: str | None
-    score_lower: float | None
-    score_upper: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MixtureClaim:
-    """What is certified of the answer's mixture: its label in a ball larger than a point, else nothing."""
-
-    class_index: int | None
-    radius: float
-    ball: WholeBall | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """Every claim of the answer; None where that part was not asked for or could not be had."""
-
-    certificate: CertificateClaim | None
-    ood: ScoreClaim | None
-    mixture: MixtureClaim | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Versions 4 and 5, and those before as they were. Votes for "none" are those that `votes` and `lost` leave of the
+    """Versions 4 to 6, and those before as they were. Votes for "none" are those that `votes` and `lost` leave of the
     draws.
 
     `scores` and `robust_weight` are None where the answer has no such part. A receipt that contradicts itself cannot be
@@ -235,9 +183,11 @@ class Receipt:
     robust_weight: float | None
     claims: Claims
     prior: PriorRecord | None = None
+    joint: JointRecord | None = None
 
     def __post_init__(self) -> None:
-        for field, holds, expected in (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self)):
+        parts = (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self), *_joint_holds(self))
+        for field, holds, expected in parts:
             if not holds:
                 raise ReceiptError(f"{field}: expected {expected}")
 
@@ -280,7 +230,7 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
     known = (close is not None) == (kind is Precision) and (close is None or 0 < close < math.inf)
     has_menu = receipt.schema not in _OLDEST and kind is Fixed
     described, names = _law(receipt), [each.name for each in noise.parameters or ()]
-    named = receipt.schema in (SCHEMA, FIFTH)
+    named = receipt.schema in (SCHEMA, FIFTH, SIXTH)
     return [
         ("schema", named or receipt.schema in (THIRD, old), f"{SCHEMA!r}, {THIRD!r} or {old!r}"),
         ("input.digest", bool(_DIGEST.fullmatch(grid.digest)), "sha256: and 64 hexadecimal digits"),
@@ -315,12 +265,13 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
         "claims.certificate.ball": claims.certificate
         and fault(parts, claims.certificate.radius, claims.certificate.ball),
         "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
+        "claims.joint.ball": claims.joint and fault(parts, claims.joint.radius, claims.joint.ball),
     }
-    more = several or receipt.prior is not None
-    expected = f"{FIFTH!r} where balls have several parts, or there is a prior, else another"
+    version = schema_of(law_of(receipt), receipt.prior, receipt.split.of_joint is not None)
+    newest = receipt.schema in (FIFTH, SIXTH) or version != SCHEMA
     return [
         *((name, False, wrong) for name, wrong in said.items() if wrong),
-        ("schema", more == (receipt.schema == FIFTH), expected),
+        ("schema", not newest or receipt.schema == version, f"{version!r}, the version of what it has"),
         (
             "procedure.target",
             not several or (procedure.target is None) == (aimed is None),
@@ -329,25 +280,20 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
     ]
 
 
-def schema_of(law: Guarantee, prior: PriorRecord | None) -> str:
-    """The version in which an answer under this law and prior is recorded."""
-    return FIFTH if prior is not None or len(law.parts) > 1 else SCHEMA
-
-
 def prior_of(receipt: Receipt) -> Prior | None:
     """The prior of a receipt; `ValueError` if it is none."""
     return None if receipt.prior is None else receipt.prior.prior()
 
 
-def foresees(receipt: Receipt) -> bool:
-    """Whether the procedure of a receipt has a use for a prior: whatever bounds a class at every number of draws."""
+def bounds_at_any_time(receipt: Receipt) -> bool:
+    """Whether the procedure of a receipt bounds a class at every number of draws: it may have a prior, or a joint label."""
     kind = PROCEDURES.get(receipt.procedure.name)
     return kind is not None and kind is not Off and kind.anytime
 
 
 def _is_prior(receipt: Receipt) -> bool:
     try:
-        return prior_of(receipt) is None or foresees(receipt)
+        return prior_of(receipt) is None or bounds_at_any_time(receipt)
     except ValueError:
         return False
 
@@ -404,8 +350,9 @@ def _is_split(receipt: Receipt) -> bool:
         declared = split_of_fixed(receipt) if is_fixed(receipt) else split
     except ValueError:
         return False
-    shares = (split.of_class, split.of_upper, split.of_threshold, split.of_interval)
-    return split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
+    shares = asdict(split).values()
+    said = receipt.split.of_joint != 0
+    return said and split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
 
 
 def is_fixed(receipt: Receipt) -> bool:
@@ -421,7 +368,18 @@ def split_of_fixed(receipt: Receipt) -> AlphaSplit:
 
 def alpha_split(receipt: Receipt) -> AlphaSplit:
     """The shares of a receipt as the procedures take them; `ValueError` if they are none."""
-    return AlphaSplit(**asdict(receipt.split))
+    return AlphaSplit(**{name: share for name, share in asdict(receipt.split).items() if share is not None})
+
+
+def split_record(split: AlphaSplit) -> SplitRecord:
+    """Shares as a receipt has them."""
+    return SplitRecord(
+        of_class=split.of_class,
+        of_upper=split.of_upper,
+        of_threshold=split.of_threshold,
+        of_interval=split.of_interval,
+        of_joint=split.of_joint or None,
+    )
 
 
 def _counts_hold(receipt: Receipt) -> list[_Holds]:
@@ -432,6 +390,26 @@ def _counts_hold(receipt: Receipt) -> list[_Holds]:
         ("procedure.max_draws", receipt.procedure.max_draws >= 1 or not is_fixed(receipt), "1 or more if fixed"),
         ("votes", len(receipt.votes) >= 2, "two classes or more"),
         ("votes", min(counts) >= 0 and sum(counts) <= draws, f"counts that sum with the lost draws to at most {draws}"),
+    ]
+
+
+def _joint_holds(receipt: Receipt) -> list[_Holds]:
+    joint, scores = receipt.joint, receipt.scores
+    claimed = (
+        "joint",
+        (joint is None) == (receipt.claims.joint is None),
+        "counts if a joint label is claimed, else none",
+    )
+    if joint is None:
+        return [claimed]
+    has_share = receipt.split.of_joint is not None and bounds_at_any_time(receipt)
+    return [
+        claimed,
+        ("joint", has_share, "none without a share of alpha, and none if off or fixed"),
+        ("joint.threshold", scores is None or scores.threshold == joint.threshold, "that of the scores"),
+        *joint_record.holds(
+            joint, receipt.votes, receipt.lost, receipt.draws, None if scores is None else scores.above
+        ),
     ]
 
 

@@ -14,21 +14,18 @@ from certify.claims.certificate import Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, Asked, RunningProcedure, made, run
 from certify.mixture.mix import ball as mixture_ball
+from certify.ood.joint_label import JointLabel, in_agreement, joint_label
 from certify.ood.verdict import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
+from certify.receipts.claim_records import CertificateClaim, Claims, JointClaim, MixtureClaim, ScoreClaim
 from certify.receipts.receipt import (
-    FIRST,
-    WITH_TOLERANCE,
-    CertificateClaim,
-    Claims,
-    MixtureClaim,
     Receipt,
-    ScoreClaim,
     alpha_split,
     is_fixed,
     law_of,
     prior_of,
     target_of,
 )
+from certify.receipts.versions import FIRST, WITH_TOLERANCE
 from certify.receipts.whole_ball import WholeBall, as_large, whole_ball
 from certify.smoothing.ball import Ball
 
@@ -58,12 +55,15 @@ def stop_reason(procedure: RunningProcedure | None, counts: Counts, max_draws: i
     return "decided" if procedure and procedure.receive(counts) else "cut"
 
 
-def claims(certificate: Certificate | None, ood: Ood | None, mixed: MixtureClaim | None) -> Claims:
+def claims(
+    certificate: Certificate | None, ood: Ood | None, mixed: MixtureClaim | None, joint: JointLabel | None = None
+) -> Claims:
     """The claims of an answer as a receipt records them."""
     return Claims(
         certificate=None if certificate is None else _certificate_claim(certificate),
         ood=None if ood is None else _score_claim(ood),
         mixture=mixed,
+        joint=None if joint is None else _joint_claim(joint),
     )
 
 
@@ -98,6 +98,16 @@ def _score_claim(ood: Ood) -> ScoreClaim:
     )
 
 
+def _joint_claim(joint: JointLabel) -> JointClaim:
+    return JointClaim(
+        verdict=joint.verdict,
+        class_index=joint.class_index,
+        radius=joint.radius,
+        p_lower=joint.p_lower,
+        ball=whole_ball(joint.ball),
+    )
+
+
 def recheck(receipt: Receipt) -> list[Finding]:
     """Every claim of a receipt beside what its counts prove, by the procedures that made it; a claim too many differs.
 
@@ -107,6 +117,7 @@ def recheck(receipt: Receipt) -> list[Finding]:
     said_of = receipt.procedure
     procedure = run(asked(receipt), terms, said_of.max_draws)
     certificate = procedure.conclude(counts) if procedure else None
+    certificate, ood, joint = in_agreement(terms, counts, certificate, _ood(receipt, terms), _joint(receipt, terms))
     said, reach = receipt.claims, terms.law.reach
     off = TOLERANCE * max(1.0, counts.draws / _MANY)
     reason = stop_reason(procedure, counts, said_of.max_draws)
@@ -117,13 +128,19 @@ def recheck(receipt: Receipt) -> list[Finding]:
     if certificate and receipt.robust_weight is not None:
         mixed = mixture_claim(certificate, receipt.robust_weight)
     findings += _parts("claims.mixture", said.mixture, mixed, reach, off)
-    return findings + _rechecked_score(receipt, terms)
+    if receipt.scores is not None:
+        rank = proving_rank(receipt.score_draws.stop, terms, receipt.scores.radius)
+        findings.append(_compared("scores.rank", receipt.scores.rank, rank))
+    findings += _parts("claims.ood", said.ood, ood and _score_claim(ood))
+    if said.joint is not None:
+        findings += _parts("claims.joint", said.joint, joint and _joint_claim(joint), reach, off)
+    return findings
 
 
-def _rechecked_score(receipt: Receipt, terms: Terms) -> list[Finding]:
+def _ood(receipt: Receipt, terms: Terms) -> Ood | None:
     record = receipt.scores
     if record is None:
-        return list(_parts("claims.ood", receipt.claims.ood, None))
+        return None
     fixed = ScoreTerms(
         threshold=record.threshold,
         radius=record.radius,
@@ -132,13 +149,15 @@ def _rechecked_score(receipt: Receipt, terms: Terms) -> list[Finding]:
     )
     drawn = receipt.score_draws
     counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES})
-    rank = proving_rank(drawn.stop, terms, record.radius)
-    found = verdict(counts, terms, fixed, certify=not is_fixed(receipt))
-    claim = None if found is None else _score_claim(found)
-    return [
-        _compared("scores.rank", record.rank, rank),
-        *_parts("claims.ood", receipt.claims.ood, claim),
-    ]
+    return verdict(counts, terms, fixed, certify=not is_fixed(receipt))
+
+
+def _joint(receipt: Receipt, terms: Terms) -> JointLabel | None:
+    joint = receipt.joint
+    if joint is None:
+        return None
+    counts = Counts(draws=receipt.draws, votes=joint.votes, lost=receipt.lost)
+    return joint_label(counts, terms, joint.threshold)
 
 
 _COUNTED_SCORES = ("score", "calibration_at_least", "above", "at_most", "rank", "lowest", "highest")

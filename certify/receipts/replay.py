@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.claims.joint import joint_votes
 from certify.ood.verdict import Detector, ScoreCounts, tally
+from certify.receipts.joint_record import JointRecord
 from certify.receipts.receipt import Receipt, ScoreRecord, parameters_of
 from certify.receipts.recheck import Finding, terms_of
 from certify.smoothing.keys import lattice_digest
@@ -51,6 +53,8 @@ def replay(
     key, ours = bytes.fromhex(receipt.noise.key), receipt.score_draws
     drawn = _draw(key, receipt.draws, at, run)
     findings.append(_votes(receipt, drawn.votes))
+    if receipt.joint is not None:
+        findings.append(_joint(receipt, receipt.joint, drawn))
     if receipt.scores is not None:
         if (ours.key, ours.stop) != (receipt.noise.key, receipt.draws):
             drawn = _draw(bytes.fromhex(ours.key), ours.stop, at, run)
@@ -91,6 +95,14 @@ def _votes(receipt: Receipt, drawn: NDArray[np.int64]) -> Finding:
     found = np.bincount(drawn, minlength=len(receipt.votes) + 1)
     fits = found.size == len(receipt.votes) + 1 and bool(np.all(found >= [*receipt.votes, none]))
     return Finding(field="votes", said=receipt.votes, found=tuple(found[:-1].tolist()), agrees=fits)
+
+
+def _joint(receipt: Receipt, said: JointRecord, drawn: _Drawn) -> Finding:
+    """The joint labels; none of their counts may have become smaller, nor that of the votes for none."""
+    found = joint_votes(drawn.votes, drawn.scores, said.threshold, len(receipt.votes))
+    none = receipt.draws - sum(said.votes) - receipt.lost
+    fits = bool(np.all(found >= said.votes)) and drawn.votes.size - int(found.sum()) >= none
+    return Finding(field="joint.votes", said=said.votes, found=tuple(found.tolist()), agrees=fits)
 
 
 def _scores(

@@ -54,6 +54,7 @@ from export.bundle import (
     WaveformKind,
     claims,
     graphs,
+    with_further,
     write,
 )
 from export.bundle.batches import NoisyRun, in_batches
@@ -84,8 +85,9 @@ class Plan:
     are of pictures: the order of their colours, and what is done to files of another size or form.
 
     `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
-    which the walks over them go on; `foresee` fits a prior of the votes on the held-out ones. `tell` is told of what the
-    data fall short of. `command` is what the user typed, `robust` the network that votes, where it is another.
+    which the walks over them go on; `foresee` fits a prior of the votes on the held-out ones; `also` names further claims
+    (`export.bundle.FURTHER`). `tell` is told of what the data fall short of. `command` is what the user typed, `robust` the
+    network that votes, where it is another.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Plan:
     labelled: Labelled | None = None
     score: str | None = None
     foresee: bool = False
+    also: tuple[str, ...] = ()
     work: Path | None = None
     tell: Tell = to_stderr
     command: str = ""
@@ -221,7 +224,10 @@ def _enough(plan: Plan) -> Labelled | None:
         for line in learn.warnings(plan.labelled):
             plan.tell(f"warning: {line}")
     except ValueError as error:
-        plan.tell(f"warning: no detector, since {len(plan.labelled.held_out)} held-out rows are too few: {error}")
+        short = f"no detector, since {len(plan.labelled.held_out)} held-out rows are too few: {error}"
+        if "joint" in plan.also:
+            raise SourceError(f"--also joint needs the threshold of a detector, and there is {short}") from error
+        plan.tell(f"warning: {short}")
         return None
     return plan.labelled
 
@@ -367,13 +373,17 @@ def _manifest(
             precision=precision_of(onnx.load_from_string(made.graph)),
         ),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(**(_DETECTING if learnt else _CERTIFYING), prior=prior),
+        claims=claims(**_shares(plan, detecting=learnt is not None), prior=prior),
         ood=None if learnt is None else _ood(learnt, grid),
         mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),
         batch_rows=rows,
         provenance=_provenance(source, found, plan, made, learnt),
     )
+
+
+def _shares(plan: Plan, *, detecting: bool) -> dict[str, float]:
+    return with_further(_DETECTING, plan.also) if detecting else _CERTIFYING
 
 
 def _provenance(source: Source, found: Found, plan: Plan, made: Composed, learnt: Learnt | None) -> Provenance:

@@ -15,6 +15,7 @@ one line, which names the file and how to mend it.
 """
 
 from export.bundle.claims_spec import (
+    FURTHER,
     ArgmaxRule,
     ClaimSpec,
     ClaimsSpec,
@@ -23,6 +24,7 @@ from export.bundle.claims_spec import (
     OodSpec,
     PriorSpec,
     claims,
+    with_further,
 )
 from export.bundle.files import Bundle, load, write
 from export.bundle.graph_spec import GraphPrecision, Graphs, graphs
@@ -37,6 +39,7 @@ from export.bundle.tensors import Golden
 
 __all__ = [
     "FORMAT",
+    "FURTHER",
     "ArgmaxRule",
     "Bundle",
     "BundleError",
@@ -66,5 +69,6 @@ __all__ = [
     "load",
     "load_repository",
     "manifests",
+    "with_further",
     "write",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -56,14 +57,16 @@ class ClaimsSpec(Strict):
     """The statements of one answer by name; what is not named is not claimed. Their shares sum to 1 at most.
 
     `class`: the smoothed class. `upper`: how probable it is at most, for refutations and `precision`. `threshold`: on which
-    side of the threshold the score lies. `interval`: both ends of the score. Another claim is one field more, and where it
-    has parameters, a class derived from `ClaimSpec`.
+    side of the threshold the score lies. `interval`: both ends of the score. `joint`: the class together with the side of
+    the threshold, as one label. Another claim is one field more, and where it has parameters, a class derived from
+    `ClaimSpec`.
     """
 
     of_class: Annotated[ClassClaim, Field(alias="class")]
     upper: ClaimSpec | None = None
     threshold: ClaimSpec | None = None
     interval: ClaimSpec | None = None
+    joint: ClaimSpec | None = None
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
@@ -72,6 +75,7 @@ class ClaimsSpec(Strict):
             of_upper=_share(self.upper),
             of_threshold=_share(self.threshold),
             of_interval=_share(self.interval),
+            of_joint=_share(self.joint),
         )
 
 
@@ -81,12 +85,25 @@ def claims(
     upper: float = 0.0,
     threshold: float = 0.0,
     interval: float = 0.0,
+    joint: float = 0.0,
     prior: PriorSpec | None = None,
 ) -> ClaimsSpec:
     """The claims with these shares of alpha; one without a share is not made."""
-    shares = {"upper": upper, "threshold": threshold, "interval": interval}
+    shares = {"upper": upper, "threshold": threshold, "interval": interval, "joint": joint}
     made = {name: ClaimSpec(alpha=share) for name, share in shares.items() if share}
     return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior), **made)
+
+
+FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}}
+"""What each claim that is made on demand alone moves between the shares of the others: it takes its own from one of them."""
+
+
+def with_further(shares: Mapping[str, float], also: Iterable[str]) -> dict[str, float]:
+    """The shares of a bundle, as `claims` takes them, that makes further claims as well."""
+    moves = [FURTHER[name] for name in also]
+    names = {**shares, **{name: 0.0 for move in moves for name in move}}
+    # Decimal as they are declared, so that a manifest does not say 0.30000000000000004.
+    return {name: round(shares.get(name, 0.0) + sum(move.get(name, 0.0) for move in moves), 9) for name in names}
 
 
 def _share(claim: ClaimSpec | None) -> float:

@@ -77,6 +77,8 @@ class Manifest(Strict):
             raise ValueError("a mixture needs probabilities, and graphs.base gives scores; leave the mixture out")
         if self.ood is not None and "score" not in self.graphs.noisy.heads:
             raise ValueError("ood needs a score, and graphs.noisy.heads names none; leave ood out")
+        if self.ood is None and self.claims.joint is not None:
+            raise ValueError("claims.joint needs the threshold of a score, and there is no ood; leave claims.joint out")
         if self.name == "stats":
             raise ValueError("a model cannot be named 'stats': its URL is taken")
         return self

@@ -69,6 +69,26 @@ class MixtureRead:
 
 
 @dataclass(frozen=True, slots=True)
+class JointRead:
+    """Within `radius` of the input most noisy copies have class `label` and a score not above the threshold, or are out.
+
+    `verdict` is in_distribution with a label, out_of_distribution without, undetermined where nothing is claimed.
+    """
+
+    verdict: str
+    label: str | None
+    p_lower: float | None
+    radius: float
+    norm: str | None
+    threshold: float
+    reaches_others: bool = False
+
+    def __str__(self) -> str:
+        said = self.verdict.replace("_", " ") + (f" as {self.label!r}" if self.label is not None else "")
+        return said + (f" within {down(self.radius)}" if self.radius > 0 else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """The answer to one input. `label` is the base network's, of which nothing is claimed; `document` is all of it."""
 
@@ -83,6 +103,7 @@ class Predicted:
     lost_draws: int
     model: Mapping[str, str]
     receipt: Mapping[str, Any] | None = None
+    joint: JointRead | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
@@ -91,7 +112,7 @@ class Predicted:
         if not isinstance(document, Mapping):
             raise TypeError("expected an object")
         known = {each.name: document.get(each.name) for each in fields(Predicted)}
-        parts = {"certificate": CertificateRead, "ood": Score, "mixture": MixtureRead}
+        parts = {"certificate": CertificateRead, "ood": Score, "mixture": MixtureRead, "joint": JointRead}
         known |= {name: _part(kind, document.get(name)) for name, kind in parts.items()}
         numbers = document.get("probabilities")
         known |= {"probabilities": None if numbers is None else tuple(numbers), "document": document}
@@ -109,7 +130,8 @@ class Predicted:
         return f"<Predicted {self.label!r}: {'; '.join([*said, f'{self.draws} draws'])}>"
 
     def _parts(self) -> list[tuple[str, object]]:
-        return [("certificate", self.certificate), ("score", self.ood), ("mixture", self.mixture)]
+        parts = self.certificate, self.ood, self.mixture, self.joint
+        return list(zip(("certificate", "score", "mixture", "joint label"), parts, strict=True))
 
     def _repr_html_(self) -> str:
         """For a notebook."""

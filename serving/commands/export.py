@@ -40,6 +40,13 @@ def add(commands: Any) -> None:
         action="store_true",
         help="fit, on the held-out rows, what the plain prediction tells of the votes: draws are saved where it is right",
     )
+    export.add_argument(
+        "--also",
+        type=names,
+        default=(),
+        metavar="CLAIM,...",
+        help="claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label)",
+    )
     export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
     export.add_argument(
         "--sigma", type=float, help="the noise, in the units of the samples; measured on --data if left out"
@@ -97,6 +104,11 @@ def labels(text: str) -> tuple[str, ...]:
     return tuple(label.strip() for label in named if label.strip())
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(part.strip() for part in text.split(","))
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """Numbers with commas between them."""
     return tuple(float(part) for part in text.split(","))
@@ -124,6 +136,8 @@ def _steps(spec: Any) -> str:
 def _guarantees(bundle: Any) -> str:
     ood, mixture, detector = bundle.manifest.ood, bundle.manifest.mixture, bundle.detector
     parts = ["certificates"]
+    if bundle.manifest.claims.joint is not None:
+        parts.append("joint labels")
     if ood is not None:
         parts.append(f"detector ({ood.name}, {len(detector.calibration):,} held-out rows)")
     if mixture is not None:

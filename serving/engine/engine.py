@@ -452,7 +452,7 @@ def pause(took: float, watched: int) -> float:
 
 def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:
     """The base predictions alone: no draw is counted for them, and nothing is claimed."""
-    nothing: dict[str, Any] = dict.fromkeys(("certificate", "ood", "mixture", "receipt", "granted_draws"))
+    nothing: dict[str, Any] = dict.fromkeys(("certificate", "ood", "mixture", "joint", "receipt", "granted_draws"))
     return replace(reply, rows=tuple(replace(row, draws=0, lost_draws=0, **nothing) for row in reply.rows))
 
 

@@ -17,10 +17,12 @@ from certify.claims.certificate import Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import SLICE, run, split_of
 from certify.mixture.mix import mix
+from certify.ood.joint_label import in_agreement
 from certify.ood.verdict import ScoreCounts, tally, verdict
 from certify.smoothing.law import LawAt
 from export.bundle import Bundle
 from serving.engine.fair import Party
+from serving.engine.joint_tally import joint_tally
 from serving.engine.record import Counted, mixture_weight, receipt
 from serving.messages import Prediction, Task
 from serving.security.signing import Notary
@@ -62,6 +64,7 @@ class Job:
         self._weight: float | None = None  # of the robust network, where the base graph gives it
         self._waiting: dict[int, SliceResult] = {}
         self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
+        self._joint = joint_tally(bundle, task, self._terms)
         self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
         self._next, self._lost = self.first, 0
         self._known: Counts | None = None
@@ -166,6 +169,8 @@ class Job:
                 self._lost += result.rows
             else:
                 self._votes += np.bincount(result.votes, minlength=self._votes.size)
+            if self._joint and result.votes is not None and result.scores is not None:
+                self._joint.add(result.votes, result.scores)
         self._next += result.rows
 
     def _counts(self) -> Counts:
@@ -192,6 +197,7 @@ class Job:
             certificate=certificate if "certificate" in self._parts else None,
             ood=counted.ood,
             mixture=mixture,
+            joint=counted.joint,
             alpha=self._terms.alpha,
             alpha_split=self._terms.split,
             draws=self._draws,
@@ -207,6 +213,8 @@ class Job:
         ood = None
         if scores is not None and self.bundle.detector:
             ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.procedure.anytime)
+        joint = None if self._joint is None else self._joint.label(self._terms, counts)
+        certificate, ood, joint = in_agreement(self._terms, counts, certificate, ood, joint)
         return Counted(
             counts=counts,
             scores=scores,
@@ -214,6 +222,8 @@ class Job:
             max_draws=self.max_draws,
             certificate=certificate,
             ood=ood,
+            joint_votes=None if self._joint is None else self._joint.votes,
+            joint=joint,
         )
 
     def _score_counts(self) -> ScoreCounts | None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from certify.claims.certificate import AlphaSplit, Certificate, Terms
+from certify.claims.certificate import Certificate, Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
+from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import Ood, ScoreCounts
+from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
     InputRecord,
@@ -19,16 +21,16 @@ from certify.receipts.receipt import (
     Receipt,
     ScoreDraws,
     ScoreRecord,
-    SplitRecord,
-    foresees,
+    bounds_at_any_time,
     is_fixed,
     parameters_of,
     prior_of,
     recorded,
-    schema_of,
     split_of_fixed,
+    split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.versions import schema_of
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.keys import lattice_digest
 from certify.smoothing.law import LawAt
@@ -39,7 +41,10 @@ from serving.messages import Task
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Counted:
-    """What a job counted and answered: `certificate` is what the counts prove, whether or not it was asked for."""
+    """What a job counted and answered: `certificate` is what the counts prove, whether or not it was asked for.
+
+    `joint_votes` are those of each joint label, None where it was not asked for or is not declared.
+    """
 
     counts: Counts
     scores: ScoreCounts | None
@@ -47,6 +52,8 @@ class Counted:
     max_draws: int
     certificate: Certificate | None
     ood: Ood | None
+    joint_votes: tuple[int, ...] | None = None
+    joint: JointLabel | None = None
 
 
 def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, counted: Counted) -> Receipt:
@@ -56,19 +63,20 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     prior = prior_record(terms.prior)
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=schema_of(terms.law, prior),
+        schema=schema_of(terms.law, prior, terms.split.of_joint > 0),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
         alpha=terms.alpha,
-        split=_split(terms.split),
+        split=split_record(terms.split),
         procedure=_procedure(bundle, task, counted),
         votes=counted.counts.votes,
         lost=counted.counts.lost,
         scores=_scores(bundle, (task.score_keys or task.keys)[row], counted.scores),
         robust_weight=weight,
-        claims=claims(certificate, counted.ood, mixed),
+        claims=claims(certificate, counted.ood, mixed, counted.joint),
         prior=prior,
+        joint=_joint(counted),
     )
 
 
@@ -112,15 +120,6 @@ def _noise(law: LawAt, task: Task, row: int, draws: int) -> NoiseRecord:
     )
 
 
-def _split(split: AlphaSplit) -> SplitRecord:
-    return SplitRecord(
-        of_class=split.of_class,
-        of_upper=split.of_upper,
-        of_threshold=split.of_threshold,
-        of_interval=split.of_interval,
-    )
-
-
 def _procedure(bundle: Bundle, task: Task, counted: Counted) -> ProcedureRecord:
     asked = task.procedure
     return ProcedureRecord(
@@ -154,24 +153,31 @@ def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreReco
     )
 
 
+def _joint(counted: Counted) -> JointRecord | None:
+    if counted.joint is None or counted.joint_votes is None:
+        return None
+    return JointRecord(threshold=counted.joint.threshold, votes=counted.joint_votes)
+
+
 def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
     """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
     spec, fixed = bundle.manifest, is_fixed(found)
     menu, split = found.procedure.menu_size, split_of_fixed(found) if fixed else spec.alpha_split
-    scores, detector = found.scores, bundle.detector
+    scores, joint, detector = found.scores, found.joint, bundle.detector
     said: dict[str, tuple[object, object]] = {
         "model.digest": (found.model.digest, bundle.digest),
         "model": ((found.model.name, found.model.version), (spec.name, spec.version)),
         "input.shape": (found.input.shape, spec.input.shape),
         "input": (_grid(found.input), (*spec.input.line, spec.input.units)),
         "noise.law": (found.noise.law or GAUSSIAN, bundle.law.name),
-        "split": (found.split, _split(split)),
+        "split": (found.split, split_record(split)),
         "votes": (len(found.votes), len(spec.labels)),
         "procedure.menu_size": (menu, None if menu is None else len(spec.fixed_draws)),
         "procedure.max_draws": (not fixed or found.procedure.max_draws in spec.fixed_draws, True),
         "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
         "prior": (_foreseen(bundle, found), True),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
+        "joint.threshold": (joint and joint.threshold, joint and detector and detector.threshold),
     }
     said |= _law(bundle, found)
     return [name for name, (recorded, declared) in said.items() if recorded != declared]
@@ -181,7 +187,7 @@ def _foreseen(bundle: Bundle, found: Receipt) -> bool:
     """Whether a prior is one of those of the bundle, or none where it has none or the procedure needs none."""
     said, table = prior_of(found), bundle.prior
     if said is None or table is None:
-        return said is None and (table is None or not foresees(found))
+        return said is None and (table is None or not bounds_at_any_time(found))
     return said in table.cells
 
 

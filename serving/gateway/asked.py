@@ -19,7 +19,7 @@ def asked(
     kind = _kind(options, plain)
     _refuse_others(options, kind)
     tolerance, target = _tolerance(options, manifest), _target(options, manifest)
-    if not parts & {"certificate", "mixture"}:
+    if not parts & needing_votes(manifest):
         kind = Off
     if kind is Precision and manifest.alpha_split.of_upper <= 0:
         raise InvalidInput(
@@ -28,6 +28,11 @@ def asked(
         )
     draws = (_of_menu if kind is Fixed else _max_draws)(options, manifest, limits)
     return made(kind, target, tolerance, draws), draws
+
+
+def needing_votes(manifest: Manifest) -> set[str]:
+    """The parts of an answer that votes under noise are drawn for."""
+    return {"certificate", "mixture"} | ({"joint"} if manifest.alpha_split.of_joint > 0 else set())
 
 
 def _kind(options: Options, plain: bool) -> type[Asked]:

@@ -90,8 +90,9 @@ def _top(part: Any, answer: Answer) -> _Top | None:
 
 
 _LABEL, _REACHES = Field("label", _label), Field("reaches_others", _reaches_others)
-ALPHA_SPLIT = tuple(
-    _own(name, of=f"of_{name}", message=f"{name}_share") for name in ("class", "upper", "threshold", "interval")
+ALPHA_SPLIT = (
+    *(_own(name, of=f"of_{name}", message=f"{name}_share") for name in ("class", "upper", "threshold", "interval")),
+    Field("joint", lambda part, _: part.of_joint or None, message="joint_share", extra=True),
 )
 CERTIFICATE = (
     _own("status"),
@@ -118,6 +119,15 @@ MIXTURE = (
     _own("radius"),
     _REACHES,
 )
+JOINT = (
+    _own("verdict"),
+    _LABEL,
+    _own("p_lower"),
+    _own("radius"),
+    _REACHES,
+    _parameter("norm"),
+    _own("threshold"),
+)
 INPUT = (
     _own("snapped"),
     _own("snap_distance"),
@@ -133,6 +143,7 @@ PREDICTION = (
     _own("certificate", *CERTIFICATE),
     _own("ood", *OOD),
     _own("mixture", *MIXTURE),
+    _own("joint", *JOINT, extra=True),
     _own("alpha"),
     _own("alpha_split", *ALPHA_SPLIT),
     _own("draws"),

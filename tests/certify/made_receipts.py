@@ -19,7 +19,7 @@ from certify.receipts.receipt import (
     Receipt,
     ScoreDraws,
     ScoreRecord,
-    SplitRecord,
+    split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
 from certify.smoothing.gaussian import Gaussian
@@ -69,7 +69,7 @@ def made(
             stop=draws,
         ),
         alpha=alpha,
-        split=SplitRecord(**{name: getattr(split, name) for name in SplitRecord.__slots__}),
+        split=split_record(split),
         procedure=ProcedureRecord(
             name=mode,
             target_radius=target_radius if mode == "target" else None,

@@ -12,17 +12,17 @@ from export.bundle import write
 from tests.declared import spec
 from tests.half_space import COORDINATES, SIGMA, write_half_space
 
-NAME = "pixels"
+NAME, JOINT = "pixels", "pixels-joint"
 SHAPE = (1, 2, 2)
 
 
-def write_pixels(folder, scratch):
-    """Write the bundle to `folder`; `scratch` takes the half-space that it is made of."""
-    plain = write_half_space(scratch)
+def write_pixels(folder, scratch, name=NAME):
+    """Write the bundle to `folder`; `scratch` takes the half-space that it is made of. `JOINT` declares joint labels."""
+    plain = write_half_space(scratch, name=name, joint=name == JOINT)
     golden = plain.golden
     return write(
-        folder / NAME / "1",
-        plain.manifest.model_copy(update={"name": NAME, "input": spec(SHAPE, "CHW", name="image")}),
+        folder / name / "1",
+        plain.manifest.model_copy(update={"name": name, "input": spec(SHAPE, "CHW", name="image")}),
         base=_behind_a_picture(plain.base),
         noisy=_behind_a_picture(plain.noisy),
         tails=rounded_gaussian_tails(SIGMA),

@@ -113,7 +113,8 @@ def oip_json(server, tensor, options, head=b"", **parameters):
 def wanted(options):
     """All tensors; without `certify`, those that need a certificate cannot be asked for; the receipt only if it was."""
     needs = ("certificate", "p_", "mixture")
-    own = [name for name in TENSORS if name != "scores"]  # the model has probabilities
+    # The model has probabilities, and declares no joint label.
+    own = [name for name in TENSORS if name != "scores" and not name.startswith("joint")]
     offered = [name for name in own if options.get("certify") != "off" or not name.startswith(needs)]
     return [name for name in offered if name != RECEIPT or options.get("receipt")]
 

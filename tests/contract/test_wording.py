@@ -9,6 +9,7 @@ import pytest
 
 import certify.claims.certificate
 import certify.mixture.mix
+import certify.ood.joint_label
 import certify.ood.verdict
 
 PROTO = Path(__file__).parents[2] / "protos/certserve/v1/certserve.proto"
@@ -32,6 +33,11 @@ SENTENCES = {
         " calibration and input together; not under attack, not given this calibration set."
     ],
     "mixture": ["`label` within `radius`, whatever the accurate network says"],
+    "joint": [
+        "With probability at least 1 - alpha over the server's noise key, most noisy copies of every grid input within"
+        " `radius` (norm, caller's units) of the decoded input have one and the same such label. This says nothing of"
+        " correctness, of the base network's label, of the printed score, or of semantic novelty."
+    ],
     "alpha": [
         "for an input chosen before its key is known; alpha is not the share of false ones among issued certificates.",
         "An alpha chosen after seeing answers is not covered.",
@@ -62,6 +68,7 @@ def test_every_claim_is_in_the_specification(claim):
     [
         (certify.claims.certificate, ["certificate"]),
         (certify.ood.verdict, ["score interval", "verdict", "p_value"]),
+        (certify.ood.joint_label, ["joint"]),
         (certify.mixture.mix, ["mixture"]),
     ],
 )

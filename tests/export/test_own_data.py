@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import onnx
 import pytest
@@ -94,11 +96,15 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
         calibration=stored(tmp_path / "held.npz", rows[800:]),
         score="energy",
         foresee=True,
+        also=("joint",),
         sigma=12.0,
         out=tmp_path,
         work=tmp_path / "work",
         faults=lambda folder: [],
     )
+    split = bundle.manifest.alpha_split
+    assert (split.of_class, split.of_joint) == (0.4, 0.1)  # of .5 without the joint label
+    assert sum(asdict(split).values()) == pytest.approx(1.0)
     assert len(bundle.prior.cells) == len(bundle.prior.margin_edges) + 1 > 1
     assert sorted(each.name for each in (tmp_path / "work").iterdir()) == ["calibration.safetensors", "fit.safetensors"]
     lattice = bundle.golden.noisy_input
@@ -148,6 +154,11 @@ def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):
     )
     assert (bundle.manifest.ood, bundle.manifest.mixture.robust_weight) == (None, 0.9)
     assert "no detector, since 66 held-out rows are too few" in capsys.readouterr().err
+    few = {"data": tmp_path / "few.npz", "sigma": 12.0, "out": tmp_path}
+    with pytest.raises(
+        SourceError, match="--also joint needs the threshold of a detector, and there is no detector, since"
+    ):
+        own_model.export(network[0], name="x", also=["joint"], **few)
     with answers.from_engine(bundle, {"certify": "best", "max_draws": 256}) as ask:
         found = ask(bundle.golden.base_input[0])
     assert (found["ood"], found["certificate"]["status"], found["mixture"]["radius"] > 0) == (None, "certified", True)
@@ -192,6 +203,9 @@ def test_rows_that_the_network_tells_no_better_than_by_chance_are_refused(networ
         ({"mode": "BGR"}, "--mode BGR goes with --samples"),
         ({"score": "vim"}, "vim cannot be fitted"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "calibration": "x"}, "--calibration"),
+        ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "also": ["joint"]}, "--also joint goes with --data"),
+        ({"also": ["joint", "joint"]}, "--also: expected some of .*joint.*, each once; got 'joint'"),
+        ({"also": ["bets"]}, "--also: expected some of .*; got 'bets'"),
     ],
 )
 def test_wrong_arguments_are_refused_by_the_flag(network, tmp_path, change, reason):

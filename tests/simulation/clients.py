@@ -59,7 +59,7 @@ class Client:
             false_claims(self.oracle, self.first, prediction)
         )
         split = prediction.alpha_split
-        spent = split.of_class + split.of_upper + split.of_threshold + split.of_interval
+        spent = split.of_class + split.of_upper + split.of_threshold + split.of_interval + split.of_joint
         event = options.draws or "anytime"
         self.budgets[event] = max(self.budgets.get(event, 0.0), spent * prediction.alpha)
         if prediction.ood:

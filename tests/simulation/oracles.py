@@ -24,11 +24,15 @@ _FAR = 400.0
 
 @dataclass(frozen=True, eq=False)
 class Oracle:
-    """A bundle that votes by which of its `cuts` the first coordinate exceeds; `firsts` are where claims fail most often."""
+    """A bundle that votes by which of its `cuts` the first coordinate exceeds; `firsts` are where claims fail most often.
+
+    Its joint labels, if it declares them, are the votes of the oracle `joint`.
+    """
 
     bundle: object
     cuts: tuple[int, ...]
     firsts: tuple[int, ...]
+    joint: Oracle | None = None
     _reaches: dict[tuple[float, int, float], float] = field(default_factory=dict)
 
     def votes(self, column: np.ndarray) -> np.ndarray:
@@ -69,13 +73,15 @@ class Oracle:
 
 
 def half_space(folder) -> Oracle:
-    """Two classes, a score, a share of alpha for each of four claims.
+    """Two classes, a score, a share of alpha for each of five claims.
 
-    In order: the boundary of a target on either side, a tie, the threshold's inner and outer boundary.
+    In order: the boundary of a target on either side, a tie, the threshold's inner and outer boundary, and where "out" has
+    a hair less than one half.
     """
-    bundle = write_half_space(folder, fixed_draws=MENU, batch_rows=32)
-    radius = int(bundle.detector.radius)
-    return Oracle(bundle, (CUT,), (109, 146, 127, 128, int(THRESHOLD) - radius + 1, int(THRESHOLD) + radius))
+    bundle = write_half_space(folder, fixed_draws=MENU, batch_rows=32, joint=True)
+    radius, threshold = int(bundle.detector.radius), int(THRESHOLD)
+    firsts = (109, 146, 127, 128, threshold - radius + 1, threshold + radius, threshold)
+    return Oracle(bundle, (CUT,), firsts, Oracle(bundle, (CUT, threshold), ()))
 
 
 def three_classes(folder) -> Oracle:
@@ -88,6 +94,8 @@ def false_claims(oracle: Oracle, first: int, prediction) -> set[str]:
     found = _of_certificate(oracle, first, prediction.certificate) | _of_mixture(oracle, first, prediction)
     if prediction.ood and prediction.ood.certified:
         found |= _of_score(first, prediction.ood.certified)
+    if prediction.joint:
+        found |= _of_joint(oracle.joint, first, prediction.joint)
     return found
 
 
@@ -131,3 +139,13 @@ def _of_score(first: int, said) -> set[str]:
     if said.verdict == "out_of_distribution" and low <= THRESHOLD:
         found.add("verdict")
     return found
+
+
+def _of_joint(oracle: Oracle, first: int, said) -> set[str]:
+    """A joint label's share rises and falls along the line once, so that it is least at an end of what is claimed."""
+    if said.verdict == "undetermined":
+        return {"joint abstention"} if said.radius > 0 else set()
+    label = len(oracle.cuts) if said.verdict == "out_of_distribution" else said.class_index
+    least = min(oracle.shares(first + side * max(0.0, said.radius - _HAIR))[label] for side in (-1, 1))
+    is_false = {"joint bound": said.p_lower > oracle.shares(first)[label], "joint label": least <= 0.5 - 1e-12}
+    return {kind for kind, is_so in is_false.items() if is_so}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
-from scipy.stats import binom
+from scipy.stats import binom, multivariate_normal
 
 from certify.bounds import anytime, binomial
 from certify.bounds.anytime import least_hits
 from certify.claims.certificate import AlphaSplit
 
 FALSE_ALARM = 1e-6
-SPLIT = AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2)
+SPLIT = AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)
 LOOKS = np.arange(8, 641, 8)
 RATIO = 0.5  # R/sigma of the score interval
 VECTORS = {"two tied": [0.5, 0.5], "ten tied": [0.1] * 10, "one and ten": [0.9, *[0.01] * 10]}
@@ -28,6 +28,13 @@ def least(exceeds):
             low, high = (low, middle) if exceeds(n, middle) else (middle, high)
         found.append(high)
     return np.array(found)
+
+
+def joint_shares(p):
+    """The share of each class with a score at most the threshold, the median, and of "out"."""
+    edges = ndtri(np.clip(np.cumsum(p), 0, 1 - 1e-15))
+    inside = [multivariate_normal.cdf([edge, 0], cov=[[1, 0.6], [0.6, 1]]) for edge in edges]
+    return np.append(np.diff(inside, prepend=0.0), 0.5)
 
 
 def any_false(p, alpha, runs, seed, each_its_own=False):
@@ -55,6 +62,10 @@ def any_false(p, alpha, runs, seed, each_its_own=False):
     sides = least(lambda n, k: anytime.chosen_exceeds(n, k, 0.5, share(SPLIT.of_threshold)))
     for hit in (scores > 0, scores <= 0):  # the threshold lies at the median: neither side is the majority
         false |= (counted(hit) >= sides).any(axis=1)
+    level, joint = share(SPLIT.of_joint), np.where(scores > 0, p.size, votes)
+    for label, q in enumerate(joint_shares(p)):
+        proven = least(lambda n, k, q=q: anytime.chosen_exceeds(n, k, q, level))
+        false |= (counted(joint == label) >= proven).any(axis=1)
     needed = float(ndtr(RATIO))
     ranks = [least_hits(int(n), needed, share(SPLIT.of_interval) / 2) for n in LOOKS]
     ranks = np.array([n + 1 if rank is None else rank for n, rank in zip(LOOKS, ranks, strict=True)])
@@ -70,9 +81,23 @@ def test_any_claim_at_any_look_is_false_in_at_most_alpha(p):
 
 
 def test_the_mutant_with_each_claim_at_its_own_alpha_fails():
-    """Some claim false in .22 to .25 with six claims; here there are five, and fewer looks."""
+    """Some claim false in .22 to .25 with six claims; here there are fewer looks."""
     found = any_false(VECTORS["one and ten"], 0.1, 4_000, seed=1, each_its_own=True)
     assert found > binom.isf(FALSE_ALARM, 4_000, 0.1)
+
+
+def test_the_shares_of_joint_labels_are_those_that_are_drawn():
+    p = np.array(VECTORS["one and ten"])
+    normal = np.random.default_rng(5).normal(size=(2, 400_000))
+    votes = np.digitize(ndtr(0.6 * normal[0] + 0.8 * normal[1]), np.cumsum(p)[:-1])
+    drawn = np.bincount(np.where(normal[0] > 0, p.size, votes), minlength=p.size + 1) / votes.size
+    assert np.abs(drawn - joint_shares(p)).max() < 5 * 0.5 / np.sqrt(votes.size)
+
+
+def test_a_share_for_the_joint_label_comes_off_another_or_the_bundle_is_refused():
+    """The mutant "no share taken from class" of what is declared."""
+    with pytest.raises(ValueError, match="nor sum to more than 1"):
+        AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)
 
 
 @pytest.mark.slow

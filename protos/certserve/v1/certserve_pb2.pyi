@@ -32,6 +32,7 @@ class AnswerPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANSWER_PART_CERTIFICATE: _ClassVar[AnswerPart]
     ANSWER_PART_OOD: _ClassVar[AnswerPart]
     ANSWER_PART_MIXTURE: _ClassVar[AnswerPart]
+    ANSWER_PART_JOINT: _ClassVar[AnswerPart]
 CERTIFY_MODE_UNSPECIFIED: CertifyMode
 CERTIFY_MODE_OFF: CertifyMode
 CERTIFY_MODE_TARGET: CertifyMode
@@ -46,6 +47,7 @@ ANSWER_PART_PROBABILITIES: AnswerPart
 ANSWER_PART_CERTIFICATE: AnswerPart
 ANSWER_PART_OOD: AnswerPart
 ANSWER_PART_MIXTURE: AnswerPart
+ANSWER_PART_JOINT: AnswerPart
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "version", "image", "grid", "values", "options")
@@ -166,7 +168,7 @@ class ModelIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores", "top")
+    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores", "top", "joint")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +184,7 @@ class Prediction(_message.Message):
     GRANTED_DRAWS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
+    JOINT_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     probabilities: _containers.RepeatedScalarFieldContainer[float]
@@ -197,7 +200,8 @@ class Prediction(_message.Message):
     granted_draws: int
     scores: _containers.RepeatedScalarFieldContainer[float]
     top: Top
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ..., top: _Optional[_Union[Top, _Mapping]] = ...) -> None: ...
+    joint: Joint
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ..., top: _Optional[_Union[Top, _Mapping]] = ..., joint: _Optional[_Union[Joint, _Mapping]] = ...) -> None: ...
 
 class Top(_message.Message):
     __slots__ = ("labels", "numbers")
@@ -296,17 +300,37 @@ class Mixture(_message.Message):
     top: Top
     def __init__(self, label: _Optional[str] = ..., probabilities: _Optional[_Iterable[float]] = ..., robust_weight: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ..., top: _Optional[_Union[Top, _Mapping]] = ...) -> None: ...
 
+class Joint(_message.Message):
+    __slots__ = ("verdict", "label", "p_lower", "radius", "reaches_others", "norm", "threshold")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    P_LOWER_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    verdict: Ood.Verdict
+    label: str
+    p_lower: float
+    radius: float
+    reaches_others: bool
+    norm: Norm
+    threshold: float
+    def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., label: _Optional[str] = ..., p_lower: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ..., norm: _Optional[_Union[Norm, str]] = ..., threshold: _Optional[float] = ...) -> None: ...
+
 class AlphaSplit(_message.Message):
-    __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share")
+    __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share", "joint_share")
     CLASS_SHARE_FIELD_NUMBER: _ClassVar[int]
     UPPER_SHARE_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_SHARE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_SHARE_FIELD_NUMBER: _ClassVar[int]
+    JOINT_SHARE_FIELD_NUMBER: _ClassVar[int]
     class_share: float
     upper_share: float
     threshold_share: float
     interval_share: float
-    def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ...) -> None: ...
+    joint_share: float
+    def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ..., joint_share: _Optional[float] = ...) -> None: ...
 
 class InputNote(_message.Message):
     __slots__ = ("snapped", "snap_distance", "treated")

@@ -1,9 +1,10 @@
 """The answer as named tensors: the contract of the Open Inference Protocol, on both wires.
 
 Tensors cannot say "nothing", and JSON cannot say "infinite", so each absence has a value that claims nothing:
-`certificate_label` -1 with `certificate_radius` 0 (abstained), `p_a_lower` 0, `p_b_upper` 1, the largest finite numbers
-as bounds of a score that has no bound, and for a score that could not be had the largest number, `ood_p_value` 0 and
-`ood_in_distribution` false.
+`certificate_label` -1 with `certificate_radius` 0 (abstained), `p_a_lower` 0, `p_b_upper` 1, `joint_label` -1 with
+`joint_verdict` undetermined, `joint_p_lower` 0 and `joint_radius` 0 (abstained; a label of -1 with another verdict says
+"out"), the largest finite numbers as bounds of a score that has no bound, and for a score that could not be had the largest
+number, `ood_p_value` 0 and `ood_in_distribution` false.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ def _certified(row: Prediction, name: str, otherwise: float) -> float:
     return _finite(getattr(certified, name) if certified else None, otherwise)
 
 
+def _joint(row: Prediction, name: str, otherwise: object) -> object:
+    found = getattr(row.joint, name) if row.joint else None
+    return otherwise if found is None else found
+
+
 def _verdict(row: Prediction) -> bytes:
     return row.ood.certified.verdict.encode() if row.ood and row.ood.certified else b"undetermined"
 
@@ -101,6 +107,10 @@ TENSORS: dict[str, _Tensor] = {
     "mixture_label": _Tensor("INT64", "mixture", lambda row: row.mixture.class_index if row.mixture else -1),
     "mixture_radius": _Tensor("FP64", "mixture", lambda row: row.mixture.radius if row.mixture else 0.0),
     "mixture_probabilities": _Tensor("FP32", "mixture", _mixture_probabilities, per_class=True),
+    "joint_label": _Tensor("INT64", "joint", lambda row: _joint(row, "class_index", -1)),
+    "joint_verdict": _Tensor("BYTES", "joint", lambda row: str(_joint(row, "verdict", "undetermined")).encode()),
+    "joint_p_lower": _Tensor("FP64", "joint", lambda row: _joint(row, "p_lower", 0.0)),
+    "joint_radius": _Tensor("FP64", "joint", lambda row: _joint(row, "radius", 0.0)),
     "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
 RECEIPT = "receipt"
@@ -109,7 +119,8 @@ RECEIPT = "receipt"
 
 def offered(manifest: Manifest) -> list[str]:
     """The tensors that a model can answer with, in the order of the contract."""
-    absent = {part for part, spec in (("ood", manifest.ood), ("mixture", manifest.mixture)) if spec is None}
+    has = {"ood": manifest.ood, "mixture": manifest.mixture, "joint": manifest.alpha_split.of_joint or None}
+    absent = {part for part, spec in has.items() if spec is None}
     other = {"probabilities": "scores", "scores": "probabilities"}[manifest.base_output]
     return [name for name, tensor in TENSORS.items() if tensor.part not in absent and name != other]
 
@@ -143,7 +154,7 @@ def parts(wanted: Sequence[WantedOutput]) -> tuple[str, ...]:
 
 def needs_certificate(wanted: Sequence[WantedOutput]) -> bool:
     """Whether one of these outputs exists only where `certify` is on."""
-    return not {"certificate", "mixture"}.isdisjoint(parts(wanted))
+    return not {"certificate", "mixture", "joint"}.isdisjoint(parts(wanted))
 
 
 def encode(wanted: Sequence[WantedOutput], answer: Answer) -> list[NamedTensor]:

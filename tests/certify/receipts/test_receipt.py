@@ -275,7 +275,7 @@ def test_a_receipt_without_scores_cannot_claim_any():
 
 @pytest.mark.parametrize(
     ("schema", "message"),
-    [("certserve-receipt/6", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
+    [("certserve-receipt/7", "not a version that is known"), (None, "not a version"), ({}, "not a version")],
 )
 def test_other_versions_are_refused(schema, message):
     with pytest.raises(ReceiptError, match=message):

@@ -133,7 +133,7 @@ def test_an_unknown_version_is_named_up_to_a_length(schema):
     with pytest.raises(ReceiptError) as refused:
         read({"schema": schema})
     text = repr(str(schema)[:80])
-    known = ", ".join(f"'certserve-receipt/{number}'" for number in range(1, 6))
+    known = ", ".join(f"'certserve-receipt/{number}'" for number in range(1, 7))
     assert str(refused.value) == f"schema: {text} is not a version that is known here, which is {known}"
 
 

@@ -11,8 +11,9 @@ import pytest
 from certify.claims.certificate import Terms
 from certify.claims.counts import Counts
 from certify.claims.procedures import Target, run
-from certify.receipts.receipt import FIFTH, SCHEMA, ReceiptError, read, recorded, schema_of
+from certify.receipts.receipt import ReceiptError, read, recorded
 from certify.receipts.recheck import asked, claims, mixture_claim, recheck, stop_reason
+from certify.receipts.versions import FIFTH, SCHEMA, schema_of
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.ball import Ball
 from certify.smoothing.laws import LAWS
@@ -38,7 +39,7 @@ def of_two_parts(hits=318, aim=AIM):
     sigma, norm, parameters = recorded(LAW.parameters)
     return replace(
         receipt,
-        schema=schema_of(LAW, None),
+        schema=schema_of(LAW, None, further=False),
         noise=replace(receipt.noise, law=LAW.name, sigma=sigma, norm=norm, parameters=parameters),
         procedure=replace(
             receipt.procedure,
@@ -92,7 +93,7 @@ def test_another_platform_may_differ_in_the_last_places_of_a_size_alone():
         (
             "schema",
             SCHEMA,
-            f"schema: expected '{FIFTH}' where balls have several parts, or there is a prior, else another",
+            f"schema: expected '{FIFTH}', the version of what it has",
         ),
         ("procedure.target", None, "procedure.target: expected a ball if target"),
         ("procedure.target", lambda ball: ball[:1], "procedure.target: expected the parts of the law's balls"),

@@ -109,6 +109,8 @@ MANIFESTS = [
     (lambda m: m["decision"].update(rule="flag"), "decision.rule"),
     (lambda m: m["graphs"]["noisy"].update(heads=["score"]), "graphs.noisy.*a vote first"),
     (lambda m: m["graphs"]["noisy"].update(heads=["vote"]), "ood needs a score"),
+    (lambda m: (m.pop("ood"), m["claims"].update(joint={"alpha": 0.0})), "claims.joint needs the threshold of a score"),
+    (lambda m: m["claims"].update(joint={"alpha": 0.1}), "shares of alpha"),
     (lambda m: m["graphs"]["noisy"].update(precision="float8"), "graphs.noisy.precision"),
     (lambda m: m["graphs"]["base"].update(heads=["scores"]), "a mixture needs probabilities"),
     (lambda m: m["claims"].pop("class"), "claims.class"),

@@ -30,7 +30,7 @@ from certify.receipts.receipt import (
     Receipt,
     ScoreDraws,
     ScoreRecord,
-    SplitRecord,
+    split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
 from certify.smoothing.ball import parse
@@ -79,7 +79,7 @@ def _honest(chance: random.Random) -> Receipt:
         model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
         noise=_noise(terms, schema, draws),
         alpha=terms.alpha,
-        split=SplitRecord(**{each: getattr(terms.split, each) for each in SplitRecord.__slots__}),
+        split=split_record(terms.split),
         procedure=ProcedureRecord(
             name=name,
             target_radius=target if name == "target" else None,

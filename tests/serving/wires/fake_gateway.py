@@ -10,6 +10,7 @@ import numpy as np
 
 from certify.claims.certificate import AlphaSplit, Certificate, LowerBound
 from certify.mixture.mix import Mixture
+from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import CertifiedScore, Ood
 from certify.smoothing.gaussian import Gaussian
 from export.bundle import FORMAT, ArgmaxRule, Defaults, Manifest, MixtureSpec, OodSpec, claims, graphs
@@ -78,6 +79,12 @@ INFINITE = Ood(
     in_distribution=False,
     threshold=8.5,
     certified=CertifiedScore(verdict="undetermined", score_lower=3.9, score_upper=None, radius=8.0),
+)
+JOINT = JointLabel(
+    bound=LowerBound(class_index=2, complement=0.031, draws=384, alpha=0.0001),
+    law=Gaussian(15.999999999999998),
+    classes=4,
+    threshold=8.5,
 )
 MIXED = Mixture(class_index=2, probabilities=(0.1, 0.05, 0.8, 0.05), robust_weight=0.9, radius=6.5)
 SHARES = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
@@ -155,7 +162,7 @@ class FakeGateway:
         """A base event, one of progress, and the answer, which is that of `predict`."""
         rows = [ROWS[i % len(ROWS)] for i in range(len(request.inputs))]
         model = self.model(request.model, request.version)
-        bare = dict.fromkeys(("certificate", "ood", "mixture", "granted_draws", "receipt"))
+        bare = dict.fromkeys(("certificate", "ood", "mixture", "joint", "granted_draws", "receipt"))
         yield Base(answer(*(replace(row, draws=0, **bare) for row in rows), of=model))
         yield Progress(answer(*(replace(row, draws=64) for row in rows), of=model))
         yield Final(await self.predict(request))

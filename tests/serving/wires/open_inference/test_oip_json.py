@@ -4,12 +4,14 @@ import base64
 import contextlib
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export.bundle import claims
 from serving import strict_json
 from serving.config import Limits
 from serving.errors import InvalidInput
@@ -17,10 +19,15 @@ from serving.inputs import image
 from serving.messages import Options
 from serving.wires.open_inference import datatypes, oip_json
 from serving.wires.open_inference.tensors import RECEIPT, TENSORS
-from tests.serving.wires.fake_gateway import ROWS, answer, manifest, model
+from tests.serving.wires.fake_gateway import JOINT, ROWS, answer, manifest, model, prediction
 from tests.serving.wires.pictures import encoded, grey
 
 SMALL = model(shape=(2, 2, 1), layout="HWC")
+WITH_JOINT = model(
+    shape=(2, 2, 1),
+    layout="HWC",
+    claims=claims(of_class=0.4, upper=0.2, threshold=0.1, interval=0.2, joint=0.1),
+)
 PLAIN = model(shape=(2, 2, 1), layout="HWC", ood=None, mixture=None)
 VALUES = [1, 2, 3, 4]
 LIMITS = Limits(max_rows=4, max_body_bytes=1000)
@@ -105,7 +112,10 @@ def test_plain_clients_stay_plain():
 def test_certify_brings_every_tensor_that_the_model_has(outputs):
     changes = {} if outputs is None else {"outputs": outputs}
     call = decode(request(parameters={"certify": "best"}, **changes)).call
-    assert [each.name for each in call.outputs] == [name for name in TENSORS if name not in (RECEIPT, "scores")]
+    declared = [name for name in TENSORS if name not in (RECEIPT, "scores")]
+    joint = decode(request(parameters={"certify": "best"}, **changes), of=WITH_JOINT).call
+    assert [each.name for each in joint.outputs] == declared
+    assert [each.name for each in call.outputs] == [name for name in declared if not name.startswith("joint")]
     plain = decode(request(parameters={"certserve.certify": "best"}), of=PLAIN).call
     assert not any(each.name.startswith(("ood", "mixture")) for each in plain.outputs)
     assert decode(request(parameters={"certify": "off"})).call.outputs == decode(request()).call.outputs
@@ -377,6 +387,19 @@ def test_absence_claims_nothing_and_is_finite():
     assert found["mixture_radius"] == [6.5, 6.5, 0.0]
     assert all(isinstance(value, str | int) for value in document["parameters"].values())
     assert document["parameters"]["certserve.procedure"] == "target"
+
+
+def test_joint_labels_say_a_class_or_out_or_nothing():
+    out = replace(JOINT, bound=replace(JOINT.bound, class_index=JOINT.classes))
+    rows = [replace(prediction(), joint=each) for each in (JOINT, out, replace(JOINT, bound=None), None)]
+    call = decode(request(parameters={"certify": "best"}), of=WITH_JOINT)
+    document = json.loads(oip_json.encode(call, answer(*rows), WITH_JOINT)[0])
+    found = {each["name"]: each["data"] for each in document["outputs"]}
+    nothing = "undetermined"
+    assert found["joint_label"] == [2, -1, -1, -1]
+    assert found["joint_verdict"] == ["in_distribution", "out_of_distribution", nothing, nothing]
+    assert found["joint_p_lower"] == [JOINT.p_lower, JOINT.p_lower, 0.0, 0.0]
+    assert found["joint_radius"] == [JOINT.radius, JOINT.radius, 0.0, 0.0]
 
 
 def test_how_far_each_row_was_moved_is_a_parameter_of_every_answer():

@@ -1,0 +1,254 @@
+"""Joint labels of a bundle that declares them: counted alike in every order, claimed on every part's terms, in receipts."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from certify.claims.joint import certify_joint, joint_counts
+from certify.claims.procedures import PROCEDURES, made
+from certify.receipts.receipt import ReceiptError, read
+from certify.receipts.recheck import recheck
+from certify.receipts.replay import replay
+from certify.receipts.versions import FIFTH, SCHEMA, SIXTH
+from certify.smoothing.ball import parse as parse_ball
+from serving.engine.job import Job, SliceResult
+from serving.engine.record import undeclared
+from serving.engine.shares import ShareJob, merge
+from serving.messages import Reply
+from serving.security.signing import Notary, Signer, parse
+from tests.certify.made_receipts import altered
+from tests.half_space import CUT, THRESHOLD, write_half_space
+from tests.serving.engine.test_shares import task_of
+
+NOTARY = Notary(signer=Signer(bytes(32)), runtime="none")
+BASE = np.array([0.25, 0.75], np.float32)
+DRAWS = 3_200
+FIRSTS = {"below": 90, "above": 145, "out": 200}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_half_space(tmp_path_factory.mktemp("models"), joint=True)
+
+
+def task(bundle, first=145, mode="best", draws=DRAWS, **changes):
+    ball = parse_ball(bundle.manifest.formulas.parts, 12.0)
+    rows = (np.array([first, 1, 2, 3], np.int32),)
+    changes = {"rows": rows, "procedure": made(PROCEDURES[mode], ball, 4.0, draws), "receipt": True} | changes
+    own = (b"s" * 16,) if mode == "fixed" else ()
+    return task_of(mode, draws, digest=bundle.digest, alpha=0.001, score_keys=own, **changes)
+
+
+def passes(column):
+    return (column > CUT).astype(np.int64), column.astype(np.float32)
+
+
+def slices(job, lost=()):
+    """All slices of a job by their places; those `lost` come to nothing."""
+    found = {}
+    for place in range(job.first, job.max_draws, 32):
+        rows, (key, start) = min(32, job.max_draws - place), job.source(place)
+        column = job.law.sample(key, start, start + rows)[:, 0]
+        found[place] = SliceResult(rows, *((None, None) if place in lost else passes(column)))
+    return found
+
+
+def answered(bundle, asked, lost=(), order=list, late=0):
+    """The answer where slices come in this order, the base prediction after so many of them."""
+    job = Job(bundle, asked, 0, NOTARY)
+    found = slices(job, lost)
+    for number, place in enumerate(order(found)):
+        if number == late:
+            job.receive_base(BASE)
+        job.receive(place, found[place])
+    return job.answer()
+
+
+def shuffled(places):
+    return random.Random(4).sample(list(places), len(places))
+
+
+def receipt_of(answer):
+    return parse(answer.receipt.encode()).receipt
+
+
+def wrong(receipt):
+    return [each.field for each in recheck(receipt) if not each.agrees]
+
+
+@pytest.mark.parametrize("name", FIRSTS)
+@pytest.mark.parametrize("mode", ["target", "best", "precision"])
+@pytest.mark.parametrize("lost", [(), (0, 64, 96)], ids=["none lost", "some lost"])
+def test_what_is_claimed_is_what_a_count_of_the_same_draws_proves(bundle, mode, name, lost):
+    asked = task(bundle, FIRSTS[name], mode)
+    answer = answered(bundle, asked, lost)
+    votes, scores = passes(bundle.law.at(asked.rows[0]).sample(asked.keys[0], 0, answer.draws)[:, 0])
+    for place in lost:
+        scores[place : place + 32] = np.nan
+    counts = joint_counts(votes, scores, THRESHOLD, 2)
+    receipt = receipt_of(answer)
+    assert (receipt.joint.votes, receipt.lost, receipt.draws) == (counts.votes, counts.lost, counts.draws)
+    terms = Job(bundle, asked, 0)._terms
+    bound = certify_joint(counts, terms)
+    assert answer.joint.bound == bound
+    assert bound.alpha == pytest.approx(0.001 * 0.1)
+    verdict = "out_of_distribution" if name == "out" else "in_distribution"
+    label = {"below": 0, "above": 1, "out": None}[name]
+    assert (answer.joint.verdict, answer.joint.class_index) == (verdict, label)
+    assert answer.joint.radius == terms.law.radius(bound.complement).size > 0
+
+
+@pytest.mark.parametrize("mode", ["target", "best", "precision"])
+@pytest.mark.parametrize("lost", [(), (32, 320)], ids=["none lost", "some lost"])
+def test_any_order_of_slices_and_late_ones_give_one_answer_and_one_receipt(bundle, mode, lost):
+    asked = task(bundle, mode=mode)
+    found = [answered(bundle, asked, lost, order, late) for order in (list, reversed, shuffled) for late in (0, 50)]
+    assert len({each.receipt for each in found}) == 1
+    assert len({each.joint for each in found}) == 1
+
+
+def test_a_lost_slice_only_widens_the_bound(bundle):
+    whole, holed = (answered(bundle, task(bundle), lost).joint for lost in ((), (320, 640)))
+    assert holed.p_lower < whole.p_lower
+    assert holed.radius < whole.radius
+
+
+@pytest.mark.parametrize("lost", [(), (64, 2_048)], ids=["none lost", "some lost"])
+def test_shares_of_several_engines_give_the_answer_of_one(bundle, lost):
+    asked = task(bundle, receipt=False)
+    ranges, replies = (range(1_600), range(1_600, DRAWS)), []
+    for draws in ranges:
+        job = ShareJob(bundle, asked, 0, draws)
+        job.receive_base(BASE)
+        found = slices(job, lost)
+        for place in shuffled(found):
+            job.receive(place, found[place])
+        replies.append(Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none"))
+    assert merge(bundle, asked, ranges, replies).rows[0].joint == answered(bundle, task(bundle), lost).joint
+
+
+def test_each_stop_claims_what_was_counted_by_then(bundle):
+    """As live events do: the answer of a job that goes on."""
+    job = Job(bundle, task(bundle), 0)
+    job.receive_base(BASE)
+    assert job.answer().joint.verdict == "undetermined"
+    for place, result in slices(job).items():
+        job.receive(place, result)
+        said = job.answer().joint
+        assert said.bound is None or said.bound.draws == place + result.rows
+    assert said.verdict == "in_distribution"
+
+
+WITHOUT = {
+    "not declared": {"declared": False},
+    "not asked for": {"parts": frozenset({"certificate", "ood"})},
+    "off": {"mode": "off"},
+    "fixed": {"mode": "fixed", "draws": 1_000},
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_where_it_is_not_declared_not_asked_for_or_not_drawn_for_there_is_none(plain, bundle, name):
+    case = dict(WITHOUT[name])
+    one = bundle if case.pop("declared", True) else plain
+    answer = answered(one, task(one, **case))
+    receipt = receipt_of(answer)
+    assert (answer.joint, receipt.joint, receipt.claims.joint) == (None, None, None)
+    with_share = name in ("not asked for", "off")
+    assert (receipt.schema, receipt.split.of_joint) == ((SIXTH, 0.1) if with_share else (SCHEMA, None))
+    assert (wrong(receipt), undeclared(one, receipt)) == ([], [])
+    assert read(json.loads(receipt.to_bytes())) == receipt
+
+
+@pytest.mark.parametrize("name", FIRSTS)
+@pytest.mark.parametrize("mode", ["target", "best", "precision"])
+@pytest.mark.parametrize("lost", [(), (0,)], ids=["none lost", "the first lost"])
+def test_a_receipt_proves_the_joint_label_and_its_draws_give_the_counts_again(bundle, mode, name, lost):
+    asked = task(bundle, FIRSTS[name], mode, key_id="")
+    receipt = receipt_of(answered(bundle, asked, lost))
+    assert receipt.schema == SIXTH
+    assert (wrong(receipt), undeclared(bundle, receipt)) == ([], [])
+    assert read(json.loads(receipt.to_bytes())) == receipt
+    again = replay(receipt, bundle.law, asked.rows[0], lambda rows: passes(rows[:, 0]), bundle.detector.calibration)
+    assert [each.field for each in again if not each.agrees] == []
+    assert "joint.votes" in [each.field for each in again]
+
+
+def moved(votes, place, to):
+    """One vote of a label given to another."""
+    found = list(votes)
+    found[place] -= 1
+    found[to] += 1
+    return tuple(found)
+
+
+def test_another_claim_than_the_counts_prove_is_found(bundle):
+    receipt = receipt_of(answered(bundle, task(bundle)))
+    for path, value in (
+        ("claims.joint.radius", receipt.claims.joint.radius * 1.001),
+        ("claims.joint.p_lower", receipt.claims.joint.p_lower + 1e-6),
+        ("claims.joint.verdict", "out_of_distribution"),
+        ("claims.joint.class_index", 0),
+    ):
+        assert wrong(altered(receipt, path, value)) == [path]
+    larger = altered(receipt, "split.of_joint", 0.05)
+    assert wrong(larger) == ["claims.joint.radius", "claims.joint.p_lower"]
+    assert undeclared(bundle, larger) == ["split"]
+
+
+def test_other_counts_are_found_by_the_draws_and_another_threshold_by_the_bundle(bundle):
+    """Without the scores, which would tell at once."""
+    asked = task(bundle, parts=frozenset({"joint"}))
+    receipt = receipt_of(answered(bundle, asked))
+    assert receipt.scores is None
+    other = altered(receipt, "joint.votes", moved(receipt.joint.votes, 1, 2))
+    again = replay(other, bundle.law, asked.rows[0], lambda rows: passes(rows[:, 0]))
+    assert [each.field for each in again if not each.agrees] == ["joint.votes"]
+    assert undeclared(bundle, altered(receipt, "joint.threshold", 161.0)) == ["joint.threshold"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("schema", FIFTH, "schema: expected 'certserve-receipt/6', the version of what it has"),
+        ("split.of_joint", None, "schema: expected 'certserve-receipt/4', the version of what it has"),
+        ("split.of_joint", 0.0, "split: expected shares"),
+        ("split.of_joint", 0.2, "split: expected shares"),
+        ("joint", None, "joint: expected counts if a joint label is claimed, else none"),
+        ("claims.joint", None, "joint: expected counts if a joint label is claimed, else none"),
+        ("joint.threshold", 159.0, "joint.threshold: expected that of the scores"),
+        ("joint.votes", lambda votes: votes[:-1], "joint.votes: expected 3 counts: one for each class, and 'out'"),
+        ("joint.votes", lambda votes: (-1, votes[1], votes[2]), "joint.votes: expected counts"),
+        ("joint.votes", lambda votes: (votes[0], votes[1] + 1, votes[2]), "joint.votes: expected counts that sum with"),
+        ("joint.votes", lambda votes: moved(votes, 1, 0), "joint.votes: expected no more of a class than its votes"),
+        ("joint.votes", lambda votes: (votes[0], votes[1] - 1, votes[2]), "joint.votes: expected as many that are out"),
+        ("joint.votes", lambda votes: moved(votes, 1, 2), "that are out, as many as scored above the threshold"),
+        ("votes", lambda votes: (votes[0] - 1, votes[1]), "joint.votes: expected no more of a class than its votes"),
+    ],
+)
+def test_a_receipt_that_contradicts_itself_is_refused(bundle, path, value, message):
+    receipt = receipt_of(answered(bundle, task(bundle, 155)))
+    old = receipt
+    for name in path.split("."):
+        old = getattr(old, name)
+    with pytest.raises(ReceiptError, match=message):
+        altered(receipt, path, value(old) if callable(value) else value)
+
+
+def test_no_joint_label_stands_where_the_class_alone_is_claimed(bundle):
+    off, fixed = (receipt_of(answered(bundle, task(bundle, mode=mode, draws=1_000))) for mode in ("off", "fixed"))
+    whole = receipt_of(answered(bundle, task(bundle)))
+    with pytest.raises(ReceiptError, match="joint: expected none without a share of alpha, and none if off or fixed"):
+        replace(off, joint=replace(whole.joint, votes=(0, 0, 32)), claims=replace(off.claims, joint=whole.claims.joint))
+    with pytest.raises(ReceiptError, match="split: expected shares"):
+        replace(fixed, schema=SIXTH, split=replace(fixed.split, of_joint=0.1))
