@@ -178,7 +178,38 @@ class Median:
         return (VoteEvent(self.kind, self.bound, 0.5 + _PAD),)
 
 
-MOST_CLAIMS = 8
+@dataclass(frozen=True, slots=True)
+class JointShare:
+    """The joint label's probability is not below what the law leaves of `p_lower` at every distance: above one half within
+    its radius. `label` is a class together with a score not above the threshold, or None for a score above it.
+    """
+
+    radius: float
+    label: int | None
+    threshold: float
+    p_lower: float
+    law: Guarantee
+    name: str = "joint"
+
+    @property
+    def aim(self) -> Aim:
+        """Away from the class, or down to the threshold."""
+        return Aim("down") if self.label is None else Aim("away", self.label)
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How far the share of the joint label lies below what was claimed."""
+        (event,) = self.events(sample, distance)
+        return event.hits(sample) / sample.draws - event.most
+
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
+        """Too many passes without the joint label."""
+        most = 1 - self.law.least(self.p_lower, parse(self.law.parts, distance)) + _PAD
+        if self.label is None:
+            return (VoteEvent("score up to", self.threshold, most),)
+        return (VoteEvent("joint is not", self.label, most, self.threshold),)
+
+
+MOST_CLAIMS = 9
 """No answer has more claims than this: the judge's level is shared among so many a picture."""
 
 
@@ -193,6 +224,9 @@ def issued(answer: Mapping[str, Any], labels: Sequence[str], law: Guarantee) -> 
         found.append(Keeps("mixture", mixture["radius"], labels.index(mixture["label"]), margin, len(labels)))
     if certified := (answer.get("ood") or {}).get("certified"):
         found += _of_score(certified, answer["ood"]["threshold"])
+    if (joint := answer.get("joint")) and joint["verdict"] != "undetermined":
+        label = None if joint["label"] is None else labels.index(joint["label"])
+        found.append(JointShare(joint["radius"], label, joint["threshold"], joint["p_lower"], law))
     assert len(found) <= MOST_CLAIMS
     return found
 

@@ -6,6 +6,7 @@ A key is a hash of the seed, what it is for and where: it shares nothing with a 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ from certify.smoothing.law import Law
 from export.build.passes import BATCH, noisy_lattice
 from export.bundle.batches import NoisyRun
 
-EventKind = Literal["vote is", "vote is not", "score above", "score below", "score up to"]
+EventKind = Literal["vote is", "vote is not", "joint is not", "score above", "score below", "score up to"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,11 +44,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class VoteEvent:
-    """What may be seen in one pass; a claim bounds its probability from above by `most`."""
+    """What may be seen in one pass; a claim bounds its probability from above by `most`.
+
+    "joint is not": another vote than `value`, or a score above `threshold`.
+    """
 
     kind: EventKind
     value: float
     most: float
+    threshold: float = math.inf
 
     def hits(self, sample: Sample) -> int:
         """In how many passes it was seen."""
@@ -56,6 +61,8 @@ class VoteEvent:
                 seen = sample.votes == self.value
             case "vote is not":
                 seen = sample.votes != self.value
+            case "joint is not":
+                seen = (sample.votes != self.value) | (sample.scores > self.threshold)
             case "score above":
                 seen = sample.scores > self.value
             case "score below":

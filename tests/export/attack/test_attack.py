@@ -256,7 +256,7 @@ def test_the_judge_has_power_and_proves_margins():
     safe = judge(sampled([0.7, 0.3], 4_000, 2), (event,), 0.0, 1e-6)
     assert not safe.contradicted
     assert 0 < safe.proven_margin < safe.margin
-    assert level_of(1e-3, 100) == pytest.approx(1e-3 / 800)
+    assert level_of(1e-3, 100) == pytest.approx(1e-3 / 900)
 
 
 def test_a_charge_only_helps_the_claim():
