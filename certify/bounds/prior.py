@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from certify.bounds import anytime, binomial
 
 _HALF = -math.log(2)
+_MOST = 1 + 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,9 @@ class Prior:
             raise ValueError(
                 f"expected one weight an atom, and atoms from 0 to 1; got {self.atoms} with {self.weights}"
             )
-        total = math.fsum(self.weights)
-        if not all(weight >= 0 for weight in self.weights) or not 0 < total <= 1 + 1e-12:
+        # None above 1 is added up: such a sum may be too large for a float.
+        in_range = all(0 <= weight <= _MOST for weight in self.weights)
+        if not in_range or not 0 < math.fsum(self.weights) <= _MOST:
             raise ValueError(f"the weights of a prior must not be negative, nor sum to more than 1; got {self.weights}")
 
 

@@ -114,8 +114,8 @@ class Gaussian:
 def gaussian_of(parameters: Mapping[str, float | str], charge: float) -> Gaussian:
     """The formulas that these parameters describe; `ValueError`, by the parameter's name, where they are none."""
     sigma, norm = parameters.get("sigma"), parameters.get("norm")
-    if not isinstance(sigma, float) or not 0 < sigma < math.inf:
-        raise ValueError("sigma: expected a positive number")
+    if not isinstance(sigma, float) or not 0 < LARGEST_REACH * sigma < math.inf:
+        raise ValueError(f"sigma: expected a positive number, {LARGEST_REACH} times which is finite")
     if norm not in (L2, SCALED):
         raise ValueError(f"norm: expected {L2!r} or {SCALED!r}")
     found = Gaussian(sigma, charge, Euclidean(norm=str(norm)))

@@ -31,6 +31,13 @@ def uniform(key: bytes, lane: int, start: int, stop: int, words: int) -> np.ndar
     return raw.random_raw((stop - start) * blocks * 4).reshape(stop - start, -1)[:, :words]
 
 
+def whole_or_share(parameters, name: str) -> float:
+    """A parameter that is a whole number to 64 or lies between 0 and 1, else what no parameter is equal to."""
+    value = parameters.get(name)
+    known = isinstance(value, float) and (0 <= value <= 1 or value in range(65))
+    return value if known else math.nan
+
+
 def largest(holds, top: int) -> int:
     """The largest whole number to `top` at which something that once fails stays false still holds, -1 for none."""
     return next((size for size in range(top, -1, -1) if holds(size)), -1)
@@ -146,7 +153,10 @@ class Deletion:
 
     @staticmethod
     def rebuild(parameters, charge):
-        return DeletionGuarantee(parameters["rate"], int(parameters["length"]), charge)
+        known = {"norm": "edits", **{name: whole_or_share(parameters, name) for name in ("rate", "length")}}
+        if parameters != known or not 0 < known["rate"] < 1:
+            raise ValueError("parameters: expected a norm of edits, a rate and a length")
+        return DeletionGuarantee(known["rate"], int(known["length"]), charge)
 
 
 @dataclass(frozen=True)
@@ -299,6 +309,10 @@ class Columns:
 
     @staticmethod
     def rebuild(parameters, charge):
-        scales = tuple(int(value) for name, value in parameters.items() if name.startswith("sigma_"))
-        counts = (int(parameters[name]) for name in ("categories", "kept", "changed"))
-        return ColumnsGuarantee(scales, *counts, charge)
+        names = ["categories", "kept", "changed", *(f"sigma_{place}" for place in range(len(parameters) - 4))]
+        found = [whole_or_share(parameters, name) for name in names]
+        known = parameters == {"norm": "l2+categories", **dict(zip(names, found, strict=True))}
+        if not known or min(found) < 1 or found[1] + found[2] > found[0]:
+            raise ValueError("parameters: expected a norm of l2+categories, whole numbers and a scale for each column")
+        categories, kept, changed, *scales = map(int, found)
+        return ColumnsGuarantee(tuple(scales), categories, kept, changed, charge)

@@ -5,7 +5,7 @@
 // With q = 1 - m and t = u q it is  kappa B(k+1, e+kappa) I_q(e+kappa, k+1) / (m^k q^(e+kappa)).
 // By Ville's inequality the chance that it ever exceeds 1 / level is at most the level, at all numbers of draws together.
 
-import { betaShare, logBetaTerm, normal, normalQuantile } from "./special.js";
+import { betaShare, logBetaTerm } from "./special.js";
 
 /** The priors: of lower bounds, and of upper bounds since version 3 of receipts. */
 export const KAPPA = 0.5;
@@ -13,7 +13,6 @@ export const KAPPA_UPPER = 8;
 /** By how much evidence has to exceed its level, in nats, and a tail stay below it, relatively: room for rounding. */
 const GUARD = 1e-6;
 const TAIL_SLACK = 1e-9;
-const ROUNDING = 16 * 2 ** -52;
 const LEAST_MASS = 1e-290;
 
 /** The logarithm of E(m), q = 1 - m being handed in as well; minus infinity where the hits do not speak against m. */
@@ -30,9 +29,25 @@ export function exceeds(draws, hits, m, level, kappa = KAPPA) {
   return evidence(draws, hits, m, 1 - m, kappa) >= GUARD - Math.log(level);
 }
 
+/**
+ * The evidence where a bundle foresees the votes: half of it is E(m), half that of another measure on u, fixed before the first
+ * draw, with `weights` at `atoms`: the sum over these of  w u^e (u + (1 - u) / m)^k.
+ */
+function foreseen(draws, hits, m, q, prior) {
+  const mixed = evidence(draws, hits, m, q, KAPPA);
+  if (prior === null || mixed === -Infinity) return mixed;
+  const misses = draws - hits;
+  const missed = (u) => (misses === 0 ? 0 : misses * Math.log(u));
+  // u + (1 - u) / m is 1 + (1 - u) q / m
+  const each = prior.atoms.map((u, j) => Math.log(prior.weights[j]) + missed(u) + hits * Math.log1p(((1 - u) * q) / m));
+  const most = each.reduce((a, b) => Math.max(a, b), mixed);
+  const sum = [mixed, ...each].reduce((found, one) => found + Math.exp(one - most), 0);
+  return most + Math.log(sum) - Math.LN2;
+}
+
 /** The same for a label that the draws chose: sharing a sum of one, all labels together are paid for by the factor m. */
-export function chosenExceeds(draws, hits, m, level) {
-  return Math.log(m) + evidence(draws, hits, m, 1 - m, KAPPA) >= GUARD - Math.log(level);
+export function chosenExceeds(draws, hits, m, level, prior = null) {
+  return Math.log(m) + foreseen(draws, hits, m, 1 - m, prior) >= GUARD - Math.log(level);
 }
 
 /** The least q for which `proven(q)` holds, which it does from there to 1; 1 if it never does. */
@@ -49,8 +64,8 @@ function least(proven, from) {
 }
 
 /** 1 - L for the label with `hits`, which the draws chose: L is its lower bound at every number of draws. */
-export function lowerComplement(draws, hits, level) {
-  const proven = (q) => Math.log1p(-q) + evidence(draws, hits, 1 - q, q, KAPPA) >= GUARD - Math.log(level);
+export function lowerComplement(draws, hits, level, prior = null) {
+  const proven = (q) => Math.log1p(-q) + foreseen(draws, hits, 1 - q, q, prior) >= GUARD - Math.log(level);
   return least(proven, (draws - hits) / draws);
 }
 
@@ -80,37 +95,3 @@ export function leastHits(draws, m, level) {
   }
   return found;
 }
-
-/**
- * Gaussian noise: a probability moves by at most one unit of its normal quantile for each sigma of distance. `sigma` is in
- * the caller's units, and `charge` is how far, in total variation, the noise as drawn may be from it.
- */
-export class Gaussian {
-  constructor(sigma, charge) {
-    Object.assign(this, { sigma, charge });
-  }
-
-  /** What a probability has to exceed, as drawn, so that it stays above one half within a radius. */
-  neededToProve(radius) {
-    return Math.min(1, above(radius / this.sigma)) + this.charge;
-  }
-
-  /** Below this, as drawn, no bound proves the radius. */
-  neededToRefute(radius) {
-    return below(radius / this.sigma) - this.charge;
-  }
-
-  /** How far a label stays above `threshold`, whose complement is at most `complement`. */
-  radius(complement, threshold = 0.5) {
-    return Math.max(0, -this.sigma * (normalQuantile(complement) + normalQuantile(threshold)));
-  }
-
-  /** No label of this probability, or less, reaches farther. */
-  radiusAtMost(p) {
-    return this.sigma * Math.max(0, p >= 1 ? Infinity : normalQuantile(p));
-  }
-}
-
-// The normal law, for z from 0, on either safe side: so that a test of what was proven is no easier than the server's.
-const above = (z) => normal(z) + ROUNDING;
-const below = (z) => Math.max(0, normal(z) - ROUNDING);

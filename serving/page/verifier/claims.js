@@ -1,7 +1,9 @@
 // What a receipt's counts prove: certificate, mixture and verdict, each a pure function of counts and terms.
 
-import { chosenExceeds, exceeds, fixedComplement, Gaussian, KAPPA, KAPPA_UPPER, leastHits, lowerComplement, upper } from "./bounds.js";
-import { scoreDraws, version } from "./sense.js";
+import { chosenExceeds, exceeds, fixedComplement, KAPPA, KAPPA_UPPER, leastHits, lowerComplement, upper } from "./bounds.js";
+import { version } from "./form.js";
+import { larger, lawOf, recorded } from "./laws.js";
+import { scoreDraws } from "./sense.js";
 
 const SLICE = 32;
 
@@ -9,18 +11,19 @@ const SLICE = 32;
 function stated(receipt) {
   const { noise, votes, lost, alpha, split, procedure } = receipt;
   const counts = votes.map(Number);
-  const leader = counts.indexOf(Math.max(...counts));
+  const leader = counts.indexOf(counts.reduce((a, b) => Math.max(a, b)));
   return {
     draws: Number(noise.stop),
     hits: counts[leader],
     leader,
     lost: Number(lost),
-    law: new Gaussian(noise.sigma, noise.charge),
+    law: lawOf(noise),
+    prior: receipt.prior,
     ofClass: alpha * split.of_class,
     ofUpper: alpha * split.of_upper,
     kappaUpper: version(receipt) <= 2 ? KAPPA : KAPPA_UPPER,
     name: procedure.name,
-    target: procedure.target_radius,
+    target: procedure.target?.map((part) => part.size) ?? [procedure.target_radius],
     tolerance: procedure.radius_tolerance,
     maxDraws: Number(procedure.max_draws),
   };
@@ -31,7 +34,7 @@ const charged = ({ law }, bound) => bound + law.charge;
 
 const reached = (s) => {
   const needed = s.law.neededToProve(s.target);
-  return needed < 1 && chosenExceeds(s.draws, s.hits, needed, s.ofClass);
+  return needed < 1 && chosenExceeds(s.draws, s.hits, needed, s.ofClass, s.prior);
 };
 
 const refuted = (s) => {
@@ -43,7 +46,7 @@ const refuted = (s) => {
 function proven(s, floor = 0) {
   let complement = 1;
   if (s.name === "fixed") complement = s.draws === s.maxDraws ? fixedComplement(s.draws, s.hits, s.ofClass) : 1;
-  else if (s.draws > 0) complement = Math.min(lowerComplement(s.draws, s.hits, s.ofClass), 1 - floor);
+  else if (s.draws > 0) complement = Math.min(lowerComplement(s.draws, s.hits, s.ofClass, s.prior), 1 - floor);
   const found = charged(s, complement);
   return found < 0.5 ? found : null;
 }
@@ -57,7 +60,7 @@ function most(s) {
 /** How far apart the largest and the least radius are that the bounds allow. */
 function uncertainty(s) {
   const complement = proven(s);
-  return s.law.radiusAtMost(most(s)) - (complement === null ? 0 : s.law.radius(complement));
+  return s.law.radiusAtMost(most(s)) - (complement === null ? 0 : s.law.ball(complement)[0]);
 }
 
 /** Whether the procedure stops here by itself. `precision` looks after every slice, and more seldom later on. */
@@ -85,11 +88,13 @@ function certificateOf(s) {
   let status = statusOf(s, complement, isReached);
   let others = most(s);
   if (complement !== null && others < 1 - complement) [complement, status, others] = [null, "undecided", 1]; // they contradict each other
-  const own = complement === null ? 0 : s.law.radius(complement);
+  const own = complement === null ? null : s.law.ball(complement);
+  const ball = own !== null && isReached ? larger(s.target, own) : own;
   const claim = {
     status,
     class_index: complement === null ? null : BigInt(s.leader),
-    radius: complement !== null && isReached ? Math.max(own, s.target) : own,
+    radius: ball === null ? 0 : ball[0],
+    ball: ball && recorded(s.law, ball),
     p_a_lower: complement === null ? null : 1 - complement,
     p_b_upper: complement === null ? others : Math.min(others, complement),
   };
@@ -107,8 +112,9 @@ function statusOf(s, complement, isReached) {
  * more here: their bound is the complement of the leader's.
  */
 function mixtureOf(s, { claim, complement }, weight) {
-  const radius = complement === null || weight <= 0.5 ? 0 : s.law.radius(complement, 1 / (2 * weight));
-  return { class_index: radius > 0 ? claim.class_index : null, radius };
+  const ball = complement === null || weight <= 0.5 ? [] : s.law.ball(complement, 1 / (2 * weight));
+  if (ball.every((size) => size === 0)) return { class_index: null, radius: 0, ball: null };
+  return { class_index: claim.class_index, radius: ball[0], ball: recorded(s.law, ball) };
 }
 
 /** The verdict on the score and the rank of its interval; the verdict is null while the first scores are not all there. */
@@ -116,8 +122,7 @@ export function scoresProve(receipt) {
   const found = receipt.scores;
   const { stop, lost } = scoreDraws(receipt);
   const draws = Number(stop);
-  const law = new Gaussian(receipt.noise.sigma, receipt.noise.charge);
-  const needed = law.neededToProve(found.radius);
+  const needed = lawOf(receipt.noise).neededToProve([found.radius]);
   const rank = leastHits(draws, needed, (receipt.alpha * receipt.split.of_interval) / 2);
   if (found.score === null) return { rank, ood: null };
   const certified = receipt.procedure.name === "fixed" ? NOTHING : certifiedScore(receipt, draws, needed);
@@ -147,9 +152,12 @@ function certifiedScore({ scores: found, alpha, split }, draws, needed) {
 
 /** A quotient of whole numbers of any size, from 0 to 1, rounded once. */
 function quotient(above, below) {
-  if (below <= 2n ** 53n) return Number(above) / Number(below);
-  // 64 digits more than a double holds, and a last one that says whether there were others.
-  const digits = (above << 1100n) / below;
-  const exact = digits * below === above << 1100n;
-  return Number(digits | (exact ? 0n : 1n)) / 2 ** 1000 / 2 ** 100;
+  const bits = (n) => BigInt(n.toString(2).length);
+  // Some more digits than a double holds, and a last one that says whether there were others; or all that lie above the least.
+  const wanted = bits(below) - bits(above) + 60n;
+  const shift = wanted < 1074n ? wanted : 1074n;
+  const digits = (above << shift) / below;
+  const twice = 2n * ((above << shift) - digits * below);
+  if (digits >= 2n ** 53n) return Number(digits | (twice ? 1n : 0n)) * 2 ** -Number(shift);
+  return Number(digits + (twice > below || (twice === below && digits & 1n) ? 1n : 0n)) * 2 ** -Number(shift);
 }

@@ -4,6 +4,7 @@
 // ("0x1.8000000000000p+1" is 3), or "inf" or "-inf". The signed bytes are the record's JSON in ASCII, its fields in alphabetical
 // order, without white space. A field that is unknown or missing, or of another kind, makes it no receipt.
 
+const VERSIONS = [1, 2, 3, 4, 5].map((each) => `certserve-receipt/${each}`);
 const INT = "a whole number";
 const FLOAT = "a double in hexadecimal";
 const TEXT = "a text";
@@ -11,10 +12,11 @@ const maybe = (kind) => ({ maybe: kind }); // may be null
 const later = (kind) => ({ later: kind }); // may be absent, and is never null
 const listOf = (kind) => ({ listOf: kind });
 
+const BALL = later(listOf({ norm: TEXT, units: TEXT, size: FLOAT })); // since version 5, where balls have several parts
 const CLAIMS = {
-  certificate: maybe({ status: TEXT, class_index: maybe(INT), radius: FLOAT, p_a_lower: maybe(FLOAT), p_b_upper: FLOAT }),
+  certificate: maybe({ status: TEXT, class_index: maybe(INT), radius: FLOAT, p_a_lower: maybe(FLOAT), p_b_upper: FLOAT, ball: BALL }),
   ood: maybe({ score: FLOAT, p_value: FLOAT, in_distribution: "true or false", verdict: maybe(TEXT), score_lower: maybe(FLOAT), score_upper: maybe(FLOAT) }),
-  mixture: maybe({ class_index: maybe(INT), radius: FLOAT }),
+  mixture: maybe({ class_index: maybe(INT), radius: FLOAT, ball: BALL }),
 };
 const SCORES = {
   threshold: FLOAT, radius: FLOAT, score_draws: INT, calibration_size: INT, score: maybe(FLOAT), calibration_at_least: INT,
@@ -33,12 +35,14 @@ const RECEIPT = {
   split: { of_class: FLOAT, of_upper: FLOAT, of_threshold: FLOAT, of_interval: FLOAT },
   procedure: {
     name: TEXT, target_radius: maybe(FLOAT), max_draws: INT, stop_reason: TEXT, radius_tolerance: later(FLOAT), menu_size: later(INT),
+    target: BALL,
   },
   votes: listOf(INT),
   lost: INT,
   scores: maybe(SCORES),
   robust_weight: maybe(FLOAT),
   claims: CLAIMS,
+  prior: later({ atoms: listOf(FLOAT), weights: listOf(FLOAT) }), // since version 5
 };
 const SIGNATURE = { algorithm: TEXT, key_id: TEXT, value: TEXT };
 
@@ -54,8 +58,18 @@ export function read(document) {
     throw new FormError("expected an object of receipt and signature: the value of an answer's field receipt");
   }
   const signature = record(SIGNATURE, document.get("signature"), "signature");
+  checkVersion(document.get("receipt"));
   const receipt = record(RECEIPT, document.get("receipt"), "");
   return { receipt, signature, text: canonical(document.get("receipt")) };
+}
+
+/** The version of a receipt's schema, from 1. */
+export const version = ({ schema }) => VERSIONS.indexOf(schema) + 1;
+
+function checkVersion(receipt) {
+  const schema = receipt instanceof Map ? receipt.get("schema") : undefined;
+  if (VERSIONS.includes(schema)) return;
+  throw new FormError(`schema: this page knows the versions ${VERSIONS[0]} to ${VERSIONS.at(-1)}, not “${String(schema).slice(0, 80)}”`);
 }
 
 function record(fields, value, place) {

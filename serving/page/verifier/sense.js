@@ -1,7 +1,10 @@
 // Whether a receipt contradicts itself: terms that no bundle may declare, counts that cannot be, scores that do not fit.
 
-const SCHEMAS = ["certserve-receipt/1", "certserve-receipt/2", "certserve-receipt/3", "certserve-receipt/4"];
+import { version } from "./form.js";
+import { lawOf } from "./laws.js";
+
 const PROCEDURES = ["off", "target", "best", "precision", "fixed"];
+const FORESEEN = ["target", "best", "precision"]; // what bounds a class at every number of draws
 const MOST_DRAWS = 10_000_000n;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 const KEY = /^[0-9a-f]{32}$/;
@@ -9,8 +12,16 @@ const KEY = /^[0-9a-f]{32}$/;
 const between = (low, value, high) => low <= value && value <= high;
 const total = (values) => values.reduce((a, b) => a + b, 0n);
 
-/** The version of a receipt's schema, from 1. */
-export const version = ({ schema }) => SCHEMAS.indexOf(schema) + 1;
+/** The sum of doubles, as if it was rounded once. */
+function sum(values) {
+  let [found, lost] = [0, 0];
+  for (const each of values) {
+    const next = found + each;
+    lost += Math.abs(found) >= Math.abs(each) ? found - next + each : each - next + found;
+    found = next;
+  }
+  return found + lost;
+}
 
 /** Which draws the scores are of: those of the votes, unless the receipt says others. */
 export function scoreDraws({ scores, noise, lost }) {
@@ -25,22 +36,22 @@ export function contradiction(receipt) {
 }
 
 function terms(receipt) {
-  const { input, model, noise, procedure, alpha, robust_weight: weight } = receipt;
+  const { input, model, noise, procedure, alpha, prior, robust_weight: weight } = receipt;
   const { name, target_radius: target, radius_tolerance: tolerance, menu_size: menu } = procedure;
   const schema = version(receipt);
   const precise = name === "precision";
   const fixed = name === "fixed";
+  const law = lawOf(noise);
   return [
     ["schema", schema >= 3 || schema === (precise ? 2 : 1)],
     ["input.digest", DIGEST.test(input.digest)],
     ["input.shape", input.shape.length > 0 && input.shape.every((size) => size > 0n)],
     ["input", Number.isFinite(input.high - input.low) && input.high > input.low && input.step > 0],
     ["model.digest", DIGEST.test(model.digest)],
-    ["noise.law", schema === 4 ? noise.law === "gaussian" : noise.law === null],
-    ["noise.sigma", noise.sigma !== null && noise.sigma > 0 && Number.isFinite(noise.sigma)],
-    ["noise.norm", ["l2", "scaled_l2"].includes(noise.norm)],
-    ["noise.parameters", (noise.parameters ?? []).length === 0], // the Gaussian law has no further ones
-    ["noise.stream", noise.stream === "noise-v1"],
+    ["noise.law", (noise.law !== null) === schema >= 4],
+    ["noise.parameters", law !== null],
+    ...(law ? balls(receipt, law) : []),
+    ["noise.stream", noise.stream === "noise-v1" || !["gaussian", null].includes(noise.law)],
     ["noise.charge", noise.charge >= 0 && noise.charge < 1],
     ["noise.key", KEY.test(noise.key)],
     ["alpha", between(1e-12, alpha, 0.5)],
@@ -49,14 +60,48 @@ function terms(receipt) {
     ["split", isSplit(receipt, fixed)],
     ["procedure.target_radius", (target !== null) === (name === "target") && (target === null || (target >= 0 && Number.isFinite(target)))],
     ["procedure.radius_tolerance", (tolerance !== null) === precise && (tolerance === null || (tolerance > 0 && Number.isFinite(tolerance)))],
+    ["prior", prior === null || (FORESEEN.includes(name) && isMeasure(prior))],
     ["robust_weight", weight === null || between(0, weight, 1)],
   ];
+}
+
+/** Whole balls stand where the law's have several parts, and nowhere else. */
+function balls(receipt, law) {
+  const { procedure, claims, prior } = receipt;
+  const several = law.parts.length > 1;
+  const isRadius = (radius) => several || isSize(law.parts[0], radius);
+  return [
+    ["procedure.target_radius", procedure.target_radius === null || isRadius(procedure.target_radius)],
+    ["scores.radius", receipt.scores === null || isRadius(receipt.scores.radius)],
+    ["procedure.target", isBall(procedure.target, procedure.target_radius, law)],
+    ["procedure.target", !several || (procedure.target === null) === (procedure.target_radius === null)],
+    ["claims.certificate.ball", !claims.certificate || isBall(claims.certificate.ball, claims.certificate.radius, law)],
+    ["claims.mixture.ball", !claims.mixture || isBall(claims.mixture.ball, claims.mixture.radius, law)],
+    ["schema", (several || prior !== null) === (version(receipt) === 5)],
+    ["scores", !several || receipt.scores === null], // a radius of one part says of no such ball where it ends
+  ];
+}
+
+/** Whether there is no ball, or one of the law's own parts, of which `radius` is the first size. */
+function isBall(said, radius, { parts }) {
+  if (said === null) return true;
+  const named = said.length === parts.length && said.every((each, i) => each.norm === parts[i].norm && each.units === parts[i].units);
+  return parts.length > 1 && named && said[0].size === radius && said.every(({ size }, i) => isSize(parts[i], size));
+}
+
+const isSize = ({ whole }, size) => size >= 0 && Number.isFinite(size) && (!whole || Number.isInteger(size));
+
+/** Whether weights at atoms from 0 to 1 are a measure of at most one. */
+function isMeasure({ atoms, weights }) {
+  const most = 1 + 1e-12;
+  const each = atoms.every((atom) => between(0, atom, 1)) && weights.every((weight) => between(0, weight, most));
+  return each && atoms.length === weights.length && sum(weights) > 0 && sum(weights) <= most;
 }
 
 function isSplit({ split, procedure }, fixed) {
   const shares = Object.values(split);
   const all = shares.every((share) => share === 0 || between(1e-100, share, 1));
-  if (!all || split.of_class <= 0 || shares.reduce((a, b) => a + b) > 1 + 1e-12) return false;
+  if (!all || split.of_class <= 0 || sum(shares) > 1 + 1e-12) return false;
   if (!fixed) return true;
   // Every number of draws on the menu has a stream, and so a part of alpha, of its own.
   const part = 1 / Number(procedure.menu_size ?? 1n);

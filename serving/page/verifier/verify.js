@@ -5,10 +5,11 @@ import { scoresProve, votesProve } from "./claims.js";
 import { signed } from "./ed25519.js";
 import { read } from "./form.js";
 import { fromHex, sha256, toHex } from "./hashes.js";
-import { contradiction, version } from "./sense.js";
+import { isKnown, lawOf } from "./laws.js";
+import { contradiction } from "./sense.js";
 import { parseStrictly } from "./strict_json.js";
 
-/** How far bounds may be off relatively, and radii in sigmas: special functions differ in their last places, from MANY draws
+/** How far bounds may be off relatively, and sizes in eighths of the law's reach, which are its sigmas: special functions differ in their last places, from MANY draws
  * on by more. */
 const TOLERANCE = 1e-9;
 const MANY = 1e6;
@@ -31,7 +32,7 @@ export function verify(document, key) {
 function* looked(document, key) {
   const text = typeof document === "string" ? document : new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(document);
   const { receipt, signature, text: canonical } = read(parseStrictly(text));
-  if (version(receipt) === 0) throw new Error("schema: this version is not known here");
+  if (!isKnown(receipt.noise)) throw new Error(`noise.law: this page knows no law “${receipt.noise.law.slice(0, 80)}”`);
   const field = contradiction(receipt);
   if (field) throw new Error(`${field}: the receipt contradicts itself, or its schema`);
   yield finding("schema", receipt.schema, receipt.schema);
@@ -58,21 +59,30 @@ function* recomputed(receipt) {
   const off = TOLERANCE * Math.max(1, Number(noise.stop) / MANY);
   yield finding("procedure.stop_reason", procedure.stop_reason, stop);
   // A certificate that nobody asked for is not in the receipt, though its counts would prove it.
-  yield* parts("claims.certificate", claims.certificate, claims.certificate && certificate, [off, noise.sigma]);
-  yield* parts("claims.mixture", claims.mixture, mixture, [off, noise.sigma]);
+  const special = { off, units: lawOf(noise).reach.map((size) => size / 8) };
+  yield* parts("claims.certificate", claims.certificate, claims.certificate && certificate, special);
+  yield* parts("claims.mixture", claims.mixture, mixture, special);
   if (receipt.scores === null) return yield* parts("claims.ood", claims.ood, null, null);
   const { rank, ood } = scoresProve(receipt);
   yield finding("scores.rank", receipt.scores.rank, rank === null ? null : BigInt(rank));
   yield* parts("claims.ood", claims.ood, ood, null);
 }
 
-/** The fields of a claim beside what was found; where they are results of special functions, how far they may be off, and sigma. */
+/** The fields of a claim beside what was found; where they are results of special functions, how far these may be `off`. */
 function* parts(place, said, found, special) {
   if (said === null || found === null) return yield finding(place, said && "a claim", found && "a claim");
   for (const name of Object.keys(said)) {
-    const [off, sigma] = special ?? [0, 0];
-    yield finding(`${place}.${name}`, said[name], found[name], special && [off, name === "radius" ? off * sigma : 0]);
+    if (name !== "ball") {
+      const unit = name === "radius" && special ? special.units[0] : 0;
+      yield finding(`${place}.${name}`, said[name], found[name], special && [special.off, special.off * unit]);
+    } else if (said.ball !== null || found.ball !== null) yield ofBalls(`${place}.ball`, said.ball, found.ball, special);
   }
+}
+
+function ofBalls(field, said, found, { off, units }) {
+  const shown = (ball) => ball && ball.map(({ norm, size }) => `${norm} ${size}`).join(", ");
+  const close = ({ size }, i) => size === found[i].size || near(size, found[i].size, off, off * units[i]);
+  return { field, said: shown(said), found: shown(found), agrees: said !== null && found !== null && said.every(close) };
 }
 
 function finding(field, said, found, allowed = null) {

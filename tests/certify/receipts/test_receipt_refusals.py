@@ -13,6 +13,7 @@ from tests.certify.made_receipts import altered, made
 
 DIGEST = "sha256: and 64 hexadecimal digits"
 SHARES = "shares that sum to at most one; if fixed one part of the menu, on the class"
+SIGMA = "a positive number, 8 times which is finite"
 SUM = "counts that sum with the lost draws to at most 320"
 SCORES = "counts that sum with the lost draws to 320"
 
@@ -33,8 +34,9 @@ MESSAGES = [
     ("model.digest", "1" * 64, f"model.digest: expected {DIGEST}"),
     ("noise.stream", "noise-v2", "noise.stream: expected 'noise-v1'"),
     ("noise.norm", "linf", "noise.norm: expected 'l2' or 'scaled_l2'"),
-    ("noise.sigma", 0.0, "noise.sigma: expected a positive number"),
-    ("noise.sigma", math.inf, "noise.sigma: expected a positive number"),
+    ("noise.sigma", 0.0, f"noise.sigma: expected {SIGMA}"),
+    ("noise.sigma", math.inf, f"noise.sigma: expected {SIGMA}"),
+    ("noise.sigma", 1e308, f"noise.sigma: expected {SIGMA}"),
     ("noise.charge", 1.0, "noise.charge: expected 0 to 1"),
     ("noise.charge", -1e-9, "noise.charge: expected 0 to 1"),
     ("noise.key", "3" * 31, "noise.key: expected 32 hexadecimal digits"),

@@ -136,7 +136,7 @@ def test_what_has_no_use_for_a_prior_is_answered_and_recorded_without(plain, bun
 
 def test_a_receipt_whose_prior_is_none_or_stands_where_none_is_used_is_refused(bundle):
     receipt = receipt_of(answered(bundle))
-    for weights in ((0.5, 0.5, 0.5), (-0.1, 0.5, 0.5), (0.5, 0.5)):
+    for weights in ((0.5, 0.5, 0.5), (-0.1, 0.5, 0.5), (0.5, 0.5), (1e308, 1e308, 0.0), (float("inf"), 0.0, 0.0)):
         with pytest.raises(ReceiptError, match="^prior: expected weights of atoms"):
             replace(receipt, prior=replace(receipt.prior, weights=weights))
     for changes in ({"schema": SCHEMA}, {"prior": None}):

@@ -1,7 +1,8 @@
 """Signed receipts from a seed: of every procedure and version, with random terms and counts, honest ones and altered ones.
 
-An honest one is made by the procedures themselves. An altered one has another value in one place, or other bytes; some are
-signed again, as by a server that lies.
+An honest one is made by the procedures themselves; some have a prior, and some are of other laws, whose balls may have
+several parts. An altered one has another value in one place, or other bytes; some are signed again, as by a server that
+lies.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from certify.bounds.anytime import KAPPA, KAPPA_UPPER, MAX_DRAWS
+from certify.bounds.prior import Prior
 from certify.claims.certificate import AlphaSplit, Terms, class_alone
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, made, run
 from certify.ood.verdict import Detector, tally, verdict
+from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
-    FIRST,
-    SCHEMA,
-    THIRD,
-    WITH_TOLERANCE,
     InputRecord,
     ModelRecord,
     NoiseRecord,
@@ -30,16 +29,22 @@ from certify.receipts.receipt import (
     Receipt,
     ScoreDraws,
     ScoreRecord,
+    recorded,
     split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
-from certify.smoothing.ball import parse
+from certify.receipts.versions import FIFTH, FIRST, SCHEMA, THIRD, WITH_TOLERANCE, schema_of
+from certify.receipts.whole_ball import whole_ball
+from certify.smoothing.ball import Ball, parse
 from certify.smoothing.gaussian import Gaussian
+from certify.smoothing.law import Guarantee
 from serving.security.signing import Signer
+from tests.contract.laws import ColumnsGuarantee, DeletionGuarantee
 
 SIGNER, OTHER = Signer(b"k" * 32), Signer(b"o" * 32)
 SPLITS = ((0.5, 0.2, 0.1, 0.2), (0.8, 0.2, 0.0, 0.0), (0.5, 0.0, 0.1, 0.0), (0.3, 0.1, 0.0, 0.05), (1.0, 0.0, 0.0, 0.0))
 """Of class, upper bound, threshold and interval."""
+VERSIONS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH)
 Made = tuple[bytes, str]
 """The text of a signed receipt, and the public key that it is judged by, in hexadecimal."""
 
@@ -59,30 +64,31 @@ def receipts(seed: int, count: int) -> Iterator[Made]:
 
 def _honest(chance: random.Random) -> Receipt:
     name = chance.choice(tuple(PROCEDURES))
-    schema = chance.choice((SCHEMA, THIRD, WITH_TOLERANCE if name == "precision" else FIRST))
+    schema = chance.choice((SCHEMA, SCHEMA, THIRD, WITH_TOLERANCE if name == "precision" else FIRST))
     terms, menu = _terms(chance, name, schema)
+    prior = prior_record(terms.prior)
     draws = _draws(chance, name)
     counts = _counts(chance, terms, draws)
     most = draws if name == "fixed" or chance.random() < 0.4 else min(MAX_DRAWS, draws + chance.choice((1, 32, 10_000)))
-    target = terms.law.sigma * chance.choice((0.0, 0.5, 1.0, 2.0, 2.5, chance.uniform(0, 4), 9.0))
-    tolerance = terms.law.sigma * 10 ** chance.uniform(-2, 1)
-    asked = made(PROCEDURES[name], parse(terms.law.parts, target), tolerance, most)
+    target = _target(chance, terms.law)
+    tolerance = terms.law.reach.size / 8 * 10 ** chance.uniform(-2, 1)
+    asked = made(PROCEDURES[name], target, tolerance, most)
     procedure = run(asked, terms, most)
     certificate = procedure and procedure.conclude(counts)
     weight = chance.choice((None, 0.3, 0.5, 0.6, 0.9, 1.0, chance.random())) if certificate else None
-    scores, ood = (
-        _scores(chance, name, schema, terms, counts) if draws < 10**6 and chance.random() < 0.8 else (None, None)
-    )
+    scored = draws < 10**6 and chance.random() < 0.8 and len(terms.law.parts) == 1
+    scores, ood = _scores(chance, name, schema, terms, counts) if scored else (None, None)
     return Receipt(
-        schema=schema,
+        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, False),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
         model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
-        noise=_noise(terms, schema, draws),
+        noise=_noise(terms.law, schema, draws),
         alpha=terms.alpha,
         split=split_record(terms.split),
         procedure=ProcedureRecord(
             name=name,
-            target_radius=target if name == "target" else None,
+            target_radius=target.size if name == "target" else None,
+            target=whole_ball(target) if name == "target" else None,
             max_draws=most,
             stop_reason=stop_reason(procedure, counts, most),
             radius_tolerance=tolerance if name == "precision" else None,
@@ -92,6 +98,7 @@ def _honest(chance: random.Random) -> Receipt:
         lost=counts.lost,
         scores=scores,
         robust_weight=weight,
+        prior=prior,
         claims=claims(
             certificate if chance.random() < 0.95 else None,
             ood,
@@ -107,11 +114,45 @@ def _terms(chance: random.Random, name: str, schema: str) -> tuple[Terms, int | 
     split = AlphaSplit(of_class=shares[0], of_upper=shares[1], of_threshold=shares[2], of_interval=shares[3])
     if name == "fixed":
         split = class_alone(menu or 1)
-    charge = chance.choice((0.0, 2.0**-40, 1e-6, 0.01))
-    alpha = chance.choice((0.001, 0.05, 0.5, 1e-6, 1e-12))
-    kappa = KAPPA if old else KAPPA_UPPER
-    law = Gaussian(chance.choice((0.25, 16.0, 1e-3, 0.7)), charge)
-    return Terms(law=law, alpha=alpha, split=split, classes=chance.choice((2, 3, 10)), kappa_upper=kappa), menu
+    foreseen = schema == SCHEMA and PROCEDURES[name].anytime and name != "off" and chance.random() < 0.5
+    terms = Terms(
+        law=_law(chance, schema),
+        alpha=chance.choice((0.001, 0.05, 0.5, 1e-6, 1e-12)),
+        split=split,
+        classes=chance.choice((2, 3, 10)),
+        kappa_upper=KAPPA if old else KAPPA_UPPER,
+        prior=_prior(chance) if foreseen else None,
+    )
+    return terms, menu
+
+
+def _law(chance: random.Random, schema: str) -> Guarantee:
+    charge, kind = chance.choice((0.0, 2.0**-40, 1e-6, 0.01)), chance.random() if schema == SCHEMA else 1.0
+    if kind < 0.2:
+        categories = chance.randrange(2, 9)
+        kept = chance.randrange(1, categories)
+        changed = chance.randrange(1, categories - kept + 1)
+        return ColumnsGuarantee((8,) * chance.randrange(1, 3), categories, kept, changed, charge)
+    if kind < 0.3:
+        return DeletionGuarantee(chance.choice((0.75, 0.9, 0.97)), 12, charge)
+    return Gaussian(chance.choice((0.25, 16.0, 1e-3, 0.7)), charge)
+
+
+def _target(chance: random.Random, law: Guarantee) -> Ball:
+    """Of the law's own parts, from nothing to what cannot be reached."""
+    sigmas = chance.choice((0.0, 0.5, 1.0, 2.0, 2.5, chance.uniform(0, 4), 9.0))
+    others = [float(chance.randrange(2)) for _ in law.parts[1:]]
+    first = float(int(sigmas)) if law.parts[0].whole else law.reach.size / 8 * sigmas
+    return parse(law.parts, {part.norm: size for part, size in zip(law.parts, (first, *others), strict=True)})
+
+
+def _prior(chance: random.Random) -> Prior:
+    """Right ones and wrong ones, some of them sure, some of less than all, an atom twice among them."""
+    atoms = tuple(chance.choice((0.0, 0.01, 0.3, 0.75, 1.0, chance.random())) for _ in range(chance.randrange(1, 5)))
+    parts = [chance.choice((0.0, 1.0, chance.random())) for _ in atoms]
+    whole = sum(parts) or 1.0
+    weights = tuple(chance.choice((1.0, 1.0, 0.25)) * part / whole for part in parts)
+    return Prior(atoms=atoms, weights=weights if sum(weights) else (*(0.0 for _ in atoms[1:]), 1.0))
 
 
 def _draws(chance: random.Random, name: str) -> int:
@@ -131,13 +172,15 @@ def _counts(chance: random.Random, terms: Terms, draws: int) -> Counts:
     return Counts(draws=draws, votes=tuple(votes), lost=lost)
 
 
-def _noise(terms: Terms, schema: str, draws: int) -> NoiseRecord:
+def _noise(law: Guarantee, schema: str, draws: int) -> NoiseRecord:
+    sigma, norm, parameters = recorded(law.parameters)
     return NoiseRecord(
-        stream="noise-v1",
-        law="gaussian" if schema == SCHEMA else None,
-        sigma=terms.law.sigma,
-        norm="l2",
-        charge=terms.law.charge,
+        stream="noise-v1" if law.name == "gaussian" else "another",
+        law=law.name if schema == SCHEMA else None,
+        sigma=sigma,
+        norm=norm,
+        parameters=parameters,
+        charge=law.charge,
         key="3" * 32,
         key_id="4" * 12,
         start=0,
@@ -155,7 +198,8 @@ def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts:
     values[: draws // 40] = np.inf if chance.random() < 0.1 else values[: draws // 40]
     values[draws - lost :] = np.nan
     threshold = chance.choice((90.0, 100.0, 115.0, 140.0))
-    radius = terms.law.sigma * chance.choice((0.1, 0.5, 1.0, 3.0))
+    sigmas = chance.choice((0.1, 0.5, 1.0, 3.0))
+    radius = float(1 + int(sigmas)) if terms.law.parts[0].whole else terms.law.reach.size / 8 * sigmas
     detector = Detector(
         threshold=threshold,
         radius=radius,
@@ -245,8 +289,60 @@ def _claimed(chance: random.Random, text: str) -> Made:
     names = [name for name in ("radius", "p_a_lower", "p_b_upper") if claim and claim.get(name)]
     if not names:
         return _lie(chance, text)
-    name = chance.choice(names)
-    claim[name] = (float.fromhex(claim[name]) * (1 + chance.choice((-1, 1)) * chance.choice((3e-10, 3e-9, 1e-5)))).hex()
+    name, factor = chance.choice(names), 1 + chance.choice((-1, 1)) * chance.choice((3e-10, 3e-9, 1e-5))
+    claim[name] = (float.fromhex(claim[name]) * factor).hex()
+    if name == "radius" and "ball" in claim:
+        claim["ball"][0]["size"] = claim[name]
+    return _signed_again(document), SIGNER.public.hex()
+
+
+def _of_another_version(chance: random.Random, text: str) -> Made:
+    """The name of another version over the same record, signed again; one of them is not known."""
+    document = json.loads(text)
+    document["receipt"]["schema"] = chance.choice((*VERSIONS, "certserve-receipt/0"))
+    return _signed_again(document), SIGNER.public.hex()
+
+
+_BALL = [
+    {"norm": "l2", "size": (1.0).hex(), "units": "sigmas"},
+    {"norm": "categories", "size": (1.0).hex(), "units": "columns"},
+]
+
+
+def _of_another_ball(chance: random.Random, text: str) -> Made:
+    """A ball that is added, taken away, or has another size or another order, signed again."""
+    document = json.loads(text)
+    receipt = document["receipt"]
+    places = ((receipt["procedure"], "target"), *((claim, "ball") for claim in receipt["claims"].values() if claim))
+    record, name = chance.choice(places)
+    if name not in record:
+        record[name] = [{**each} for each in _BALL[: chance.randrange(1, 3)]]
+    elif (kind := chance.randrange(4)) == 0:
+        del record[name]
+    elif kind == 1:
+        record[name].reverse()
+    else:
+        part = record[name][kind - 2]
+        part["size"] = chance.choice((0.0, 0.5, 1.0, 2.0, 64.0, float.fromhex(part["size"]) * (1 + 1e-11))).hex()
+    return _signed_again(document), SIGNER.public.hex()
+
+
+def _of_another_prior(chance: random.Random, text: str) -> Made:
+    """A prior that is added, taken away or another one, or none at all, signed again; a version that goes with it."""
+    document = json.loads(text)
+    receipt = document["receipt"]
+    if "prior" in receipt and chance.random() < 0.3:
+        del receipt["prior"]
+    else:
+        prior = _prior(chance)
+        atoms, weights = [*map(float.hex, prior.atoms)], [*map(float.hex, prior.weights)]
+        wrong = chance.choice((None, None, (-0.25).hex(), (1.5).hex(), "inf", (1e308).hex()))
+        if wrong is not None:
+            place = chance.choice((atoms, weights))
+            place[chance.randrange(len(place))] = wrong
+        receipt["prior"] = {"atoms": atoms, "weights": weights[: len(weights) - (chance.random() < 0.1)]}
+    if chance.random() < 0.8:
+        receipt["schema"] = FIFTH if "prior" in receipt or receipt["noise"].get("law") == "columns" else SCHEMA
     return _signed_again(document), SIGNER.public.hex()
 
 
@@ -291,6 +387,9 @@ _ALTERED: tuple[Callable[[random.Random, str], Made], ...] = (
     _lie,
     _lie,
     _claimed,
+    _of_another_version,
+    _of_another_ball,
+    _of_another_prior,
     _unsigned,
     _bytes,
     _another_key,

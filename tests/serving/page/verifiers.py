@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serving.commands.audit import verified
 from tests.serving.page.node import NODE
@@ -34,6 +35,15 @@ def by_python(text: bytes, key: str) -> Verdict:
 
 def by_page(given: list[tuple[bytes, str]], folder: Path) -> list[Verdict]:
     """What the page's verifier says of each pair of text and key; `folder` is for a copy of it."""
+    return [Verdict(each["holds"], tuple(each["differing"])) for each in _judged(given, folder)]
+
+
+def problems(given: list[tuple[bytes, str]], folder: Path) -> list[str]:
+    """Why the page's verifier says nothing further of each pair."""
+    return [each["problem"] for each in _judged(given, folder)]
+
+
+def _judged(given: list[tuple[bytes, str]], folder: Path) -> list[dict[str, Any]]:
     verifier = folder / "verifier"
     if not verifier.exists():
         shutil.copytree(PAGE / "verifier", verifier)
@@ -44,4 +54,4 @@ def by_page(given: list[tuple[bytes, str]], folder: Path) -> list[Verdict]:
     assert ran.returncode == 0, ran.stderr
     found = [json.loads(line) for line in ran.stdout.splitlines()]
     assert len(found) == len(given)
-    return [Verdict(each["holds"], tuple(each["differing"])) for each in found]
+    return found

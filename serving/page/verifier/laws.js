@@ -1,0 +1,72 @@
+// Laws of noise: what a bound of a probability at the input proves about all inputs in a ball around it (the theorems are in
+// docs/guarantees.md). A ball is a list of sizes, one for each part of what a law's balls measure.
+
+import { normal, normalQuantile } from "./special.js";
+
+const ROUNDING = 16 * 2 ** -52;
+const FARTHEST = 8; // in sigmas: no number of draws proves more
+
+/**
+ * Gaussian noise: a probability moves by at most one unit of its normal quantile for each sigma of distance. `sigma` is in
+ * the caller's units, and `charge` is how far, in total variation, the noise as drawn may be from it.
+ */
+export class Gaussian {
+  constructor(sigma, charge, norm = "l2") {
+    Object.assign(this, { sigma, charge, parts: [{ norm, units: "", whole: false }], reach: [FARTHEST * sigma] });
+  }
+
+  /** What a probability has to exceed, as drawn, so that it stays above one half within a ball. */
+  neededToProve([radius]) {
+    return Math.min(1, above(radius / this.sigma)) + this.charge;
+  }
+
+  /** Below this, as drawn, no bound proves the ball. */
+  neededToRefute([radius]) {
+    return below(radius / this.sigma) - this.charge;
+  }
+
+  /** The ball in which a label stays above `threshold`, whose complement is at most `complement`. */
+  ball(complement, threshold = 0.5) {
+    return [Math.max(0, -this.sigma * (normalQuantile(complement) + normalQuantile(threshold)))];
+  }
+
+  /** No label of this probability, or less, reaches farther. */
+  radiusAtMost(p) {
+    return this.sigma * Math.max(0, p >= 1 ? Infinity : normalQuantile(p));
+  }
+}
+
+// The normal law, for z from 0, on either safe side: so that a test of what was proven is no easier than the server's.
+const above = (z) => normal(z) + ROUNDING;
+const below = (z) => Math.max(0, normal(z) - ROUNDING);
+
+function gaussian(parameters, charge) {
+  const [sigma, norm] = [parameters.get("sigma"), parameters.get("norm")];
+  const known = parameters.size === 2 && sigma > 0 && Number.isFinite(FARTHEST * sigma) && ["l2", "scaled_l2"].includes(norm);
+  return known ? new Gaussian(sigma, charge, norm) : null;
+}
+
+/** Every law by its name: from its parameters and charge to its formulas, null where the parameters are not those of one. */
+export const LAWS = { gaussian };
+
+/** The law's name in a receipt: before version 4 there was one. */
+const nameOf = (noise) => noise.law ?? "gaussian";
+
+/** Whether a receipt's law is known here at all. */
+export const isKnown = (noise) => Object.hasOwn(LAWS, nameOf(noise));
+
+/** The law of a receipt; null where its parameters are none. */
+export function lawOf(noise) {
+  const { sigma, norm, charge, parameters } = noise;
+  const known = new Map((parameters ?? []).map(({ name, value }) => [name, value]));
+  if (["sigma", "norm"].some((name) => known.has(name)) || known.size < (parameters ?? []).length) return null; // one twice
+  for (const [name, value] of Object.entries({ sigma, norm })) if (value !== null) known.set(name, value);
+  return LAWS[nameOf(noise)](known, charge);
+}
+
+/** The larger of two balls that are proven both; the first where they cross. */
+export const larger = (one, other) => (one.every((size, i) => size <= other[i]) ? other : one);
+
+/** A ball as a receipt has it: every part by its name, where there are several. */
+export const recorded = ({ parts }, ball) =>
+  parts.length > 1 ? parts.map(({ norm, units }, i) => ({ norm, units, size: ball[i] })) : null;
