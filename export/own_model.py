@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from certify.strict_json import shown
 from export import data as data_sets
-from export.build import picture_flags
+from export.build import picture_flags, score_graph
 from export.build.assemble import Plan, assemble
 from export.build.compose import Entrance
 from export.build.grid import one_or_each
@@ -28,6 +29,7 @@ from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
 from export.build.versions import Faults
 from export.bundle import FURTHER, Bundle, ImageKind, Treatments
+from export.bundle.manifest import said
 from export.data.in_memory import of_arrays
 from export.data.picture_file import Decode
 from export.data.picture_file import decode as decode_plainly
@@ -36,13 +38,13 @@ from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
 from export.inspection.given import given
 from export.inspection.outputs import KINDS, Kind
-from export.sources.opening import opened
+from export.options import Options
+from export.sources.opening import is_factory, opened
 from export.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
     from torch import nn
 
-Layout = Literal["CHW", "HWC", "features"]
 MODELS = Path("models")
 
 
@@ -66,16 +68,13 @@ def export(
     model: str | Path,
     *,
     name: str,
-    sigma: float | None = None,
     samples: NDArray[Any] | str | Path | None = None,
     data: str | Path | None = None,
     calibration: str | Path | None = None,
     outside: Sequence[str | Path] = (),
     label: str | None = None,
     weights: str | Path | None = None,
-    layout: Layout | None = None,
-    out: str | Path = MODELS,
-    faults: Faults | None = None,
+    shape: Sequence[int] | None = None,
     **declared: Any,
 ) -> Bundle:
     """A bundle `out/name/<next version>`. Raises `SourceError` and its like, and writes nothing then.
@@ -83,57 +82,56 @@ def export(
     `samples` [n, *shape], an array or an .npy file in the caller's units, give certificates only. Labelled `data`, whatever
     `export.data` reads, add a detector and a mixture; `calibration` are rows that neither network nor `data` have seen, a
     third of `data` where they are left out. `outside` are foreign rows, which the score has to tell apart as well. `label`
-    names their column. `declared`: see `from_source`.
+    names their column. `shape` is that of one input where pictures are resized for a model that takes any. `declared`:
+    see `from_source`.
     """
+    options, rest = _options(declared)
+    wanted = None if shape is None else tuple(shape)
     if samples is not None and data is None:
-        if calibration is not None or outside or declared.get("score") is not None:
+        if calibration is not None or outside or options.score is not None:
             raise SourceError("--calibration, --outside and --score go with --data; --samples have no labels")
+        if wanted is not None:
+            raise SourceError("--shape goes with --data; --samples have a shape of their own: leave it out")
         values = array(samples, "--samples")
         source = opened(model, weights, values.shape[1:])
-        return from_source(source, values, name=name, sigma=sigma, layout=layout, out=out, faults=faults, **declared)
+        return _of_source(source, values, options, name=name, **rest)
     if samples is not None or data is None:
         raise SourceError("give either --samples, for certificates only, or --data, with labels, for every guarantee")
-    if declared.get("mode", "RGB") != "RGB":
+    if options.mode != "RGB":
         raise SourceError("--mode BGR goes with --samples; pictures of --data are RGB: say --channels reversed instead")
-    decode = _reading(model, layout, declared)
+    early = None if is_factory(model) and wanted is None else opened(model, weights, wanted)
+    decode = _reading(early, wanted, options)
     rows = data_sets.open(data, label=label, decode=decode)
     held_out = None if calibration is None else data_sets.open(calibration, label=label, decode=decode)
     foreign = [data_sets.open(each, labelled=False, decode=decode) for each in outside]
-    source = opened(model, weights, shape_for(rows, layout))
-    shape = shape_for(rows, layout, given(source.model, source.name).axes[1:])
-    low, step = (one_or_each(declared.get(part)) for part in ("low", "step"))
+    source = early or opened(model, weights, shape_for(rows, options.layout))
+    wanted = shape_for(rows, options.layout, wanted or given(source.model, source.name).axes[1:])
+    low, step = (one_or_each(each) for each in (options.low, options.step))
     on_grid = isinstance(step, float)
-    rows = arranged(rows, shape, on_grid=on_grid)
-    held_out = None if held_out is None else arranged(held_out, shape, on_grid=on_grid)
-    return from_source(
-        source,
-        taken_samples(rows, low, step),
-        name=name,
-        sigma=sigma,
-        layout=layout,
-        labelled=parted(rows, held_out, tuple(arranged(each, shape, on_grid=on_grid) for each in foreign)),
-        out=out,
-        faults=faults,
-        **declared,
-    )
+    rows, *foreign = (arranged(each, wanted, on_grid=on_grid) for each in (rows, *foreign))
+    held_out = None if held_out is None else arranged(held_out, wanted, on_grid=on_grid)
+    labelled = parted(rows, held_out, tuple(foreign))
+    return _of_source(source, taken_samples(rows, low, step), options, name=name, labelled=labelled, **rest)
 
 
-def _reading(model: str | Path, layout: Layout | None, declared: dict[str, Any]) -> Decode:
+def _options(declared: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """What is said of the bundle, and the other arguments of `from_source`. Raises `TypeError` for what is neither."""
+    rest: dict[str, Any] = {each: declared.pop(each) for each in ("out", "faults", "command") if each in declared}
+    return Options(**declared), rest
+
+
+def _reading(source: Source | None, shape: tuple[int, ...] | None, options: Options) -> Decode:
     """How pictures of the data are read: as they are, or as the server will, where that is declared to do something."""
-    resize, files = (
-        picture_flags.resize(declared.get("resize", "")),
-        picture_flags.treatments(declared.get("pictures", "")),
-    )
+    resize, files = picture_flags.resize(options.resize), picture_flags.treatments(options.pictures)
     if resize is None and files == Treatments():
         return decode_plainly
     flag = "--resize" if resize else "--pictures"
-    if not Path(model).exists():
+    if source is None:
         raise SourceError(
-            f"{flag} with --data goes with an ONNX file, whose size of pictures is known; export the module first"
+            f"{flag} with --data: the module takes any size; give --shape, that of one input, as 3x224x224"
         )
-    source = opened(model, None, None)
-    axes = given(source.model, source.name).axes[1:]
-    first = layout != "HWC" and len(axes) == 3 and axes[0] in (1, 3)
+    axes = given(source.model, source.name).axes[1:] if shape is None else shape
+    first = options.layout != "HWC" and len(axes) == 3 and axes[0] in (1, 3)
     mode: Literal["L", "RGB"] = "L" if len(axes) == 3 and axes[0 if first else 2] == 1 else "RGB"
     kind = ImageKind(kind="image", layout="CHW" if first else "HWC", mode=mode, resize=resize, files=files)
     return picture_flags.reading(kind, axes, flag)
@@ -145,10 +143,7 @@ def from_scikit_learn(
     y: NDArray[Any] | None = None,
     *,
     name: str,
-    sigma: float | None = None,
     calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
-    out: str | Path = MODELS,
-    faults: Faults | None = None,
     **declared: Any,
 ) -> Bundle:
     """The same for a fitted classifier, scalers and all. `X` are samples; their labels `y` add detector and mixture.
@@ -161,8 +156,7 @@ def from_scikit_learn(
     rows = np.asarray(X)
     source = scikit_learn.converted(pipeline, rows)
     named = y is not None and bool({str(each) for each in np.unique(y)} & set(source.labels))
-    labelled = _in_memory(rows, y, calibration, named=named)
-    return from_source(source, rows, name=name, sigma=sigma, labelled=labelled, out=out, faults=faults, **declared)
+    return from_source(source, rows, name=name, labelled=_in_memory(rows, y, calibration, named=named), **declared)
 
 
 def from_torch(
@@ -171,10 +165,7 @@ def from_torch(
     y: NDArray[Any] | None = None,
     *,
     name: str,
-    sigma: float | None = None,
     calibration: tuple[NDArray[Any], NDArray[Any]] | None = None,
-    out: str | Path = MODELS,
-    faults: Faults | None = None,
     **declared: Any,
 ) -> Bundle:
     """The same for a torch module, in the mode that it is in: one in training mode, whose answers vary, is refused.
@@ -185,101 +176,60 @@ def from_torch(
 
     rows = np.asarray(X)
     source = torch_module.source(module, rows.shape[1:])
-    labelled = _in_memory(rows, y, calibration, named=False)
-    return from_source(source, rows, name=name, sigma=sigma, labelled=labelled, out=out, faults=faults, **declared)
+    return from_source(source, rows, name=name, labelled=_in_memory(rows, y, calibration, named=False), **declared)
 
 
 def from_source(
+    source: Source, samples: NDArray[Any], *, name: str, labelled: Labelled | None = None, **declared: Any
+) -> Bundle:
+    """A bundle of any source, with a detector and a mixture where there are `labelled` rows.
+
+    `declared` are what `export.options.Options` has, and `out`, the repository to write to, `faults`, the proofs that
+    have to hold, and `command`, what the user typed, which is kept in the bundle.
+    """
+    options, rest = _options(declared)
+    return _of_source(source, samples, options, name=name, labelled=labelled, **rest)
+
+
+def _of_source(
     source: Source,
     samples: NDArray[Any],
+    options: Options,
     *,
     name: str,
-    sigma: float | None = None,
-    out: str | Path = MODELS,
-    labels: Sequence[str] = (),
-    expected: NDArray[Any] | str | Path | None = None,
-    low: float | Sequence[float] | None = None,
-    step: float | Sequence[float] | None = None,
-    high: float | Sequence[float] | None = None,
-    columns: bool = False,
-    rate: int | None = None,
-    mode: Literal["RGB", "BGR"] = "RGB",
-    resize: str = "",
-    pictures: str = "",
-    batch_rows: int | None = None,
-    units: str = "units of the samples",
-    layout: Layout | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    channels: Literal["as given", "reversed"] = "as given",
-    output: str | None = None,
-    output_kind: Kind | None = None,
     labelled: Labelled | None = None,
-    score: str | None = None,
-    foresee: bool = False,
-    also: Sequence[str] = (),
-    work: str | Path | None = None,
-    robust: str | Path | None = None,
+    out: str | Path = MODELS,
     faults: Faults | None = None,
     command: str = "",
 ) -> Bundle:
-    """A bundle of any source. `sigma`, the noise, is in the samples' units; left out, it is measured on labelled rows.
-
-    `low`, `step` and `high` are the grid, in the samples' units, found in them if left out: one for all, or one for each
-    column of vectors, which `columns` finds. `rate` says that the samples are sound. `mode` is the order of the samples'
-    colours; `resize` ("bilinear", or "bicubic,centre,256") and `pictures` ("alpha=dropped,depth=converted") say what a
-    server does to files of another size or form.
-
-    `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
-    sample and the network. `expected` are the original's own outputs on the samples, where it is more than this file.
-    A detector is learnt from `labelled` rows, with the `score` of that name or the one that is measured to be best; what is
-    kept in the folder `work` lets a second run go on where the first was broken off. `robust` is the file of the network
-    that votes under noise, as `robustify` writes it; without it the one network has both roles. `command`, what the user
-    typed, is kept in the bundle. `batch_rows` of the noisy passes are measured where they are not said. `foresee` fits a
-    prior of the votes on the held-out rows, which saves draws where it is right. `also` names claims that a bundle makes
-    beside the usual ones, each with a share of alpha that it takes from another: `joint`.
-    """
-    if foresee and labelled is None:
+    if options.foresee and labelled is None:
         raise SourceError("--foresee goes with --data: the prior is fitted on held-out rows")
-    _check_further(also, labelled)
-    entrance = Entrance(
-        layout=layout or inspection.layout_of(samples.shape[1:]),
-        reverse=channels == "reversed",
-        mean=tuple(mean),
-        deviation=tuple(std),
-    )
-    _check_entrance(entrance, samples.shape[1:])
+    _check_further(options.also, labelled)
+    if labelled is not None:
+        score_graph.check_installed()
+    entrance = _entrance(options, samples.shape[1:])
     seen = entrance.apply(samples[: inspection.TRIED].astype(np.float64))
-    found = inspection.inspect(source, samples=seen, output=output, output_kind=_kind(output_kind))
+    kind = _kind(options.output_kind)
+    found = inspection.inspect(source, samples=seen, output=options.output, output_kind=kind)
+    inspection.check_sure(found)
     plan = Plan(
         name=name,
         samples=samples,
-        sigma=0.0 if sigma is None else sigma,
+        sigma=options.sigma or 0.0,
         out=Path(out),
-        labels=tuple(labels),
-        expected=None if expected is None else array(expected, "--expected"),
-        low=one_or_each(low),
-        step=one_or_each(step),
-        high=one_or_each(high),
-        columns=columns,
-        rate=rate,
-        mode=mode,
-        resize=picture_flags.resize(resize),
-        files=picture_flags.treatments(pictures),
-        batch_rows=batch_rows,
-        units=units,
+        options=options,
+        expected=None if options.expected is None else array(options.expected, "--expected"),
         entrance=entrance,
         labelled=labelled,
-        score=score,
-        foresee=foresee,
-        also=tuple(also),
-        work=None if work is None else Path(work),
         command=command,
-        robust=None if robust is None else _robust(robust, seen, output_kind),
+        robust=None if options.robust is None else _robust(options.robust, seen, options.output_kind),
     )
-    if sigma is None:
-        plan = replace(plan, sigma=suggested.sigma_for(source, found, plan))
-    return assemble(source, found, plan, faults or check)
+    try:
+        if options.sigma is None:
+            plan = replace(plan, sigma=suggested.sigma_for(source, found, plan))
+        return assemble(source, found, plan, faults or check)
+    except ValidationError as error:
+        raise SourceError(f"no bundle can declare this: {said(error)}") from None
 
 
 def _check_further(also: Sequence[str], labelled: Labelled | None) -> None:
@@ -364,6 +314,18 @@ def _kind(given: str | None) -> Kind | None:
     if given is not None and given not in KINDS:
         raise SourceError(f"--output-kind: expected one of {', '.join(KINDS)}; got {given!r}")
     return given
+
+
+def _entrance(options: Options, shape: tuple[int, ...]) -> Entrance:
+    """What lies before the network. Raises `SourceError` where it does not fit these inputs."""
+    entrance = Entrance(
+        layout=options.layout or inspection.layout_of(shape),
+        reverse=options.channels == "reversed",
+        mean=tuple(np.atleast_1d(options.mean).tolist()),
+        deviation=tuple(np.atleast_1d(options.std).tolist()),
+    )
+    _check_entrance(entrance, shape)
+    return entrance
 
 
 def _check_entrance(entrance: Entrance, shape: tuple[int, ...]) -> None:

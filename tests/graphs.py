@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnx import parser
 
-from export.bundle import Bundle
+from export.bundle import Bundle, GraphPrecision, graphs
+from export.graphs.precision import precision_of
 from tests.half_space import write_half_space
 
 CONSTANTS = """float[4,1] first = {1.0, 0.5, 0.0, 0.0}, float cut = {127.0}, int64[1] zero = {0}, int64[1] one = {1},
@@ -51,7 +54,17 @@ def bundle_of(folder: Path, noisy: bytes | None = None, base: bytes | None = Non
         golden = replace(golden, votes=found[0], scores=found[1])
     if base is not None and (found := _run(base, ["probabilities"], golden.base_input)):
         golden = replace(golden, base_probabilities=found[0])
-    return replace(bundle, noisy=noisy or bundle.noisy, base=base or bundle.base, golden=golden)
+    made = replace(bundle, noisy=noisy or bundle.noisy, base=base or bundle.base, golden=golden)
+    as_made = graphs(score=True, precision=_precision(made.base), noisy=_precision(made.noisy))
+    return replace(made, manifest=made.manifest.model_copy(update={"graphs": as_made}))
+
+
+def _precision(data: bytes) -> GraphPrecision:
+    """In which the graph computes, if it is one."""
+    try:
+        return precision_of(onnx.load_from_string(data))
+    except DecodeError:
+        return "float32"
 
 
 def _run(graph: bytes, outputs: list[str], rows: np.ndarray) -> list[np.ndarray] | None:

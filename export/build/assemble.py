@@ -13,21 +13,23 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from certify.claims.procedures import SLICE
 from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
-from export.build import batch_rows, columns, foresee, learn, score_graph
+from export.build import batch_rows, columns, foresee, learn, picture_flags, score_graph
 from export.build.calibrate import SCORE_DRAWS, golden_outputs
-from export.build.compare import check_expected, check_same
+from export.build.compare import check_expected, check_same, check_varies
 from export.build.compose import Composed, Entrance, composed
-from export.build.grid import Grid, GridError, GridNumbers, check_moves, declared
+from export.build.grid import Grid, GridError, GridNumbers, check_moves, declared, one_or_each
 from export.build.lattice import lattices
 from export.build.learn import Labelled, Learnt, Tell, noisy_run
 from export.build.noise_table import rounded_gaussian_tails
@@ -48,9 +50,7 @@ from export.bundle import (
     OodSpec,
     PriorSpec,
     Provenance,
-    Resize,
     SourceFile,
-    Treatments,
     WaveformKind,
     claims,
     graphs,
@@ -61,6 +61,8 @@ from export.bundle.batches import NoisyRun, in_batches
 from export.graphs.precision import precision_of
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
+from export.options import Options
+from export.options import labels as named_labels
 from export.sources.running import GraphRun, open_graph
 from export.sources.source import Source, SourceError
 
@@ -70,6 +72,7 @@ _DETECTING = {"of_class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
 _HEAVY = 2**24
 """Multiplications of a row, beyond which little is tried."""
+_TRIED = 32
 
 
 def to_stderr(line: str) -> None:
@@ -79,42 +82,38 @@ def to_stderr(line: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What a bundle is to declare; None is found or has a default. `samples` [n, *shape] are in the caller's units.
+    """What a bundle is made of. `samples` [n, *shape] are in the caller's units, `options` what the user says beside them.
 
-    `columns` finds a step for each column of vectors; `rate` says that the samples are sound. `mode`, `resize` and `files`
-    are of pictures: the order of their colours, and what is done to files of another size or form.
-
-    `labelled` data, in the same units, are what a detector is learnt from; `score` names its score, `work` is the folder in
-    which the walks over them go on; `foresee` fits a prior of the votes on the held-out ones; `also` names further claims
-    (`export.bundle.FURTHER`). `tell` is told of what the data fall short of. `command` is what the user typed, `robust` the
-    network that votes, where it is another.
+    `labelled` data, in the same units, are what a detector is learnt from. `tell` is told of what the data fall short of.
+    `command` is what the user typed, `robust` the network that votes, where it is another.
     """
 
     name: str
     samples: NDArray[Any]
     sigma: float
     out: Path
-    labels: tuple[str, ...] = ()
+    options: Options
     expected: NDArray[Any] | None = None
-    low: GridNumbers = None
-    step: GridNumbers = None
-    high: GridNumbers = None
-    columns: bool = False
-    rate: int | None = None
-    mode: Literal["RGB", "BGR"] = "RGB"
-    resize: Resize | None = None
-    files: Treatments = field(default_factory=Treatments)
-    batch_rows: int | None = None
-    units: str = "units of the samples"
     entrance: Entrance
     labelled: Labelled | None = None
-    score: str | None = None
-    foresee: bool = False
-    also: tuple[str, ...] = ()
-    work: Path | None = None
     tell: Tell = to_stderr
     command: str = ""
     robust: tuple[Source, Found] | None = None
+
+    @property
+    def low(self) -> GridNumbers:
+        """The least value of the grid, or of each column."""
+        return one_or_each(self.options.low)
+
+    @property
+    def step(self) -> GridNumbers:
+        """The step of the grid, or of each column."""
+        return one_or_each(self.options.step)
+
+    @property
+    def high(self) -> GridNumbers:
+        """The largest value of the grid, or of each column."""
+        return one_or_each(self.options.high)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,20 +140,31 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     if plan.expected is not None:
         check_expected(source, accurate.found, plan.entrance, plan.samples, plan.expected)
     if plan.labelled is not None:
+        held_out = plan.labelled.held_out
+        some, _ = next(lattices(held_out.every(max(1, len(held_out) // _TRIED)), spec, _TRIED))
+        check_varies(source.name, some, _base_run(accurate.run)(some), "held-out rows")
         learn.check_order(plan.labelled.choice, spec, labels, accurate.run)
         learn.check_order(plan.labelled.choice, spec, labels, voting.run)
     made, run = accurate.made, accurate.run
+    _manifest(
+        source, found, plan, grid, made, "1", plan.options.batch_rows or SLICE, None
+    )  # what it refuses is refused now
     tails = rounded_gaussian_tails(grid.sigma_steps)
     law = gaussian_on_grid(grid.sigma_steps, tails)
     work = follow(onnx.load_from_string(voting.made.graph), found.shape, source.name).multiplications
-    rows = batch_rows.chosen(voting.made.graph, found.shape, work, plan.tell, plan.batch_rows)
+    rows = batch_rows.chosen(voting.made.graph, found.shape, work, plan.tell, plan.options.batch_rows)
     golden_rows = _golden_rows(found, work)
     learnt = None if data is None else _learnt(voting.made, voting.found, plan, data, spec, labels, law, rows)
     one = learnt is None and plan.robust is None  # one graph in both roles
-    noisy = learnt.graph if learnt else made.graph if one else score_graph.votes(voting.made)
+    base = made.graph if one else score_graph.base(made)
+    noisy = learnt.graph if learnt else base if one else score_graph.votes(voting.made)
     under_noise = in_batches(noisy_run(open_graph(noisy, f"{source.name}, as it would be served under noise,")), rows)
     plainly = _base_run(run)
-    prior = None if data is None or not plan.foresee else _prior(data, spec, grid, labels, law, under_noise, plainly)
+    prior = (
+        None
+        if data is None or learnt is None
+        else _prior(plan, data, learnt, spec, len(labels), law, under_noise, plainly)
+    )
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows),
         law,
@@ -169,8 +179,8 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
         place = Path(made_in) / version
         bundle = write(
             place,
-            _manifest(source, found, plan, grid, made, version, rows, learnt, prior),
-            base=made.graph if one else score_graph.base(made),
+            _manifest(source, found, plan, grid, made, version, rows, learnt, prior, noisy),
+            base=base,
             noisy=noisy,
             tails=tails,
             golden=golden,
@@ -225,7 +235,7 @@ def _enough(plan: Plan) -> Labelled | None:
             plan.tell(f"warning: {line}")
     except ValueError as error:
         short = f"no detector, since {len(plan.labelled.held_out)} held-out rows are too few: {error}"
-        if "joint" in plan.also:
+        if "joint" in plan.options.also:
             raise SourceError(f"--also joint needs the threshold of a detector, and there is {short}") from error
         plan.tell(f"warning: {short}")
         return None
@@ -243,7 +253,8 @@ def _learnt(
     rows: int,
 ) -> Learnt:
     given = score_graph.scorable(made, found)
-    return learn.learn(given, data, spec, labels, law, rows, score=plan.score, work=plan.work, tell=plan.tell)
+    work = None if plan.options.work is None else Path(plan.options.work)
+    return learn.learn(given, data, spec, labels, law, rows, score=plan.options.score, work=work, tell=plan.tell)
 
 
 def _base_run(run: GraphRun) -> BaseRun:
@@ -251,19 +262,26 @@ def _base_run(run: GraphRun) -> BaseRun:
 
 
 def _prior(
+    plan: Plan,
     data: Labelled,
+    learnt: Learnt,
     spec: InputSpec,
-    grid: Grid,
-    labels: tuple[str, ...],
+    labels: int,
     law: LatticeGaussian,
     noisy: NoisyRun,
     base: BaseRun,
-) -> PriorSpec:
-    """What the base pass tells of the votes, on as many held-out rows as say enough of it."""
-    held_out = data.held_out
-    every = np.linspace(0, len(held_out) - 1, min(len(held_out), foresee.ROWS)).round().astype(int)
-    rows = np.concatenate([part for part, _ in lattices(held_out.only(np.unique(every)), spec, foresee.DRAWS)])
-    return foresee.from_rows(rows, law, noisy, base, len(labels), grid.sigma_steps / 2)
+) -> PriorSpec | None:
+    """A prior of the votes, where it saves draws on held-out rows, or is asked for; what it saves is told."""
+    alpha, split = Defaults.model_fields["alpha"].default, claims(**_shares(plan, detecting=True), prior=None).split()
+    asked = foresee.Asked(radius=law.sigma / 2, alpha=alpha, split=split, labels=labels)
+    prior, worth = foresee.from_held_out(data.held_out, spec, learnt.calibration, law, noisy, base, asked)
+    kept = plan.options.foresee or worth.pays
+    why = "as asked for" if plan.options.foresee else "for it saves draws" if kept else "for it saves none to speak of"
+    plan.tell(
+        f"prior of the votes: {worth.ratio:.3f} of the draws to a decision at the default radius, on"
+        f" {len(worth.without)} held-out rows; {'declared' if kept else 'left out'}, {why}"
+    )
+    return prior if kept else None
 
 
 def _candidates(lattice: NDArray[np.int32], count: int) -> NDArray[np.int32]:
@@ -284,10 +302,21 @@ def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
     """As said, else as the model says, else as the data say, else numbers."""
     count = found.output.labels
     named = plan.labelled.fit.names if plan.labelled is not None else ()
-    labels = plan.labels or source.labels or (named if len(named) == count else tuple(map(str, range(count))))
+    labels = _given(plan.options) or source.labels or (named if len(named) == count else tuple(map(str, range(count))))
     if len(labels) != count:
         raise SourceError(f"--labels: {len(labels)} labels were given, and {source.name} tells {count} apart")
+    twice = next((label for label, times in Counter(labels).items() if times > 1), None)
+    if twice is not None:
+        raise SourceError(
+            f"--labels: {twice!r} is there twice, and answers name one label; give each a name of its own"
+        )
     return labels
+
+
+def _given(options: Options) -> tuple[str, ...]:
+    """The labels that the user says: as the flag has them, or a sequence of names."""
+    said = options.labels
+    return named_labels(said) if isinstance(said, str) else tuple(map(str, said))
 
 
 def _input(found: Found, plan: Plan, grid: Grid) -> InputSpec:
@@ -299,7 +328,7 @@ def _input(found: Found, plan: Plan, grid: Grid) -> InputSpec:
             low=_said(grid.low),
             step=_said(grid.step),
             high=_said(grid.high),
-            units=grid.units or plan.units,
+            units=grid.units or plan.options.units,
             step_length=grid.length if grid.step.ndim else None,
         ),
     )
@@ -309,7 +338,7 @@ def _grid(plan: Plan) -> Grid:
     """One step for all, or a step for each column: as given, or found where that is asked for."""
     if isinstance(plan.step, tuple):
         return columns.given(plan.samples, plan.sigma, plan.step, plan.low, plan.high)
-    if plan.columns:
+    if plan.options.columns:
         if plan.step is not None:
             raise GridError("--columns finds a step for each column; leave --step out, or give one for each")
         return columns.found_in(plan.samples, plan.sigma, low=plan.low, high=plan.high)
@@ -325,24 +354,24 @@ def _said(numbers: NDArray[np.float64]) -> float | tuple[float, ...]:
 def _kind(plan: Plan, shape: tuple[int, ...], grid: Grid) -> ImageKind | FeaturesKind | WaveformKind:
     """Sound where a rate is said, pictures where there are as many channels as they have; others are plain numbers."""
     entrance = plan.entrance
-    if plan.rate is not None:
+    if plan.options.rate is not None:
         if grid.step.ndim or int(grid.tops) != 2**16 - 1 or shape[-1] != math.prod(shape):
             raise GridError(
                 f"--rate: sound is one channel of signed samples of 16 bits, as they are or from -1 to 1; got the shape"
                 f" {list(shape)} and a grid from {grid.low.min():g} to {grid.high.max():g}"
             )
-        return WaveformKind(kind="waveform", rate=plan.rate)
+        return WaveformKind(kind="waveform", rate=plan.options.rate)
     channels = {"CHW": shape[0], "HWC": shape[-1]}.get(entrance.layout)
     if entrance.layout == "features" or channels not in (1, 3):
-        if plan.resize or plan.files != Treatments() or plan.mode != "RGB":
+        if plan.options.resize or plan.options.pictures or plan.options.mode != "RGB":
             raise GridError(f"--mode, --resize and --pictures: inputs of shape {list(shape)} are no pictures")
         return FeaturesKind(kind="features")
     return ImageKind(
         kind="image",
         layout=entrance.layout,
-        mode="L" if channels == 1 else plan.mode,
-        resize=plan.resize,
-        files=plan.files,
+        mode="L" if channels == 1 else plan.options.mode,
+        resize=picture_flags.resize(plan.options.resize),
+        files=picture_flags.treatments(plan.options.pictures),
     )
 
 
@@ -356,6 +385,7 @@ def _manifest(
     rows: int,
     learnt: Learnt | None,
     prior: PriorSpec | None = None,
+    noisy: bytes | None = None,
 ) -> Manifest:
     mixed = (plan.labelled is not None or plan.robust is not None) and _probable(found)
     what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
@@ -371,6 +401,7 @@ def _manifest(
             score=learnt is not None,
             gives="probabilities" if _probable(found) else "scores",
             precision=precision_of(onnx.load_from_string(made.graph)),
+            noisy=None if noisy is None else precision_of(onnx.load_from_string(noisy)),
         ),
         decision=ArgmaxRule(rule="argmax"),
         claims=claims(**_shares(plan, detecting=learnt is not None), prior=prior),
@@ -383,7 +414,7 @@ def _manifest(
 
 
 def _shares(plan: Plan, *, detecting: bool) -> dict[str, float]:
-    return with_further(_DETECTING, plan.also) if detecting else _CERTIFYING
+    return with_further(_DETECTING, tuple(plan.options.also)) if detecting else _CERTIFYING
 
 
 def _provenance(source: Source, found: Found, plan: Plan, made: Composed, learnt: Learnt | None) -> Provenance:

@@ -6,7 +6,7 @@ that it came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from export.data import Dataset
 from export.progress import ProgressBar, progress
 
 SCORE_DRAWS: Final = 32
+_PURPOSE = "calibration"
 _ROWS = 64
 _NEIGHBOURS = 32
 _STEPS_DOWN = 8  # neighbours lie an eighth of the noise away
@@ -36,11 +37,20 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Calibration:
-    """Served scores of the held-out rows, in row order, the threshold, and how well single draws did on them."""
+    """Served scores of the held-out rows, in row order, the threshold, and how well single draws did on them.
+
+    `misses`: of the draws of each row, how many were not for its most voted label, where they were counted.
+    """
 
     scores: NDArray[np.float64]
     threshold: float
     accuracy: float
+    misses: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def key_of_row(row: int) -> bytes:
+    """The key of the stream that held-out row `row` is calibrated on."""
+    return row_key(_PURPOSE, row)
 
 
 def calibrate(
@@ -60,7 +70,7 @@ def calibrate(
     rows and their noise, a fresh input of the same distribution exceeds the threshold with probability at most
     `1 - target_tpr`.
     """
-    drawn = draw_rows(images, law, run, "calibration", SCORE_DRAWS, quiet=quiet)
+    drawn = draw_rows(images, law, run, _PURPOSE, SCORE_DRAWS, quiet=quiet)
     accuracy = float(np.mean(drawn.votes == labels[:, None]))
     return _judged(drawn.median_scores(), accuracy, target_tpr, eta, least_accuracy)
 
@@ -84,21 +94,27 @@ def calibrate_on(
     With a `checkpoint` it goes on where it was broken off; `identity` then says what `run` and `law` are, by a digest.
     """
     places = label_places(dataset, labels)
-    kept = Checkpoint(checkpoint, f"calibrate {identity} {dataset.digest}" if checkpoint else "")
+    kept = Checkpoint(checkpoint, f"calibrate and count {identity} {dataset.digest}" if checkpoint else "")
     found = kept.load() or {}
-    scores, shares = (list(found.get(name, np.empty(0))) for name in ("scores", "shares"))
+    scores, shares, misses = (list(found.get(name, np.empty(0))) for name in ("scores", "shares", "misses"))
+
+    def all_kept() -> dict[str, NDArray[np.float64]]:
+        return {"scores": np.array(scores), "shares": np.array(shares), "misses": np.array(misses, np.float64)}
+
     total = len(dataset)
     bar: ProgressBar[object] = progress(what="calibration", total=total, initial=len(scores), unit="row", quiet=quiet)
     with bar:
         for rows, each in lattices(dataset, spec, _ROWS, len(scores)):
-            drawn = draw_rows(rows, law, run, "calibration", SCORE_DRAWS, first=len(scores), quiet=True)
+            drawn = draw_rows(rows, law, run, _PURPOSE, SCORE_DRAWS, first=len(scores), quiet=True)
             right = drawn.votes == with_places(each, places)[:, None]
             scores.extend(drawn.median_scores())
             shares.extend(right.mean(axis=1))
-            kept.keep({"scores": np.array(scores), "shares": np.array(shares)})
+            misses.extend(SCORE_DRAWS - drawn.counts(len(labels)).max(axis=1))
+            kept.keep(all_kept())
             bar.update(len(rows))
-    kept.keep({"scores": np.array(scores), "shares": np.array(shares)}, at_once=True)
-    return _judged(np.array(scores, dtype=np.float64), float(np.mean(shares)), target_tpr, eta, least_accuracy)
+    kept.keep(all_kept(), at_once=True)
+    judged = _judged(np.array(scores, dtype=np.float64), float(np.mean(shares)), target_tpr, eta, least_accuracy)
+    return replace(judged, misses=np.array(misses, dtype=np.int64))
 
 
 def _judged(

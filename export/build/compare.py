@@ -12,7 +12,7 @@ from onnx import helper
 from export.build.compose import Entrance
 from export.build.grid import Grid
 from export.inspection.inspect import Found
-from export.inspection.outputs import OF_ONE
+from export.inspection.outputs import OF_ONE, varies
 from export.sources.source import Source, SourceError
 
 TOLERANCE = 1e-5
@@ -30,12 +30,25 @@ def check_same(
     run: Callable[[NDArray[Any]], dict[str, Any]],
 ) -> None:
     """Raise `SourceError` unless the composed graph gives the original's own numbers on these inputs, and its labels."""
-    for start in range(0, min(len(lattice), COMPARED), _TOGETHER):
-        part = lattice[start : start + _TOGETHER]
-        wanted = probabilities(found, _original(source, found, entrance.apply(grid.values(part))))
+    compared = lattice[:COMPARED]
+    numbers = []
+    for start in range(0, len(compared), _TOGETHER):
+        part = compared[start : start + _TOGETHER]
+        numbers.append(_original(source, found, entrance.apply(grid.values(part))))
+        wanted = probabilities(found, numbers[-1])
         served = run(part)
         _refuse(source.name, served["probabilities"], wanted, "the graph that would be served")
         _check_votes(source.name, found, served["vote"], wanted)
+    check_varies(source.name, compared, np.concatenate(numbers), "samples")
+
+
+def check_varies(name: str, rows: NDArray[np.int32], numbers: NDArray[Any], what: str) -> None:
+    """Raise `SourceError` where inputs that differ all get the same numbers: a certificate of these would say nothing."""
+    if (rows != rows[0]).any() and not varies(numbers):
+        raise SourceError(
+            f"{name} gives the same numbers for all {len(rows)} {what} that were tried, so that nothing of an input comes"
+            " through: expected a trained network, and inputs in the units that it takes (see --mean and --std)"
+        )
 
 
 def check_expected(

@@ -1,43 +1,79 @@
 """What the base pass tells of the votes: the prior of `certify.bounds.prior`, fitted on held-out rows.
 
 Rows are put into cells by the margin of their base pass. In each, how rare misses are among rows that a radius could be
-proven of is estimated from counts, by expectation and maximisation over fixed atoms. A bad fit costs draws, never validity.
+proven of is estimated from counts, by expectation and maximisation over fixed atoms. A bad fit costs draws, never validity;
+how many a fit saves is measured (`prior_worth`), and a bundle has none that saves none, unless it is asked for.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlog1py, xlogy
 
 from certify.bounds.prior import PriorTable, margin
+from certify.claims.certificate import AlphaSplit, Terms
 from certify.smoothing.ball import parse
 from certify.smoothing.law import Law
-from export.build.passes import BaseRun, draw_rows
-from export.bundle import PriorSpec
+from export.build.calibrate import SCORE_DRAWS, Calibration, key_of_row
+from export.build.lattice import lattices
+from export.build.passes import BaseRun
+from export.build.prior_worth import Worth, worth
+from export.bundle import InputSpec, PriorSpec
 from export.bundle.batches import NoisyRun
+from export.data import Dataset
 
 ATOMS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Misses as parts of what the radius allows: at 1 nothing is proven."""
+FITTED, MEASURED = 500, 100
+"""Rows that a prior is fitted on, and others that show what it is worth."""
 _BEYOND = (1.0, 1.5, 2.0, 3.0)
-DRAWS, ROWS = 256, 500
 _CELLS, _STEPS = 4, 200
 _EVIDENCE, _MOST_DRAWS = 8.0, 10_000.0
 _LEAST_ROWS = 25  # in a cell; fewer tell nothing that all rows together do not tell better
+_ROWS = 32
 
 
-def from_rows(
-    rows: NDArray[np.int32], law: Law, noisy: NoisyRun, base: BaseRun, labels: int, radius: float, quiet: bool = True
-) -> PriorSpec:
-    """The prior as a bundle declares it, from held-out rows [rows, *shape] on streams of their own; `radius` aims it."""
-    drawn = draw_rows(rows, law, noisy, "foresee", DRAWS, quiet=quiet)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Asked:
+    """What is mostly asked of the votes: the `radius`, in steps of the grid, at `alpha`, shared as the bundle will."""
+
+    radius: float
+    alpha: float
+    split: AlphaSplit
+    labels: int
+
+
+def from_held_out(
+    held_out: Dataset, spec: InputSpec, calibration: Calibration, law: Law, noisy: NoisyRun, base: BaseRun, asked: Asked
+) -> tuple[PriorSpec, Worth]:
+    """The prior as a bundle declares it, from the votes of calibration, and its worth on rows that it was not fitted on.
+
+    Those go on with the streams of calibration, so that few draws are new.
+    """
+    order = np.arange(len(held_out))
+    fit, rest = _some(order[::2], FITTED), _some(order[1::2], MEASURED)
+    rows = np.concatenate([part for part, _ in lattices(held_out.only(rest), spec, _ROWS)])
     guarantee = law.at(rows[0]).guarantee
-    allowed = 1 - guarantee.needed(parse(guarantee.parts, radius))
-    margins = np.array([margin(row) for row in base(rows)])
-    table = foreseen(margins, DRAWS - drawn.counts(labels).max(axis=1), DRAWS, allowed)
-    return PriorSpec(
-        atoms=table.atoms, margin_edges=table.margin_edges, weights=tuple(cell for (cell,) in table.weights)
-    )
+    ball = parse(guarantee.parts, asked.radius)
+    terms = Terms(law=guarantee, alpha=asked.alpha, split=asked.split, classes=asked.labels)
+    margins = np.array([margin(row) for part, _ in lattices(held_out.only(fit), spec, _ROWS) for row in base(part)])
+    table = foreseen(margins, calibration.misses[fit], SCORE_DRAWS, 1 - terms.needed(ball))
+    priors = [table.of(margin(row), 0.0) for row in base(rows)]
+    keys = [key_of_row(int(row)) for row in rest]
+    found = worth(rows, keys, priors, law=law, noisy=noisy, terms=terms, ball=ball)
+    cells = tuple(cell for (cell,) in table.weights)
+    return PriorSpec(atoms=table.atoms, margin_edges=table.margin_edges, weights=cells), found
+
+
+def _some(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """So many of these, evenly spaced, or all."""
+    chosen: NDArray[np.int64] = places[
+        np.unique(np.linspace(0, len(places) - 1, min(len(places), count)).round().astype(int))
+    ]
+    return chosen
 
 
 def foreseen(margins: NDArray[np.floating], misses: NDArray[np.integer], draws: int, allowed: float) -> PriorTable:

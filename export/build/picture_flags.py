@@ -37,8 +37,8 @@ def reading(declared: ImageKind, axes: Sequence[int | str | None], flag: str) ->
     sizes = [axis for axis in axes if isinstance(axis, int)]
     if len(sizes) != len(axes) or len(sizes) != 3:
         raise SourceError(
-            f"{flag} with --data needs a network of one size of pictures, this one takes {list(axes)}: export it with a"
-            " fixed size"
+            f"{flag} with --data needs a network of one size of pictures, this one takes {list(axes)}: give"
+            " --shape, that of one input, as 3x224x224"
         )
     return formed(declared, declared.size_of(tuple(sizes)))
 

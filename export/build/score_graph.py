@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -82,6 +83,13 @@ def fitted_from(given: Scorable) -> bytes:
     """The graph from the lattice to FEATURES and LOGITS."""
     outputs = {FEATURES: (TensorProto.FLOAT, (given.size,)), LOGITS: (TensorProto.FLOAT, (given.labels,))}
     return ending(given.model, outputs)
+
+
+def check_installed() -> None:
+    """Raise `ModuleNotFoundError` where heads cannot be written: before the walks over the data, and not behind them."""
+    for name in ("torch", "onnxscript"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def noisy(given: Scorable, name: str, scorer: Scorer) -> bytes:

@@ -45,10 +45,14 @@ class Graphs(Strict):
 
 
 def graphs(
-    *, score: bool, gives: Literal["probabilities", "scores"] = "probabilities", precision: GraphPrecision = "float32"
+    *,
+    score: bool,
+    gives: Literal["probabilities", "scores"] = "probabilities",
+    precision: GraphPrecision = "float32",
+    noisy: GraphPrecision | None = None,
 ) -> Graphs:
-    """Two graphs of one precision, the noisy one with a score or without."""
+    """Two graphs of one `precision`, or the noisy one in its own; with a score or without."""
     return Graphs(
         base=BaseGraphSpec(heads=(gives,), precision=precision),
-        noisy=NoisyGraphSpec(heads=("vote", "score") if score else ("vote",), precision=precision),
+        noisy=NoisyGraphSpec(heads=("vote", "score") if score else ("vote",), precision=noisy or precision),
     )

@@ -110,10 +110,11 @@ def parse(path: Path, text: bytes) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
-        raise BundleError(f"{path}: {_said(error)}; mend or export the bundle again") from error
+        raise BundleError(f"{path}: {said(error)}; mend or export the bundle again") from error
 
 
-def _said(error: ValidationError) -> str:
+def said(error: ValidationError) -> str:
+    """What is wrong, by the place of each field."""
     found = error.errors(include_input=False, include_url=False)
     lines = [f"{'.'.join(map(_place, each['loc'])) or 'manifest'}: {each['msg']}" for each in found[:_SHOWN_ERRORS]]
     return "; ".join(lines) + (f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else "")

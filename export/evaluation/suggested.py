@@ -41,7 +41,7 @@ def sigma_for(source: Source, found: Found, plan: Plan) -> float:
 def _candidates(plan: Plan) -> list[float]:
     if isinstance(plan.step, tuple):
         raise SourceError("--sigma: give it, in steps; with a step for each column none is suggested")
-    spread = 0.5 if plan.columns else float(np.std(plan.samples.astype(np.float64)))
+    spread = 0.5 if plan.options.columns else float(np.std(plan.samples.astype(np.float64)))
     if not spread > 0:
         raise SourceError("all samples are the same; give some that differ")
     return [_plain(share * spread) for share in SHARES]

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, helper
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
 from export.graphs.facts import Fact, Place
+from export.graphs.precision import check_precision
 from export.graphs.reading import LATTICE_TYPES, GraphError, declared_outputs, lattice_kind, place, read
 from export.graphs.rows import Rows, follow
 
@@ -47,6 +48,7 @@ def prepare(bundle: Bundle, file: str) -> Prepared:
         raise GraphError(
             f"{where} gives a 'score' that does not depend on the input; export it with the declared score"
         )
+    check_precision(bundle, file, model, where)
     added = {_exposed(model, name, fact): fact for name, fact in rows.jumping.items() if name not in wanted}
     model.graph.output.extend(helper.make_tensor_value_info(name, _kind(fact), None) for name, fact in added.items())
     return Prepared(

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 from export.graphs.reading import GraphError
 from export.graphs.rows import follow
 from export.inspection.given import FLOATS, Given, freed, given, sizes
-from export.inspection.outputs import Kind, Output, candidates, chosen, other_outputs, told
+from export.inspection.outputs import Kind, Output, as_said, candidates, chosen, other_outputs, told
 from export.inspection.structure import Structure, maker, structure
 from export.sources.onnx_file import opset_of
 from export.sources.running import GraphRun, in_chunks, open_graph
@@ -67,7 +67,7 @@ def inspect(
     found = {each: told(each, said[each], len(values), maker(model, each)) for each in floats}
     best = chosen(found, output, name)
     if output_kind is not None:
-        best = Output(name=best.name, kind=output_kind, size=best.size, why="as you said")
+        best = as_said(best, output_kind, said[best.name], name)
     if best.size == 1 and best.kind == "scores":
         raise SourceError(
             f"{name} gives one number a row, {best.name!r}, that is no probability: this is no classifier"
@@ -174,6 +174,20 @@ def _check_freed(model: ModelProto, output: str, values: NDArray[Any], said: NDA
             )
 
 
+def check_sure(found: Found) -> None:
+    """Raise `SourceError` where the output may as well be no classifier's."""
+    if not found.output.sure:
+        raise SourceError(f"{found.name} gives one number a row, {found.output.name!r}: {doubt(found.output)}")
+
+
+def doubt(output: Output) -> str:
+    """What one number a row may be, and how to say it."""
+    return (
+        f"that may be the {output.kind} of two labels or a quantity, which nothing is certified of; say --output-kind"
+        " logits where above 0 means the second label, or sigmoid where it is that label's probability"
+    )
+
+
 def questions(found: Found) -> Mapping[str, str]:
     """What could not be decided, as the flag that decides it, with what is done without it."""
     asked = {}
@@ -183,7 +197,9 @@ def questions(found: Found) -> Mapping[str, str]:
         )
     if len(found.shape) == 3 and layout_of(found.shape) == "features":
         asked["--layout"] = f"no axis of {list(found.shape)} has 1 or 3 colours; served as plain numbers"
-    if found.output.kind in ("logits", "scores"):
+    if not found.output.sure:
+        asked["--output-kind"] = f"export needs it: {doubt(found.output)}"
+    elif found.output.kind in ("logits", "scores"):
         asked["--output-kind"] = f"taken for {found.output.kind}: {found.output.why}"
     asked["--labels"] = f"the names of its {found.output.labels} labels; numbers otherwise"
     return asked

@@ -17,16 +17,21 @@ Kind = Literal["logits", "softmax", "sigmoid", "scores"]
 KINDS: tuple[Kind, ...] = ("logits", "softmax", "sigmoid", "scores")
 OF_ONE = 1e-3
 """How far the probabilities of a row may sum from 1, as in a bundle."""
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """One output of the graph: `size` numbers a row, or None where it does not classify; `why` in words."""
+    """One output of the graph: `size` numbers a row, or None where it does not classify; `why` in words.
+
+    `sure`: nothing else gives such numbers. One number a row may be a quantity as well, and then nothing is a label.
+    """
 
     name: str
     kind: Kind | None
     size: int | None
     why: str
+    sure: bool = True
 
     @property
     def labels(self) -> int:
@@ -84,16 +89,37 @@ def told(name: str, values: NDArray[Any], rows: int, last: str | None) -> Output
     flat = values.reshape(rows, -1).astype(np.float64)
     size = flat.shape[1]
     kind, why = _kind(flat, last)
-    return Output(name=name, kind=kind, size=size, why=why)
+    why += "" if varies(flat) else ", the same for all that was tried"
+    return Output(name=name, kind=kind, size=size, why=why, sure=size > 1 or last == "Sigmoid")
+
+
+def as_said(output: Output, kind: Kind, values: NDArray[Any], name: str) -> Output:
+    """The same, of the kind that the user says. Raises `SourceError` where its numbers `values` contradict that."""
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    finite = flat[np.isfinite(flat).all(axis=1)]
+    wrong = ""
+    if kind in ("softmax", "sigmoid") and not _within(finite):
+        wrong = f"numbers from {finite.min():.3g} to {finite.max():.3g}, beyond 0 to 1"
+    elif kind == "softmax" and not _sum_to_one(finite):
+        wrong = f"rows that sum to {finite[0].sum():.3g}, and not to 1"
+    if wrong:
+        raise SourceError(f"--output-kind {kind}: {name} gives {wrong}, as {output.name!r}; say another kind, or none")
+    return Output(name=output.name, kind=kind, size=output.size, why="as you said")
+
+
+def varies(numbers: NDArray[Any]) -> bool:
+    """Whether numbers [rows, n] differ from row to row by more than rounding."""
+    flat = numbers.reshape(len(numbers), -1).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return not np.all(np.ptp(flat, axis=0) <= _ROUNDING * np.abs(flat).max(axis=0))
 
 
 def _kind(flat: NDArray[np.float64], last: str | None) -> tuple[Kind, str]:
     finite = flat[np.isfinite(flat).all(axis=1)]
     if not len(finite):
         raise SourceError("no row of its output is finite on what was tried; check the model, or give --samples")
-    within = bool((finite >= 0).all() and (finite <= 1 + 1e-6).all())
-    size = flat.shape[1]
-    if within and size > 1 and np.all(np.abs(finite.sum(axis=1) - 1) <= OF_ONE):
+    within, size = _within(finite), flat.shape[1]
+    if within and size > 1 and _sum_to_one(finite):
         return "softmax", "every row lies in 0 to 1 and sums to one"
     if last == "Sigmoid":
         return (
@@ -110,6 +136,14 @@ def _kind(flat: NDArray[np.float64], last: str | None) -> tuple[Kind, str]:
             )
         )
     return "logits", "numbers beyond 0 to 1"
+
+
+def _within(finite: NDArray[np.float64]) -> bool:
+    return bool((finite >= 0).all() and (finite <= 1 + 1e-6).all())
+
+
+def _sum_to_one(finite: NDArray[np.float64]) -> bool:
+    return bool(np.all(np.abs(finite.sum(axis=1) - 1) <= OF_ONE))
 
 
 def chosen(found: Mapping[str, Output], wanted: str | None, name: str) -> Output:

@@ -8,12 +8,19 @@ from export.sources import onnx_file
 from export.sources.source import Source, SourceError
 
 
+def is_factory(model: str | Path) -> bool:
+    """Whether this names a factory of torch modules, and no file."""
+    module, _, factory = str(model).rpartition(":")
+    named = bool(module) and all(part.isidentifier() for part in [*module.split("."), factory])
+    return named and not Path(model).exists()
+
+
 def opened(model: str | Path, weights: str | Path | None, shape: tuple[int, ...] | None) -> Source:
     """The source that `model` names. Raises `SourceError`."""
-    module, _, factory = str(model).rpartition(":")
-    if module and not Path(model).exists() and all(part.isidentifier() for part in [*module.split("."), factory]):
+    if is_factory(model):
         from export.sources import torch_factory
 
+        module, _, factory = str(model).rpartition(":")
         return torch_factory.read(module, factory, None if weights is None else Path(weights), shape)
     if weights is not None:
         raise SourceError("--weights goes with package.module:factory; an ONNX file has its weights inside")

@@ -6,13 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from export.options import add_flags
 from serving.commands.console import given
-from serving.commands.inspect import add_model
+from serving.commands.inspect import add_model, sizes
 
 
 def add(commands: Any) -> None:
     """The command, for the parser of the command line."""
-    export = commands.add_parser("export", help="make a bundle of your own model (needs certserve[export])")
+    export = commands.add_parser(
+        "export", help="make a bundle of your own model (needs certserve[export]; --data: certserve[export,torch])"
+    )
     add_model(export)
     export.add_argument("--name", required=True, help="the model's name on the server")
     rows = export.add_mutually_exclusive_group(required=True)
@@ -33,85 +36,11 @@ def add(commands: Any) -> None:
     )
     export.add_argument("--label", help="the column, or array, of the labels (label, or y)")
     export.add_argument(
-        "--score", metavar="NAME", help="of the detector; the one that is measured to be best if left out"
+        "--shape", type=sizes, metavar="3x224x224", help="of one input, for --resize, where the model takes any size"
     )
-    export.add_argument(
-        "--foresee",
-        action="store_true",
-        help="fit, on the held-out rows, what the plain prediction tells of the votes: draws are saved where it is right",
-    )
-    export.add_argument(
-        "--also",
-        type=names,
-        default=(),
-        metavar="CLAIM,...",
-        help="claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label)",
-    )
-    export.add_argument("--work", type=Path, metavar="FOLDER", help="where long walks over the data go on")
-    export.add_argument(
-        "--sigma", type=float, help="the noise, in the units of the samples; measured on --data if left out"
-    )
-    export.add_argument("--labels", type=labels, default=(), metavar="A,B,C", help="names, or a file with one a line")
     export.add_argument("--out", type=Path, default=Path("models"), help="the repository to write to (%(default)s)")
-    export.add_argument("--expected", type=Path, metavar="FILE", help="the original's own outputs on the samples, .npy")
-    export.add_argument(
-        "--low", type=numbers, help="the least value of the grid, or one a column; found in the samples"
-    )
-    export.add_argument("--step", type=numbers, help="the step of the grid, or one a column; found in the samples")
-    export.add_argument(
-        "--high", type=numbers, help="the largest value of the grid, or one a column; found in the samples"
-    )
-    export.add_argument(
-        "--columns",
-        action="store_true",
-        help="find a step for each column; --sigma is then a share of each column's range",
-    )
-    export.add_argument(
-        "--batch-rows", type=int, metavar="N", help="of noisy passes; chosen by time and memory if left out"
-    )
-    export.add_argument("--rate", type=int, metavar="HZ", help="the samples are sound: one channel of 16 bits")
-    export.add_argument("--units", default="units of the samples", help="what a value is measured in (%(default)s)")
-    export.add_argument("--layout", choices=("CHW", "HWC", "features"), help="found by the axis of 1 or 3 colours")
-    export.add_argument("--mean", type=numbers, default=(), help="subtracted inside: one number, or one a colour")
-    export.add_argument("--std", type=numbers, default=(), help="divided by inside, after the mean")
-    export.add_argument("--mode", choices=("RGB", "BGR"), default="RGB", help="the order of the samples' colours (RGB)")
-    export.add_argument(
-        "--resize",
-        default="",
-        metavar="METHOD",
-        help="of pictures of another size: bilinear, or bilinear,centre,256",
-    )
-    export.add_argument(
-        "--pictures",
-        default="",
-        metavar="A=B,...",
-        help="of files of other forms: alpha=dropped, orientation=applied, ...",
-    )
-    export.add_argument("--channels", choices=("as given", "reversed"), default="as given", help="reversed: RGB to BGR")
-    export.add_argument(
-        "--robust",
-        type=Path,
-        metavar="FILE",
-        help="the network that votes, of certserve robustify; the same if left out",
-    )
+    add_flags(export)
     export.set_defaults(run=_run)
-
-
-def labels(text: str) -> tuple[str, ...]:
-    """Names of labels, or a file with one a line."""
-    file = Path(text)
-    named = file.read_text().splitlines() if file.is_file() else text.split(",")
-    return tuple(label.strip() for label in named if label.strip())
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(part.strip() for part in text.split(","))
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Numbers with commas between them."""
-    return tuple(float(part) for part in text.split(","))
 
 
 def _run(options: argparse.Namespace) -> None:

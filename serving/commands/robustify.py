@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from export.options import labels, numbers
 from serving.commands.console import given
-from serving.commands.export import labels, numbers
 from serving.commands.inspect import add_model
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
+from unittest.mock import create_autospec
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import parser
+from PIL import Image
 from scipy.special import logsumexp
 
 from export import data, own_model
 from export.build.calibrate import CalibrationError
 from export.build.learn import parted
+from export.build.prior_worth import PAYS
 from export.build.taken import arranged, samples, shape_for
+from export.bundle import load
 from export.data import DataError
 from export.data.in_memory import of_arrays
 from export.sources.source import SourceError
@@ -141,6 +147,89 @@ def test_votes_are_foreseen_from_held_out_rows_alone(network, tmp_path):
     rows = np.zeros((8, 1, 28, 28))
     with pytest.raises(SourceError, match="--foresee goes with --data"):
         own_model.export(network[0], name="clothes", samples=rows, foresee=True, sigma=12.0, out=tmp_path)
+
+
+def test_a_prior_that_saves_no_draws_is_left_out_and_said(network, tmp_path, capsys):
+    rows = np.arange(1_000)
+    own_model.export(
+        network[0],
+        name="clothes",
+        data=stored(tmp_path / "fit.npz", rows),
+        score="energy",
+        sigma=12.0,
+        out=tmp_path,
+        faults=lambda folder: [],
+    )
+    said = capsys.readouterr().err
+    found = re.search(r"prior of the votes: (\d\.\d+) of the draws .* on 100 held-out rows; (declared|left out)", said)
+    assert (float(found[1]) <= PAYS) or found[2] == "left out"
+    assert (load(tmp_path / "clothes" / "1").prior is not None) == (found[2] == "declared")
+
+
+def test_held_out_rows_that_all_give_the_same_are_refused(network, tmp_path):
+    """Pictures that are too dark for the network to see anything, say."""
+    model = onnx.load(network[0])
+    for each in model.graph.node:
+        if each.op_type == "MatMul" and each.input[0] == "f":
+            each.input[0] = "bright"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(50), "fifty"))
+    seen = parser.parse_graph("g (float[n, 784] f) => (float[n, 784] bright) { d = Sub(f, fifty) bright = Relu(d) }")
+    model.graph.node.extend(seen.node)
+    model.graph.node.sort(key=lambda each: ["f", "d", "bright", "s", "h", "y"].index(each.output[0]))
+    (tmp_path / "bright.onnx").write_bytes(model.SerializeToString())
+    dark = np.random.default_rng(0).integers(0, 50, (300, 28, 28), np.uint8)
+    np.savez(tmp_path / "dark.npz", x=dark, y=np.arange(300) % 10)
+    with pytest.raises(SourceError, match="the same numbers for all 32 held-out rows"):
+        own_model.export(
+            tmp_path / "bright.onnx",
+            name="x",
+            data=CLOTHES,
+            calibration=tmp_path / "dark.npz",
+            sigma=12.0,
+            out=tmp_path,
+        )
+
+
+class Brightest(torch.nn.Module):
+    """Tells by which half of a small picture is brighter; it takes any size."""
+
+    def forward(self, x):
+        halves = torch.stack([x[..., :, :4].mean((1, 2, 3)), x[..., :, 4:].mean((1, 2, 3))], dim=1)
+        return halves / 8
+
+
+def photos(folder, count=30):
+    """Pictures of many sizes, brighter on the left or on the right."""
+    chance = np.random.default_rng(2)
+    for place in range(count):
+        height, width = chance.integers(9, 20, 2)
+        pixels = chance.integers(0, 100, (height, width, 3), np.uint8)
+        side = place % 2
+        pixels[:, width // 2 * side : width // 2 * (side + 1)] += 100
+        path = folder / ("left", "right")[side] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def test_photos_of_many_sizes_go_into_a_torch_module_of_any_size(tmp_path):
+    given = {"name": "sides", "data": photos(tmp_path / "photos"), "sigma": 4.0, "out": tmp_path / "models"}
+    factory = f"{__name__}:Brightest"
+    with pytest.raises(SourceError, match="--resize with --data: .*--shape"):
+        own_model.export(factory, resize="bilinear", **given)
+    with pytest.raises(DataError, match="--resize"):
+        own_model.export(factory, shape=(3, 8, 8), **given)
+    bundle = own_model.export(factory, resize="bilinear", shape=(3, 8, 8), faults=lambda folder: [], **given)
+    assert (bundle.manifest.input.shape, bundle.manifest.labels) == ((3, 8, 8), ("left", "right"))
+    assert bundle.manifest.input.kind.resize.method == "bilinear"
+
+
+def test_a_file_is_opened_once(network, tmp_path, monkeypatch):
+    opened = create_autospec(own_model.opened, side_effect=own_model.opened)
+    monkeypatch.setattr(own_model, "opened", opened)
+    with pytest.raises(SourceError, match="--score"):
+        own_model.export(network[0], name="x", data=CLOTHES, resize="nearest", score="guess", sigma=12.0, out=tmp_path)
+    opened.assert_called_once()
 
 
 def test_too_few_rows_give_no_detector_and_say_so(network, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,10 @@ from torch import nn
 
 from export import own_model
 from export.build.grid import MOST_STEPS, GridError, declared
-from export.bundle import load
+from export.bundle import graphs, load
+from export.graphs import prepared
+from export.graphs.reading import GraphError
+from export.options import labels
 from export.sources.source import SourceError
 from serving.commands import answers
 from serving.commands.check import faults
@@ -56,7 +61,8 @@ def original(path, values):
 def test_an_outputs_own_numbers_come_out(tmp_path, body, outputs, expected, kind):
     """Within 1e-5; a softmax is added to logits alone, and what does not sum to one is not called a probability."""
     path = written(tmp_path, body, outputs)
-    bundle = exported(path, tmp_path, proofs=faults)
+    said = {"output_kind": "logits"} if body == ONE_LOGIT else {}
+    bundle = exported(path, tmp_path, proofs=faults, **said)
     lattice, numbers, votes = served(bundle)
     spec = bundle.manifest.input
     wanted = expected(original(path, (spec.low + spec.step * lattice).astype(np.float32)))
@@ -243,6 +249,11 @@ def test_sigma_in_steps_is_never_below_sigma(sigma, step):
         ({"layout": "CHW"}, "--layout"),
         ({"output": "z"}, "no output 'z'"),
         ({"output_kind": "guess"}, "--output-kind"),
+        ({"output_kind": "softmax"}, "--output-kind softmax: .*beyond 0 to 1"),
+        ({"labels": ("a", "b", "a")}, "'a' is there twice"),
+        ({"labels": ("a", "b", "c\n")}, "no bundle can declare this: labels"),
+        ({"units": "a\nb"}, "no bundle can declare this: units"),
+        ({"shape": (4,)}, "--shape goes with --data"),
         ({"weights": "w.safetensors"}, "--weights"),
         ({"expected": ROWS[:2]}, "--expected"),
     ],
@@ -252,6 +263,79 @@ def test_wrong_arguments_are_refused_by_the_flag(tmp_path, change, reason):
     with pytest.raises((SourceError, GridError), match=reason):
         exported(written(tmp_path, LOGITS), tmp_path, **given)
     assert not list((tmp_path / "models").rglob("*.onnx"))
+
+
+@pytest.mark.parametrize("name", ["a b", "", "../up", "stats", "n" * 200])
+def test_a_name_that_no_server_can_have_is_refused_before_anything_is_done(tmp_path, name):
+    out = tmp_path / "models"
+    with pytest.raises(SourceError, match="no bundle can declare this: .*name"):
+        own_model.export(written(tmp_path, LOGITS), name=name, samples=ROWS, sigma=0.2, out=out, faults=faults)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (ONE_LOGIT, {"output_kind": "logits"}),
+        ("z = MatMul(x, v) y = Clip(z, low, high)", {"output_kind": "sigmoid"}),
+        (ONE_SIGMOID, {}),
+    ],
+)
+def test_one_number_a_row_is_no_label_before_the_user_says_so(tmp_path, body, said):
+    """It may be a regression, but for what Sigmoid makes."""
+    path = written(tmp_path, body, ONE, constants=", float low = {0.0}, float high = {1.0}")
+    assert exported(path, tmp_path, **said).manifest.base_output == "probabilities"
+    if said:
+        with pytest.raises(SourceError, match=r"one number a row, 'y'.* a quantity.*--output-kind logits"):
+            exported(path, tmp_path)
+
+
+def test_one_number_beyond_0_to_1_is_no_probability_whatever_is_said(tmp_path):
+    with pytest.raises(SourceError, match="--output-kind sigmoid: .*beyond 0 to 1"):
+        exported(written(tmp_path, ONE_LOGIT, ONE), tmp_path, output_kind="sigmoid")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "z = Gemm(x, w, b) y = Sub(z, z)",
+        "n = Neg(x) h = Relu(n) y = Gemm(h, w, b)",  # dead for inputs from 0 to 1
+        "z = Gemm(x, w, b) s = Mul(z, zero) p = Softmax(s) y = Identity(p)",
+    ],
+)
+def test_a_network_that_gives_the_same_for_every_input_is_refused(tmp_path, body):
+    """As the accurate network, and as the one that votes."""
+    path = written(tmp_path, body, constants=", float zero = {0.0}")
+    with pytest.raises(SourceError, match="the same numbers for all 24 samples"):
+        exported(path, tmp_path)
+    (tmp_path / "one").mkdir()
+    with pytest.raises(SourceError, match="the same numbers for all 24 samples"):
+        exported(written(tmp_path / "one", LOGITS), tmp_path, robust=path)
+
+
+def test_a_robust_network_of_another_precision_is_declared_as_it_is(tmp_path):
+    half = "h = Cast<to = 10>(x) g = Cast<to = 10>(w) m = MatMul(h, g) y = Cast<to = 1>(m)"
+    (tmp_path / "half").mkdir()
+    robust = written(tmp_path / "half", half)
+    bundle = exported(written(tmp_path, LOGITS), tmp_path, robust=robust)
+    assert (bundle.manifest.graphs.base.precision, bundle.manifest.graphs.noisy.precision) == ("float32", "float16")
+    prepared.check(bundle)
+    wrong = bundle.manifest.model_copy(update={"graphs": graphs(score=False)})
+    with pytest.raises(GraphError, match=r"noisy.onnx computes in float16, and the manifest declares float32"):
+        prepared.check(replace(bundle, manifest=wrong))
+
+
+def test_labels_come_from_a_file_as_other_programs_write_it(tmp_path):
+    file = tmp_path / "labels.txt"
+    file.write_bytes("\ufeffäpfel, rot\r\nbirnen\r\n\r\n kirschen \r\n".encode())
+    assert labels(str(file)) == ("äpfel, rot", "birnen", "kirschen")
+    assert labels("a, b") == ("a", "b")
+    for wrong in ("", "alone", str(tmp_path / "nowhere.txt")):
+        with pytest.raises(ArgumentTypeError, match="two names or more"):
+            labels(wrong)
+    file.write_bytes(b"a\nb\xff\n")
+    with pytest.raises(ArgumentTypeError, match="UTF-8"):
+        labels(str(file))
 
 
 class Dense(nn.Module):

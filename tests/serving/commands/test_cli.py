@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from unittest.mock import create_autospec
 
+import numpy as np
 import pytest
 
 from export.sources.source import SourceError
 from serving.commands import serve
 from serving.commands.cli import main
 from serving.config import SettingError, Settings
+from tests.export.foreign import LOGITS, ROWS, written
 from tests.half_space import write_half_space
 
 
@@ -61,6 +63,25 @@ def test_an_onnx_file_is_inspected_with_what_serving_installs():
     done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "softmax" in done.stdout
+
+
+def test_certificates_are_exported_and_evaluated_without_torch_and_a_detector_asks_for_it_at_once(tmp_path):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnxscript', 'skl2onnx', 'pyarrow', 'matplotlib')))\n"
+        "from serving.commands.cli import main\n"
+        "export = ['export', sys.argv[1], '--name', 'parts', '--sigma', '0.2']\n"
+        "assert main([*export, '--samples', 'x.npy']) == 0\n"
+        "assert main(['evaluate', 'models/parts/1', '--data', 'd.npz', '--draws', '64']) == 0\n"
+        "sys.exit(main([*export, '--data', 'd.npz', '--work', 'work']))"
+    )
+    np.save(tmp_path / "x.npy", ROWS)
+    np.savez(tmp_path / "d.npz", x=ROWS, y=np.arange(len(ROWS)) % 3)
+    command = [sys.executable, "-c", code, written(tmp_path, LOGITS)]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "certserve[export,torch]" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "work").exists()
 
 
 def test_every_command_explains_itself(capsys):
