@@ -6,7 +6,7 @@ const percent = (alpha) => `${short(100 * (1 - alpha))} %`;
 
 /** What an answer says, a sentence each. */
 export function sentences(row, units) {
-  return [...certificate(row, units), ...score(row, units), ...mixture(row, units)];
+  return [...certificate(row, units), ...score(row, units), ...mixture(row, units), ...joint(row, units)];
 }
 
 function certificate({ certificate: found, alpha, draws }, units) {
@@ -18,15 +18,18 @@ function certificate({ certificate: found, alpha, draws }, units) {
         `for every input within ${down(found.radius)} of this one (${norm(found)}, ${units}).`,
     );
     if (!found.reaches_others) said.push("That radius is below one step of the grid: it speaks of this input alone.");
+    if (found.two_sided) said.push("That class is compared with the best of the others, as this model declares: its own probability may be below one half.");
   }
   if (found.status === "refuted") {
+    const wanting = found.two_sided ? "leads the second by less than it needs" : "has a probability below what it needs";
     said.push(
-      `The target radius ${short(found.target_radius)} is refuted: the most probable smoothed class has a probability below what it ` +
-        "needs. That does not mean that an attack exists.",
+      `The target radius ${short(found.target_radius)} is refuted: the most probable smoothed class ${wanting}. ` +
+        "That does not mean that an attack exists.",
     );
   }
   if (found.status === "undecided") said.push(`Neither was shown with these ${draws} draws; nothing is claimed of the target.`);
-  if (!found.radius && found.status !== "refuted") said.push("No class is proven to be above one half: the certificate abstains.");
+  const place = found.two_sided ? "to lead all others" : "to be above one half";
+  if (!found.radius && found.status !== "refuted") said.push(`No class is proven ${place}: the certificate abstains.`);
   return said;
 }
 
@@ -66,6 +69,18 @@ function mixture({ mixture: found }, units) {
   ];
 }
 
+function joint({ joint: found, alpha }, units) {
+  if (!found) return [];
+  if (!(found.radius > 0)) return ["Class and “in distribution” together, as one label, are undetermined: nothing is claimed of them."];
+  const same = found.label === null ? `a score above the threshold ${short(found.threshold)}` : `the class “${found.label}” and a score not above the threshold ${short(found.threshold)}`;
+  const said = [
+    `With probability at least ${percent(alpha)} over the server's noise key, most noisy copies of every input within ` +
+      `${down(found.radius)} of this one (${norm(found)}, ${units}) have ${same}.`,
+  ];
+  if (!found.reaches_others) said.push("That radius of the joint label is below one step of the grid: it speaks of this input alone.");
+  return said;
+}
+
 /** What is not claimed by an answer, a sentence each. */
 export function notClaimed(row) {
   const said = [
@@ -75,6 +90,7 @@ export function notClaimed(row) {
   ];
   if (row.certificate?.radius > 0) said.push("Anything of inputs farther away than the radius, or of what was done to a picture before it came to the grid.");
   if (row.ood) said.push("That the input is familiar in meaning: the verdict speaks of a score. The p-value does not hold under attack.");
+  if (row.joint) said.push("Anything, by the joint label, of the score that is printed: it speaks of most noisy copies.");
   if (row.mixture) said.push("The mixture's printed probabilities: they are estimates.");
   return said;
 }

@@ -4,7 +4,7 @@
 // ("0x1.8000000000000p+1" is 3), or "inf" or "-inf". The signed bytes are the record's JSON in ASCII, its fields in alphabetical
 // order, without white space. A field that is unknown or missing, or of another kind, makes it no receipt.
 
-const VERSIONS = [1, 2, 3, 4, 5].map((each) => `certserve-receipt/${each}`);
+const VERSIONS = [1, 2, 3, 4, 5, 6].map((each) => `certserve-receipt/${each}`);
 const INT = "a whole number";
 const FLOAT = "a double in hexadecimal";
 const TEXT = "a text";
@@ -17,6 +17,7 @@ const CLAIMS = {
   certificate: maybe({ status: TEXT, class_index: maybe(INT), radius: FLOAT, p_a_lower: maybe(FLOAT), p_b_upper: FLOAT, ball: BALL }),
   ood: maybe({ score: FLOAT, p_value: FLOAT, in_distribution: "true or false", verdict: maybe(TEXT), score_lower: maybe(FLOAT), score_upper: maybe(FLOAT) }),
   mixture: maybe({ class_index: maybe(INT), radius: FLOAT, ball: BALL }),
+  joint: later({ verdict: TEXT, class_index: maybe(INT), radius: FLOAT, p_lower: maybe(FLOAT), ball: BALL }),
 };
 const SCORES = {
   threshold: FLOAT, radius: FLOAT, score_draws: INT, calibration_size: INT, score: maybe(FLOAT), calibration_at_least: INT,
@@ -32,7 +33,7 @@ const RECEIPT = {
     law: later(TEXT), parameters: later(listOf({ name: TEXT, value: FLOAT })),
   },
   alpha: FLOAT,
-  split: { of_class: FLOAT, of_upper: FLOAT, of_threshold: FLOAT, of_interval: FLOAT },
+  split: { of_class: FLOAT, of_upper: FLOAT, of_threshold: FLOAT, of_interval: FLOAT, of_joint: later(FLOAT) },
   procedure: {
     name: TEXT, target_radius: maybe(FLOAT), max_draws: INT, stop_reason: TEXT, radius_tolerance: later(FLOAT), menu_size: later(INT),
     target: BALL,
@@ -43,6 +44,8 @@ const RECEIPT = {
   robust_weight: maybe(FLOAT),
   claims: CLAIMS,
   prior: later({ atoms: listOf(FLOAT), weights: listOf(FLOAT) }), // since version 5
+  joint: later({ threshold: FLOAT, votes: listOf(INT) }), // this and the next since version 6
+  two_sided: later("true or false"),
 };
 const SIGNATURE = { algorithm: TEXT, key_id: TEXT, value: TEXT };
 

@@ -5,6 +5,7 @@ import { normal, normalQuantile } from "./special.js";
 
 const ROUNDING = 16 * 2 ** -52;
 const FARTHEST = 8; // in sigmas: no number of draws proves more
+const MOST_SIGMAS = 40; // beyond it a normal tail is no double
 
 /**
  * Gaussian noise: a probability moves by at most one unit of its normal quantile for each sigma of distance. `sigma` is in
@@ -34,11 +35,33 @@ export class Gaussian {
   radiusAtMost(p) {
     return this.sigma * Math.max(0, p >= 1 ? Infinity : normalQuantile(p));
   }
+
+  /** The ball in which a label leads another by more than a margin; the other's probability is at most `rival`. */
+  lead(complement, rival, margin = 0) {
+    const [top, next] = [-normalQuantile(complement), normalQuantile(rival)];
+    if (margin === 0) return [Math.max(0, (this.sigma / 2) * (top - next))];
+    const holds = (r) => below(top - r) - above(next + r) > margin;
+    if (!holds(0)) return [0];
+    let [low, high] = [0, MOST_SIGMAS];
+    for (let i = 0; i < 100; i++) {
+      const middle = (low + high) / 2;
+      if (holds(middle)) low = middle;
+      else high = middle;
+    }
+    return [this.sigma * low];
+  }
+
+  /** No label of this probability, or less, leads one of `rival`, or more, any farther. */
+  leadAtMost(p, rival) {
+    const apart = (p >= 1 ? Infinity : normalQuantile(p)) - normalQuantile(rival);
+    return (this.sigma / 2) * Math.max(0, apart);
+  }
 }
 
-// The normal law, for z from 0, on either safe side: so that a test of what was proven is no easier than the server's.
-const above = (z) => normal(z) + ROUNDING;
-const below = (z) => Math.max(0, normal(z) - ROUNDING);
+// The normal law on either safe side, so that a test of what was proven is no easier than the server's; small tails relatively.
+const room = (z) => (z < 0 ? normal(z) * ROUNDING * (1 + z * z) : ROUNDING);
+const above = (z) => normal(z) + room(z);
+const below = (z) => Math.max(0, normal(z) - room(z));
 
 function gaussian(parameters, charge) {
   const [sigma, norm] = [parameters.get("sigma"), parameters.get("norm")];

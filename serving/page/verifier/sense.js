@@ -4,7 +4,7 @@ import { version } from "./form.js";
 import { lawOf } from "./laws.js";
 
 const PROCEDURES = ["off", "target", "best", "precision", "fixed"];
-const FORESEEN = ["target", "best", "precision"]; // what bounds a class at every number of draws
+const ANYTIME = ["target", "best", "precision"]; // they bound a class at every number of draws
 const MOST_DRAWS = 10_000_000n;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 const KEY = /^[0-9a-f]{32}$/;
@@ -30,13 +30,13 @@ export function scoreDraws({ scores, noise, lost }) {
 
 /** The first field that contradicts the others or the schema; null where none does. */
 export function contradiction(receipt) {
-  const rules = [...terms(receipt), ...counts(receipt), ...scores(receipt)];
+  const rules = [...terms(receipt), ...counts(receipt), ...scores(receipt), ...joint(receipt)];
   const broken = rules.find(([, holds]) => !holds);
   return broken ? broken[0] : null;
 }
 
 function terms(receipt) {
-  const { input, model, noise, procedure, alpha, prior, robust_weight: weight } = receipt;
+  const { input, model, noise, procedure, alpha, prior, two_sided: twoSided, robust_weight: weight } = receipt;
   const { name, target_radius: target, radius_tolerance: tolerance, menu_size: menu } = procedure;
   const schema = version(receipt);
   const precise = name === "precision";
@@ -60,15 +60,18 @@ function terms(receipt) {
     ["split", isSplit(receipt, fixed)],
     ["procedure.target_radius", (target !== null) === (name === "target") && (target === null || (target >= 0 && Number.isFinite(target)))],
     ["procedure.radius_tolerance", (tolerance !== null) === precise && (tolerance === null || (tolerance > 0 && Number.isFinite(tolerance)))],
-    ["prior", prior === null || (FORESEEN.includes(name) && isMeasure(prior))],
+    ["prior", prior === null || (ANYTIME.includes(name) && isMeasure(prior))],
+    ["two_sided", twoSided === null], // not known yet
     ["robust_weight", weight === null || between(0, weight, 1)],
   ];
 }
 
 /** Whole balls stand where the law's have several parts, and nowhere else. */
 function balls(receipt, law) {
-  const { procedure, claims, prior } = receipt;
+  const { procedure, claims, prior, split, two_sided: twoSided } = receipt;
   const several = law.parts.length > 1;
+  const further = split.of_joint !== null || twoSided !== null;
+  const newest = further ? 6 : several || prior !== null ? 5 : null;
   const isRadius = (radius) => several || isSize(law.parts[0], radius);
   return [
     ["procedure.target_radius", procedure.target_radius === null || isRadius(procedure.target_radius)],
@@ -77,7 +80,9 @@ function balls(receipt, law) {
     ["procedure.target", !several || (procedure.target === null) === (procedure.target_radius === null)],
     ["claims.certificate.ball", !claims.certificate || isBall(claims.certificate.ball, claims.certificate.radius, law)],
     ["claims.mixture.ball", !claims.mixture || isBall(claims.mixture.ball, claims.mixture.radius, law)],
-    ["schema", (several || prior !== null) === (version(receipt) === 5)],
+    ["claims.joint.ball", !claims.joint || isBall(claims.joint.ball, claims.joint.radius, law)],
+    ["schema", newest === null ? version(receipt) <= 4 : version(receipt) === newest],
+    ["two_sided", !several || twoSided === null],
     ["scores", !several || receipt.scores === null], // a radius of one part says of no such ball where it ends
   ];
 }
@@ -99,13 +104,13 @@ function isMeasure({ atoms, weights }) {
 }
 
 function isSplit({ split, procedure }, fixed) {
-  const shares = Object.values(split);
+  const shares = Object.values(split).filter((share) => share !== null);
   const all = shares.every((share) => share === 0 || between(1e-100, share, 1));
-  if (!all || split.of_class <= 0 || sum(shares) > 1 + 1e-12) return false;
+  if (!all || split.of_class <= 0 || split.of_joint === 0 || sum(shares) > 1 + 1e-12) return false;
   if (!fixed) return true;
   // Every number of draws on the menu has a stream, and so a part of alpha, of its own.
   const part = 1 / Number(procedure.menu_size ?? 1n);
-  return split.of_class === part && !split.of_upper && !split.of_threshold && !split.of_interval;
+  return split.of_class === part && !split.of_upper && !split.of_threshold && !split.of_interval && split.of_joint === null;
 }
 
 function counts({ noise, procedure, votes, lost }) {
@@ -138,6 +143,23 @@ function scores(receipt) {
     ["scores.rank", between(1n, rank, draws)],
     ["scores.lowest", lowest <= threshold === inside + lost >= draws + 1n - rank],
     ["scores.highest", highest <= threshold === inside >= rank],
+  ];
+}
+
+/** A draw that has not the joint label of its class is "out", the last label: its score lies above the threshold. */
+function joint(receipt) {
+  const { joint: found, claims, split, procedure, votes, lost, noise, scores: scored } = receipt;
+  const claimed = ["joint", (found === null) === (claims.joint === null)];
+  if (found === null) return [claimed];
+  const [classes, out] = [found.votes.slice(0, -1), found.votes.at(-1) ?? 0n];
+  const fewer = classes.map((mine, i) => (votes[i] ?? 0n) - mine);
+  return [
+    claimed,
+    ["joint", split.of_joint !== null && ANYTIME.includes(procedure.name)],
+    ["joint.threshold", Number.isFinite(found.threshold) && (scored === null || scored.threshold === found.threshold)],
+    ["joint.votes", found.votes.length === votes.length + 1 && found.votes.every((count) => count >= 0n)],
+    ["joint.votes", total(found.votes) + lost <= noise.stop && fewer.every((count) => count >= 0n) && total(fewer) <= out],
+    ["joint.votes", scored === null || out === scored.above],
   ];
 }
 

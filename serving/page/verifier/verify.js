@@ -1,7 +1,7 @@
 // Verifying a signed receipt: its form, its signature, and every claim from its counts. An independent second to
 // `certserve verify`: written from the form of the receipt and the theorems, and sharing no code with it.
 
-import { scoresProve, votesProve } from "./claims.js";
+import { proven } from "./claims.js";
 import { signed } from "./ed25519.js";
 import { read } from "./form.js";
 import { fromHex, sha256, toHex } from "./hashes.js";
@@ -54,18 +54,17 @@ function checkSignature({ algorithm, key_id: id, value }, canonical, key) {
 }
 
 function* recomputed(receipt) {
-  const { claims, noise, procedure } = receipt;
-  const { stop, certificate, mixture } = votesProve(receipt);
+  const { claims, noise, procedure, scores } = receipt;
+  const found = proven(receipt);
   const off = TOLERANCE * Math.max(1, Number(noise.stop) / MANY);
-  yield finding("procedure.stop_reason", procedure.stop_reason, stop);
-  // A certificate that nobody asked for is not in the receipt, though its counts would prove it.
   const special = { off, units: lawOf(noise).reach.map((size) => size / 8) };
-  yield* parts("claims.certificate", claims.certificate, claims.certificate && certificate, special);
-  yield* parts("claims.mixture", claims.mixture, mixture, special);
-  if (receipt.scores === null) return yield* parts("claims.ood", claims.ood, null, null);
-  const { rank, ood } = scoresProve(receipt);
-  yield finding("scores.rank", receipt.scores.rank, rank === null ? null : BigInt(rank));
-  yield* parts("claims.ood", claims.ood, ood, null);
+  yield finding("procedure.stop_reason", procedure.stop_reason, found.stop);
+  // A certificate that nobody asked for is not in the receipt, though its counts would prove it.
+  yield* parts("claims.certificate", claims.certificate, claims.certificate && found.certificate, special);
+  yield* parts("claims.mixture", claims.mixture, found.mixture, special);
+  if (scores !== null) yield finding("scores.rank", scores.rank, found.rank === null ? null : BigInt(found.rank));
+  yield* parts("claims.ood", claims.ood, found.ood, null);
+  if (claims.joint !== null) yield* parts("claims.joint", claims.joint, found.joint, special);
 }
 
 /** The fields of a claim beside what was found; where they are results of special functions, how far these may be `off`. */

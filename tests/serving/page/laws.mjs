@@ -25,6 +25,9 @@ export async function register(verifier) {
       neededToRefute: ([edits]) => 1.5 - deleted(edits) - charge - 2 ** -50,
       ball: (complement, threshold = 0.5) => [farthest((edits) => deleted(edits) - complement > threshold)],
       radiusAtMost: (p) => farthest((edits) => p > 1.5 - deleted(edits) - charge - 2 ** -50),
+      // The one falls by as much as the other may rise.
+      lead: (complement, rival, margin = 0) => [farthest((edits) => 2 * deleted(edits) - 1 - complement - rival > margin + 2 ** -50)],
+      leadAtMost: (p, rival) => farthest((edits) => Math.min(1, p - 1 + rate ** edits + 2 * SLACK) > Math.min(1, rival + 1 - rate ** edits - 2 * SLACK)),
     };
   }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from certify.bounds.prior import Prior
 from certify.claims.certificate import AlphaSplit, Terms, class_alone
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, made, run
+from certify.ood.joint_label import in_agreement, joint_label
 from certify.ood.verdict import Detector, tally, verdict
+from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
     InputRecord,
@@ -33,7 +36,7 @@ from certify.receipts.receipt import (
     split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
-from certify.receipts.versions import FIFTH, FIRST, SCHEMA, THIRD, WITH_TOLERANCE, schema_of
+from certify.receipts.versions import FIFTH, FIRST, SCHEMA, SIXTH, THIRD, WITH_TOLERANCE, schema_of
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.ball import Ball, parse
 from certify.smoothing.gaussian import Gaussian
@@ -44,7 +47,7 @@ from tests.contract.laws import ColumnsGuarantee, DeletionGuarantee
 SIGNER, OTHER = Signer(b"k" * 32), Signer(b"o" * 32)
 SPLITS = ((0.5, 0.2, 0.1, 0.2), (0.8, 0.2, 0.0, 0.0), (0.5, 0.0, 0.1, 0.0), (0.3, 0.1, 0.0, 0.05), (1.0, 0.0, 0.0, 0.0))
 """Of class, upper bound, threshold and interval."""
-VERSIONS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH)
+VERSIONS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH, SIXTH)
 Made = tuple[bytes, str]
 """The text of a signed receipt, and the public key that it is judged by, in hexadecimal."""
 
@@ -78,8 +81,11 @@ def _honest(chance: random.Random) -> Receipt:
     weight = chance.choice((None, 0.3, 0.5, 0.6, 0.9, 1.0, chance.random())) if certificate else None
     scored = draws < 10**6 and chance.random() < 0.8 and len(terms.law.parts) == 1
     scores, ood = _scores(chance, name, schema, terms, counts) if scored else (None, None)
+    joint = _joint(chance, name, terms, counts, scores)
+    label = joint and joint_label(Counts(draws=draws, votes=joint.votes, lost=counts.lost), terms, joint.threshold)
+    certificate, ood, label = in_agreement(terms, counts, certificate, ood, label)
     return Receipt(
-        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, False),
+        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, terms.split.of_joint > 0),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
         model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
         noise=_noise(terms.law, schema, draws),
@@ -99,10 +105,12 @@ def _honest(chance: random.Random) -> Receipt:
         scores=scores,
         robust_weight=weight,
         prior=prior,
+        joint=joint,
         claims=claims(
             certificate if chance.random() < 0.95 else None,
             ood,
             mixture_claim(certificate, weight) if certificate and weight is not None else None,
+            label,
         ),
     )
 
@@ -114,6 +122,8 @@ def _terms(chance: random.Random, name: str, schema: str) -> tuple[Terms, int | 
     split = AlphaSplit(of_class=shares[0], of_upper=shares[1], of_threshold=shares[2], of_interval=shares[3])
     if name == "fixed":
         split = class_alone(menu or 1)
+    elif schema == SCHEMA and chance.random() < 0.3:
+        split = replace(split, of_class=0.7 * split.of_class, of_joint=0.2 * split.of_class)
     foreseen = schema == SCHEMA and PROCEDURES[name].anytime and name != "off" and chance.random() < 0.5
     terms = Terms(
         law=_law(chance, schema),
@@ -214,6 +224,23 @@ def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts:
     return ScoreRecord(**fixed, **counted, drawn=drawn), ood
 
 
+def _joint(
+    chance: random.Random, name: str, terms: Terms, counts: Counts, scores: ScoreRecord | None
+) -> JointRecord | None:
+    """Joint labels of the same draws: as many are out as scored above the threshold, some of whatever voted for none."""
+    if not terms.split.of_joint or name == "off" or chance.random() < 0.2:
+        return None
+    known = counts.draws - counts.lost
+    none = known - sum(counts.votes)
+    out = scores.above if scores else chance.choice((0, known // 20, known // 2, known))
+    left = out - chance.randint(max(0, out - sum(counts.votes)), min(none, out))
+    votes = list(counts.votes)
+    for label in chance.sample(range(len(votes)), len(votes)):
+        taken = min(left, votes[label])
+        votes[label], left = votes[label] - taken, left - taken
+    return JointRecord(threshold=scores.threshold if scores else 115.0, votes=(*votes, out))
+
+
 def _rewritten(chance: random.Random, text: str) -> str:
     """The same document otherwise written: its value is what is signed."""
     document = json.loads(text)
@@ -285,8 +312,9 @@ def _lie(chance: random.Random, text: str) -> Made:
 def _claimed(chance: random.Random, text: str) -> Made:
     """A claim that is larger or smaller by about as much as is tolerated, signed again."""
     document = json.loads(text)
-    claim = document["receipt"]["claims"]["certificate"] or document["receipt"]["claims"]["mixture"]
-    names = [name for name in ("radius", "p_a_lower", "p_b_upper") if claim and claim.get(name)]
+    claims = document["receipt"]["claims"]
+    claim = chance.choice([claims[each] for each in ("certificate", "mixture", "joint") if claims.get(each)] or [{}])
+    names = [name for name in ("radius", "p_a_lower", "p_b_upper", "p_lower") if claim.get(name)]
     if not names:
         return _lie(chance, text)
     name, factor = chance.choice(names), 1 + chance.choice((-1, 1)) * chance.choice((3e-10, 3e-9, 1e-5))
@@ -327,6 +355,27 @@ def _of_another_ball(chance: random.Random, text: str) -> Made:
     return _signed_again(document), SIGNER.public.hex()
 
 
+def _of_further_claims(chance: random.Random, text: str) -> Made:
+    """A member of version 6 that is added, taken away or another one, signed again."""
+    document = json.loads(text)
+    receipt = document["receipt"]
+    votes = [*receipt["votes"], chance.choice((0, 32))]
+    given = {
+        "two_sided": ((receipt, "two_sided"), (True, True, False)),
+        "joint": ((receipt, "joint"), ({"threshold": (115.0).hex(), "votes": votes},)),
+        "votes": ((receipt.get("joint", {}), "votes"), (votes, votes[:-1], [each // 2 for each in votes])),
+        "share": ((receipt["split"], "of_joint"), ((0.1).hex(), (0.0).hex(), (1e-5).hex())),
+    }
+    for (record, member), values in chance.sample([*given.values()], chance.randrange(1, 3)):
+        if member in record and member != "votes" and chance.random() < 0.5:
+            del record[member]
+        else:
+            record[member] = chance.choice(values)
+    if chance.random() < 0.8:
+        receipt["schema"] = SIXTH
+    return _signed_again(document), SIGNER.public.hex()
+
+
 def _of_another_prior(chance: random.Random, text: str) -> Made:
     """A prior that is added, taken away or another one, or none at all, signed again; a version that goes with it."""
     document = json.loads(text)
@@ -343,6 +392,7 @@ def _of_another_prior(chance: random.Random, text: str) -> Made:
         receipt["prior"] = {"atoms": atoms, "weights": weights[: len(weights) - (chance.random() < 0.1)]}
     if chance.random() < 0.8:
         receipt["schema"] = FIFTH if "prior" in receipt or receipt["noise"].get("law") == "columns" else SCHEMA
+        receipt["schema"] = SIXTH if "of_joint" in receipt["split"] or "two_sided" in receipt else receipt["schema"]
     return _signed_again(document), SIGNER.public.hex()
 
 
@@ -390,6 +440,7 @@ _ALTERED: tuple[Callable[[random.Random, str], Made], ...] = (
     _of_another_version,
     _of_another_ball,
     _of_another_prior,
+    _of_further_claims,
     _unsigned,
     _bytes,
     _another_key,
