@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
 
 import psutil
@@ -156,7 +157,6 @@ def _again(attempt: Attack, host: str, port: int) -> None:
 def _good(address: Address, seconds: float) -> tuple[list[float], list[float]]:
     """The seconds of each plain prediction of eight clients, and of each health check beside them."""
     times: list[float] = []
-    health: list[float] = []
     end = time.monotonic() + seconds
     bodies = [png(picture) for picture in demo_pictures(CLIENTS)]
 
@@ -164,23 +164,40 @@ def _good(address: Address, seconds: float) -> tuple[list[float], list[float]]:
         send = predict_over_http(address.http, DEMO, certify="off", outputs="probabilities")
         _until(end, times, lambda: send(body))
 
-    def check() -> None:
-        place = urlsplit(address.http)
-        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
-
-        def once() -> None:
-            connection.request("GET", "/v2/health/live")
-            assert connection.getresponse().read() == b'{"live":true}'
-            time.sleep(0.02)
-
-        _until(end, health, once, pause_s=0.02)
-
-    threads = [threading.Thread(target=predict, args=(body,)) for body in bodies] + [threading.Thread(target=check)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    threads = [threading.Thread(target=predict, args=(body,)) for body in bodies]
+    with _checked(address, end) as health:
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
     return times, health
+
+
+@contextmanager
+def _checked(address: Address, end: float) -> Iterator[list[float]]:
+    """The seconds of each health check until `end`, known when the context closes. They are made by a process of its own:
+    the good clients would let it wait for their interpreter.
+    """
+    forked, health = multiprocessing.get_context("fork"), list[float]()
+    here, there = forked.Pipe(duplex=False)
+    checking = forked.Process(target=_check, args=(address, end, there), daemon=True)
+    checking.start()
+    yield health
+    health += here.recv()
+    checking.join()
+
+
+def _check(address: Address, end: float, found: Connection) -> None:
+    place, times = urlsplit(address.http), list[float]()
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+
+    def once() -> None:
+        connection.request("GET", "/v2/health/live")
+        assert connection.getresponse().read() == b'{"live":true}'
+        time.sleep(0.02)
+
+    _until(end, times, once, pause_s=0.02)
+    found.send(times)
 
 
 def _until(end: float, times: list[float], work: Callable[[], object], pause_s: float = 0.0) -> None:

@@ -8,7 +8,7 @@ Prediction       ... -> wire         one row's answer, with its claims
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -68,6 +68,10 @@ class PredictRequest:
     """Who asks, by the word of the wire's frame."""
     plain: bool = False
     """Whether the default procedure is `off` (the Open Inference Protocol) instead of `target`."""
+
+    def of(self, caller: Caller) -> PredictRequest:
+        """The same, of this caller."""
+        return self if caller is self.caller else replace(self, caller=caller)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from certify import strict_json
 from certify.strict_json import kind
 from serving.errors import InvalidInput
+
+_FEW = 32  # elements of a list that are written in one go
+_encoded = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def loads(body: bytes) -> dict[str, object]:
@@ -23,5 +27,38 @@ def loads(body: bytes) -> dict[str, object]:
 
 
 def dumps(value: object) -> bytes:
-    """Compact JSON in ASCII; a number that is not finite is a mistake of the caller, never written."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    """Compact JSON in ASCII; a number that is not finite is a mistake of the caller, never written.
+
+    Long lists are written some elements at a time, for the encoder lets no other thread in before it is done.
+    """
+    return "".join(_pieces(value)).encode()
+
+
+def _pieces(value: object) -> Iterator[str]:
+    if not _long(value):
+        yield _encoded(value)
+    elif isinstance(value, dict):
+        for place, (key, each) in enumerate(value.items()):
+            yield f"{',' if place else '{'}{_encoded(key)}:"
+            yield from _pieces(each)
+        yield "}"
+    elif isinstance(value, list):
+        for place in range(0, len(value), _FEW):
+            yield "," if place else "["
+            yield ",".join(_some(value[place : place + _FEW]))
+        yield "]"
+
+
+def _long(value: object) -> bool:
+    """Whether it is a list of many elements, or holds one."""
+    if isinstance(value, list):
+        return len(value) > _FEW or any(map(_long, value))
+    return isinstance(value, dict) and any(map(_long, value.values()))
+
+
+def _some(elements: list[object]) -> Iterator[str]:
+    if any(map(_long, elements)):
+        for each in elements:
+            yield "".join(_pieces(each))
+    else:
+        yield _encoded(elements)[1:-1]

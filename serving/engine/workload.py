@@ -155,7 +155,7 @@ class Workload:
         snapshot = self._catalogue.now
         proven = snapshot.kept(snapshot.model(task.model, task.version).digest)
         assert proven is not None
-        refuse_others(task, proven.digest, proven.runtime)
+        refuse_others(task, task.runtime, proven.digest, proven.runtime)
         bundle = proven.bundle
         if draws is not None:
             return [ShareJob(bundle, task, row, draws) for row in range(len(task.rows))]

@@ -8,6 +8,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ from serving.models.identity import refuse_others
 from serving.security.callers import ANONYMOUS, CALLER, INFER, LEFT, Caller
 
 _QUICK = 64 * 1024
+# Few, for threads that run Python let the loop wait for each other's turns.
+_LARGE = ThreadPoolExecutor(2, thread_name_prefix="gateway-large")
 _FREE = contextlib.nullcontext(Bill(0))
 
 
@@ -128,7 +131,8 @@ class Gateway:
         model = self._meant(request)
         completing = functools.partial(resolve, request, model, self.limits, self._secret)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.
-        task, notes = completing() if request.inputs.size <= _QUICK else await asyncio.to_thread(completing)
+        quick = request.inputs.size <= _QUICK
+        task, notes = completing() if quick else await asyncio.get_running_loop().run_in_executor(_LARGE, completing)
         if request.caller.name:
             task = replace(task, asker=request.caller.name, weight=request.caller.weight)
         return model, task, notes
@@ -147,7 +151,8 @@ class Gateway:
 
     def _answer(self, model: Model, task: Task, notes: Sequence[InputNote | None], reply: Reply[Prediction]) -> Answer:
         made_by = self._identity(task, reply)
-        rows = tuple(replace(row, input=note) for row, note in zip(reply.rows, notes, strict=True))
+        noted = zip(reply.rows, notes, strict=True)
+        rows = tuple(replace(row, input=note) if note else row for row, note in noted)
         return Answer(
             model=made_by,
             labels=model.manifest.labels,
@@ -167,12 +172,15 @@ class Gateway:
         return model
 
     def _pinned(self, task: Task) -> Task:
-        known = self._runtimes.get((task.model, task.version), self._runtime)
-        return replace(task, runtime=known, request_id=REQUEST_ID.get(), trace_id=TRACE_ID.get())
+        return replace(task, runtime=self._known(task), request_id=REQUEST_ID.get(), trace_id=TRACE_ID.get())
+
+    def _known(self, task: Task) -> str:
+        """The runtime that has answered for a task's model before, or the only one that may."""
+        return self._runtimes.get((task.model, task.version), self._runtime)
 
     def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
         """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""
-        refuse_others(self._pinned(task), reply.digest, reply.runtime)
+        refuse_others(task, self._known(task), reply.digest, reply.runtime)
         self._runtimes[task.model, task.version] = reply.runtime
         return ModelIdentity(name=task.model, version=task.version, digest=reply.digest, runtime=reply.runtime)
 

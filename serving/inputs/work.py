@@ -5,7 +5,6 @@ Decoders call `take` and `checkpoint` without knowing for whom they work; outsid
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 
 from serving.budget import Held
@@ -20,11 +19,11 @@ class Work:
 
     def __init__(self, held: Held | None = None) -> None:
         self._held = held
-        self._stopped = threading.Event()
+        self._stopped = False
 
     def stop(self) -> None:
         """Let it end at its next checkpoint."""
-        self._stopped.set()
+        self._stopped = True
 
     def take(self, size: int) -> None:
         """See `take` of the module."""
@@ -33,7 +32,7 @@ class Work:
 
     def checkpoint(self) -> None:
         """See `checkpoint` of the module."""
-        if self._stopped.is_set():
+        if self._stopped:
             raise Abandoned
 
 

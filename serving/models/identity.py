@@ -20,10 +20,12 @@ class OtherRuntime(RuntimeError):
     """A replica's runtime is not the one of its deployment."""
 
 
-def refuse_others(task: Task, digest: str, runtime: str) -> None:
-    """Raise `Unavailable`, saying what differs, unless this bundle and this runtime are those that the task names."""
+def refuse_others(task: Task, wanted: str, digest: str, runtime: str) -> None:
+    """Raise `Unavailable`, saying what differs, unless this bundle is the one that the task names, and this runtime the
+    `wanted` one, if there is one.
+    """
     key = f"{task.model}/{task.version}"
-    found = other_digest(key, task.digest, digest) or other_runtime(key, task.runtime, runtime)
+    found = other_digest(key, task.digest, digest) or other_runtime(key, wanted, runtime)
     if found:
         raise Unavailable(f"{found}; try again", retry_after_s=1)
 

@@ -159,7 +159,8 @@ PREDICTION = (
 def rows(answer: Answer, options: Options) -> list[Document]:
     """The document of each row; `options` are those of the request, for the probabilities may have been left out."""
     wanted = options.outputs is None or "probabilities" in options.outputs
-    said = replace(answer, top=_largest(options, len(answer.labels)))
+    top = _largest(options, len(answer.labels))
+    said = replace(answer, top=top) if top != answer.top else answer
     return [_row(each, said, wanted) for each in answer.predictions]
 
 

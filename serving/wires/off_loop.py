@@ -39,10 +39,15 @@ async def written(write: Callable[[Answer], _Result], answer: Answer) -> _Result
 
 async def doing(decode: Callable[[], _Result], quick: bool, held: Held | None = None) -> _Result:
     """The result of `decode`, from here if it is quick."""
-    work, context = Work(held), contextvars.copy_context()
-    context.run(current.set, work)
+    work = Work(held)
     if quick:
-        return context.run(decode)
+        before = current.set(work)
+        try:
+            return decode()
+        finally:
+            current.reset(before)
+    context = contextvars.copy_context()
+    context.run(current.set, work)
     try:
         return await asyncio.get_running_loop().run_in_executor(_DECODERS, context.run, decode)
     except asyncio.CancelledError:

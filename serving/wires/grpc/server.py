@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
@@ -151,7 +150,7 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
             request = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
-            answer = await self._gateway.predict(replace(request, caller=CALLER.get()))
+            answer = await self._gateway.predict(request.of(CALLER.get()))
             clock.answered(answer)
             return await off_loop.written(lambda whole: certserve_proto.encode(whole, request.options), answer)
 
@@ -169,7 +168,7 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
             held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
             request = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
-            events = self._gateway.events(replace(request, caller=CALLER.get()))
+            events = self._gateway.events(request.of(CALLER.get()))
             async with contextlib.aclosing(live.news(events, clock)) as coming:
                 async for news in coming:
                     for each in await self._written(news, request.options):
@@ -242,7 +241,7 @@ class _OpenInference(ControlMethods):
             held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
             call = await off_loop.run(decode, message.ByteSize(), model, held)
             clock.decoded()
-            answer = await self._gateway.predict(replace(call.request, caller=CALLER.get()))
+            answer = await self._gateway.predict(call.request.of(CALLER.get()))
             clock.answered(answer)
             return await off_loop.written(lambda whole: oip_proto.encode(call, whole, model), answer)
 
@@ -270,7 +269,7 @@ class _OpenInference(ControlMethods):
                 held.grow(message.ByteSize())
                 call, follows = await off_loop.run(decode, message.ByteSize(), model, held)
                 clock.decoded()
-                asked = replace(call.request, caller=CALLER.get())
+                asked = call.request.of(CALLER.get())
                 events = self._gateway.events(asked) if follows else self._only_answer(asked)
                 async with contextlib.aclosing(events):
                     async for event in events:

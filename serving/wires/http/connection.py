@@ -11,10 +11,12 @@ import asyncio
 import resource
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 
 from serving import metrics
@@ -22,6 +24,8 @@ from serving.budget import BufferedBytes, Held
 from serving.errors import CertserveError, HeadTooLarge, InvalidInput, TooSlow, Unavailable
 from serving.wires.http.event_stream import PROBE
 from serving.wires.http.head import check_head, refusal
+from serving.wires.http.paths import HEALTH
+from serving.wires.http.turns import FewAtOnce, Woken
 
 _CLOSING_S = 2.0  # a client that still sends gets this long to read why it is refused
 _DISCARDING_S = 10.0  # and this long to end a body that was refused before its end
@@ -31,6 +35,8 @@ _LONG_IDLE_S = 5.0
 _ASK_AGAIN_S = 0.5
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Requests that begin or go on in one turn of the loop, and that end with their connection: some milliseconds of work.
+_BEGUN_AT_ONCE = _ENDED_AT_ONCE = 8
 
 
 def _fair_connections() -> int:
@@ -65,6 +71,7 @@ class Front:
         self.idle: dict[HttpConnection, float] = {}
         """Connections whose last request is answered, and since when, the longest idle first."""
         self.stopping = False
+        self.beginning, self.ending = FewAtOnce(_BEGUN_AT_ONCE), FewAtOnce(_ENDED_AT_ONCE)
 
     def admit(self, newcomer: HttpConnection, now: float) -> None:
         """Take a connection in. Where there are too many, one that has nothing in progress gives way, or the newcomer."""
@@ -80,8 +87,13 @@ class Front:
         return longest[0] if now - longest[1] > _LONG_IDLE_S else newcomer
 
     def sweep(self, now: float) -> None:
-        """See to the connections whose time is over."""
+        """See to the connections whose time is over, each in its turn."""
         for each in [each for each in self.connections if each.due < now]:
+            self.ending.soon(partial(self._see_to, each))
+
+    def _see_to(self, each: HttpConnection) -> None:
+        now = each.loop.time()
+        if each in self.connections and each.due < now:
             each.on_due(now)
 
 
@@ -116,7 +128,11 @@ class HttpConnection(HttpToolsProtocol):
         """The connection is gone."""
         self._front.connections.discard(self)
         self._forget()
-        super().connection_lost(exc)
+        end = partial(super().connection_lost, exc)
+        if self.cycle is None or self.cycle.response_complete:
+            end()
+        else:
+            self._front.ending.soon(end)
 
     def _forget(self) -> None:
         self._front.owing.pop(self, None)
@@ -216,12 +232,21 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             self._fail(InvalidInput("too many requests at once on one connection; wait for an answer"))
         super().on_headers_complete()
+        self.cycle.message_event = Woken(self._front.beginning)
         # Whether a refused body still comes is the client's to choose.
         if upgrade or self.expect_100_continue or self._front.stopping:
             self.cycle.keep_alive = False
         self._in_head, self._in_message = False, True
         self._front.owing[self] = self._front.owing.pop(self, None)  # now the last
         self.due = _NEVER
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """In its turn, where many begin at once; whoever asks whether the server is well waits for nobody."""
+        begin = partial(super()._start_asgi_task, cycle, app)
+        if cycle.scope["path"] in HEALTH:
+            begin()
+        else:
+            self._front.beginning.soon(begin)
 
     def on_chunk_header(self) -> None:
         """One chunk more: each costs time, however small it is."""

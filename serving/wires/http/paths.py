@@ -30,5 +30,8 @@ class _Memory(_Served):
 register_url_convertor("served", _Served())
 register_url_convertor("memory", _Memory())
 
+ALIVE = ("/", "/health", "/healthz")
+"""Where whatever answers is alive."""
+HEALTH = frozenset((*ALIVE, "/v2/health/live", "/v2/health/ready"))
 V1_MODEL, V2_MODEL = "/v1/models/{name:served}", "/v2/models/{name:served}"
 VERSION = "/versions/{version:served}"

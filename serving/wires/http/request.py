@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from serving.budget import Held
 from serving.config import Limits
@@ -52,12 +52,10 @@ async def body(request: Request, limits: Limits, held: Held, idle_s: float, *, a
 
 async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
     """The body as it comes. What stops coming for `idle_s`, or comes too slowly, is given up: it holds memory."""
-    waited, received, stream = 0.0, 0, request.stream()
-    while True:
+    waited, received, more = 0.0, 0, True
+    while more:
         began = time.monotonic()
-        chunk = await _next(stream, idle_s)
-        if chunk is None:
-            return
+        chunk, more = await _next(request, idle_s)
         waited += time.monotonic() - began
         received += len(chunk)
         if chunk and waited > _PATIENCE_S and received < _LEAST_BYTES_A_SECOND * waited:
@@ -65,11 +63,13 @@ async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _next(stream: AsyncIterator[bytes], idle_s: float) -> bytes | None:
+async def _next(request: Request, idle_s: float) -> tuple[bytes, bool]:
+    """Some of the body, and whether there is more."""
     try:
         async with asyncio.timeout(idle_s):
-            return await anext(stream, None)
-    except ClientDisconnect:
-        raise ClientGone from None
+            message = await request.receive()
     except TimeoutError:
         raise InvalidInput(f"the body stopped coming for {idle_s:g} s; send it again") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)

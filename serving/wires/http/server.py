@@ -10,7 +10,6 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
@@ -33,13 +32,14 @@ from serving.wires.http.control import ControlRoutes
 from serving.wires.http.cors import OtherOrigins
 from serving.wires.http.event_stream import EventStream
 from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
-from serving.wires.http.paths import V1_MODEL, V2_MODEL, VERSION
+from serving.wires.http.paths import ALIVE, V1_MODEL, V2_MODEL, VERSION
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.live import News
 from serving.wires.observed import ClientGone, observed
 from serving.wires.open_inference import generate, oip, oip_json, oip_models
 from serving.wires.port import GatewayPort
 
+_UNWATCHED_S = 0.01
 _Result = TypeVar("_Result")
 _Written = TypeVar("_Written")
 _Decoded: TypeAlias = tuple[PredictRequest, _Written]
@@ -73,7 +73,7 @@ def build_app(
     if with_page:
         routes += [*page.open_routes(api.alive), page.models_route(gateway)]
     routes += [
-        *(Guarded(path, api.alive, None) for path in ("/", "/health", "/healthz")),
+        *(Guarded(path, api.alive, None) for path in ALIVE),
         Guarded("/v1/models", api.v1_models, READ),
         Guarded(V1_MODEL, api.v1_model, READ),
         Guarded("/v2", api.server, READ),
@@ -139,22 +139,22 @@ class _Api:
         return event_stream.Streaming(work)
 
     async def _predict(self, request: Request) -> Response:
-        model, decoded = self._friendly(request)
+        model, kind, decoded = self._friendly(request)
 
         def decode(body: bytearray) -> _Decoded[Callable[[Answer], Response]]:
             asked = decoded(body)
             return asked, lambda answer: json_response(instances_json.encode(answer, asked.options))
 
-        return await self._exchange(request, model, decode, self._answer, all_json=_is_json(request))
+        return await self._exchange(request, model, decode, self._answer, all_json=kind == http_request.JSON)
 
     async def _stream(self, request: Request, stream: EventStream) -> None:
-        model, decoded = self._friendly(request)
+        model, kind, decoded = self._friendly(request)
 
         def decode(body: bytearray) -> _Decoded[Callable[[News], bytes]]:
             asked = decoded(body)
             return asked, lambda news: event_stream.rows(news.kind, instances_json.encode_news(news, asked.options))
 
-        await self._exchange(request, model, decode, self._followed(stream), all_json=_is_json(request))
+        await self._exchange(request, model, decode, self._followed(stream), all_json=kind == http_request.JSON)
 
     def _followed(self, stream: EventStream) -> _Answering[Callable[[News], bytes], None]:
         async def follow(asked: PredictRequest, write: Callable[[News], bytes], clock: Clock) -> None:
@@ -162,15 +162,17 @@ class _Api:
 
         return follow
 
-    def _friendly(self, request: Request) -> tuple[Model, Callable[[bytearray], PredictRequest]]:
-        """The model of a request of the friendly route, and how its body is read."""
+    def _friendly(self, request: Request) -> tuple[Model, str, Callable[[bytearray], PredictRequest]]:
+        """The model of a request of the friendly route, the type of its body, and how that is read."""
         model = self._model(request)
         query = wire_options.from_query(request.query_params.multi_items())
-        http_request.content_type(request)  # refused before anything is read
-        return model, lambda body: self._decoded(body, request, model, query)
+        kind = http_request.content_type(request)  # refused before anything is read
+        return model, kind, lambda body: self._decoded(body, request, kind, model, query)
 
-    def _decoded(self, body: bytearray, request: Request, model: Model, query: dict[str, object]) -> PredictRequest:
-        spec, kind = model.manifest.input, http_request.content_type(request)
+    def _decoded(
+        self, body: bytearray, request: Request, kind: str, model: Model, query: dict[str, object]
+    ) -> PredictRequest:
+        spec = model.manifest.input
         options: Options
         if kind == http_request.JSON:
             inputs, options = instances_json.decode(body, spec, self._gateway.limits.max_rows, query)
@@ -233,7 +235,7 @@ class _Api:
                 async def work() -> _Result:
                     asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
                     clock.decoded()
-                    return await answer(replace(asked, caller=CALLER.get()), write, clock)
+                    return await answer(asked.of(CALLER.get()), write, clock)
 
                 return await _while_connected(request, work())
 
@@ -313,7 +315,7 @@ class _Api:
 
 
 async def _while_connected(request: Request, work: Coroutine[object, object, _Result]) -> _Result:
-    """The answer, unless the client goes away first: then the work is cancelled."""
+    """The answer, unless the client goes away first: then the work is cancelled. Most are answered before one looks."""
     asking, gone = asyncio.current_task(), False
     assert asking is not None
 
@@ -324,7 +326,8 @@ async def _while_connected(request: Request, work: Coroutine[object, object, _Re
         gone = True
         asking.cancel()
 
-    watching = asyncio.ensure_future(watch())
+    watching: list[asyncio.Future[None]] = []
+    later = asyncio.get_running_loop().call_later(_UNWATCHED_S, lambda: watching.append(asyncio.ensure_future(watch())))
     try:
         return await work
     except asyncio.CancelledError:
@@ -333,11 +336,9 @@ async def _while_connected(request: Request, work: Coroutine[object, object, _Re
         asking.uncancel()
         raise ClientGone from None
     finally:
-        watching.cancel()
-
-
-def _is_json(request: Request) -> bool:
-    return http_request.content_type(request) == http_request.JSON
+        later.cancel()
+        for each in watching:
+            each.cancel()
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
