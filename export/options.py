@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Layout = Literal["CHW", "HWC", "features"]
-Numbers = float | Sequence[float] | None
+OneOrEach = float | Sequence[float] | None
 """One number, one for each column or colour, or nothing."""
 
 
@@ -50,7 +50,7 @@ def _flag(said: str, **how: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Options:
+class ExportOptions:
     """What the user says of a bundle. None, or what is empty, is found or has a default.
 
     `mean` and `std` (a number, or one for each colour) and `channels` are what the caller's preprocessing did between a
@@ -90,13 +90,13 @@ class Options:
     expected: NDArray[Any] | Path | str | None = field(
         default=None, metadata=_flag("the original's own outputs on the samples, .npy", type=Path, metavar="FILE")
     )
-    low: Numbers = field(
+    low: OneOrEach = field(
         default=None, metadata=_flag("the least value of the grid, or one a column; found in the samples", type=numbers)
     )
-    step: Numbers = field(
+    step: OneOrEach = field(
         default=None, metadata=_flag("the step of the grid, or one a column; found in the samples", type=numbers)
     )
-    high: Numbers = field(
+    high: OneOrEach = field(
         default=None,
         metadata=_flag("the largest value of the grid, or one a column; found in the samples", type=numbers),
     )
@@ -145,6 +145,6 @@ class Options:
 
 def add_flags(parser: Any) -> None:
     """A flag for each field that is one."""
-    for each in fields(Options):
+    for each in fields(ExportOptions):
         if each.metadata:
             parser.add_argument("--" + each.name.replace("_", "-"), default=each.default, **each.metadata)

@@ -38,7 +38,7 @@ from export.evaluation.records import EvaluationError
 from export.inspection import inspect as inspection
 from export.inspection.given import given
 from export.inspection.outputs import KINDS, Kind
-from export.options import Options
+from export.options import ExportOptions
 from export.sources.opening import is_factory, opened
 from export.sources.source import Source, SourceError
 
@@ -114,13 +114,13 @@ def export(
     return _of_source(source, taken_samples(rows, low, step), options, name=name, labelled=labelled, **rest)
 
 
-def _options(declared: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+def _options(declared: dict[str, Any]) -> tuple[ExportOptions, dict[str, Any]]:
     """What is said of the bundle, and the other arguments of `from_source`. Raises `TypeError` for what is neither."""
     rest: dict[str, Any] = {each: declared.pop(each) for each in ("out", "faults", "command") if each in declared}
-    return Options(**declared), rest
+    return ExportOptions(**declared), rest
 
 
-def _reading(source: Source | None, shape: tuple[int, ...] | None, options: Options) -> Decode:
+def _reading(source: Source | None, shape: tuple[int, ...] | None, options: ExportOptions) -> Decode:
     """How pictures of the data are read: as they are, or as the server will, where that is declared to do something."""
     resize, files = picture_flags.resize(options.resize), picture_flags.treatments(options.pictures)
     if resize is None and files == Treatments():
@@ -184,7 +184,7 @@ def from_source(
 ) -> Bundle:
     """A bundle of any source, with a detector and a mixture where there are `labelled` rows.
 
-    `declared` are what `export.options.Options` has, and `out`, the repository to write to, `faults`, the proofs that
+    `declared` are what `export.options.ExportOptions` has, and `out`, the repository to write to, `faults`, the proofs that
     have to hold, and `command`, what the user typed, which is kept in the bundle.
     """
     options, rest = _options(declared)
@@ -194,7 +194,7 @@ def from_source(
 def _of_source(
     source: Source,
     samples: NDArray[Any],
-    options: Options,
+    options: ExportOptions,
     *,
     name: str,
     labelled: Labelled | None = None,
@@ -316,7 +316,7 @@ def _kind(given: str | None) -> Kind | None:
     return given
 
 
-def _entrance(options: Options, shape: tuple[int, ...]) -> Entrance:
+def _entrance(options: ExportOptions, shape: tuple[int, ...]) -> Entrance:
     """What lies before the network. Raises `SourceError` where it does not fit these inputs."""
     entrance = Entrance(
         layout=options.layout or inspection.layout_of(shape),

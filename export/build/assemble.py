@@ -61,7 +61,7 @@ from export.bundle.batches import NoisyRun, in_batches
 from export.graphs.precision import precision_of
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
-from export.options import Options
+from export.options import ExportOptions
 from export.options import labels as named_labels
 from export.sources.running import GraphRun, open_graph
 from export.sources.source import Source, SourceError
@@ -92,7 +92,7 @@ class Plan:
     samples: NDArray[Any]
     sigma: float
     out: Path
-    options: Options
+    options: ExportOptions
     expected: NDArray[Any] | None = None
     entrance: Entrance
     labelled: Labelled | None = None
@@ -273,7 +273,7 @@ def _prior(
 ) -> PriorSpec | None:
     """A prior of the votes, where it saves draws on held-out rows, or is asked for; what it saves is told."""
     alpha, split = Defaults.model_fields["alpha"].default, claims(**_shares(plan, detecting=True), prior=None).split()
-    asked = foresee.Asked(radius=law.sigma / 2, alpha=alpha, split=split, labels=labels)
+    asked = foresee.PriorAim(radius=law.sigma / 2, alpha=alpha, split=split, labels=labels)
     prior, worth = foresee.from_held_out(data.held_out, spec, learnt.calibration, law, noisy, base, asked)
     kept = plan.options.foresee or worth.pays
     why = "as asked for" if plan.options.foresee else "for it saves draws" if kept else "for it saves none to speak of"
@@ -313,7 +313,7 @@ def _labels(source: Source, found: Found, plan: Plan) -> tuple[str, ...]:
     return labels
 
 
-def _given(options: Options) -> tuple[str, ...]:
+def _given(options: ExportOptions) -> tuple[str, ...]:
     """The labels that the user says: as the flag has them, or a sequence of names."""
     said = options.labels
     return named_labels(said) if isinstance(said, str) else tuple(map(str, said))

@@ -37,7 +37,7 @@ _ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class Asked:
+class PriorAim:
     """What is mostly asked of the votes: the `radius`, in steps of the grid, at `alpha`, shared as the bundle will."""
 
     radius: float
@@ -47,7 +47,13 @@ class Asked:
 
 
 def from_held_out(
-    held_out: Dataset, spec: InputSpec, calibration: Calibration, law: Law, noisy: NoisyRun, base: BaseRun, asked: Asked
+    held_out: Dataset,
+    spec: InputSpec,
+    calibration: Calibration,
+    law: Law,
+    noisy: NoisyRun,
+    base: BaseRun,
+    asked: PriorAim,
 ) -> tuple[PriorSpec, Worth]:
     """The prior as a bundle declares it, from the votes of calibration, and its worth on rows that it was not fitted on.
 

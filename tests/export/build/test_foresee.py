@@ -12,7 +12,7 @@ from certify.claims.procedures import RunningProcedure, Target
 from certify.smoothing.ball import parse
 from certify.smoothing.laws import gaussian_on_grid
 from export.build.calibrate import SCORE_DRAWS, calibrate_on
-from export.build.foresee import ATOMS, MEASURED, Asked, foreseen, from_held_out
+from export.build.foresee import ATOMS, MEASURED, PriorAim, foreseen, from_held_out
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.passes import draw_rows, row_key
 from export.build.prior_worth import Worth, worth
@@ -75,7 +75,7 @@ def test_a_bundles_prior_comes_from_the_votes_of_calibration_and_is_measured_on_
     drawn = draw_rows(pixels, law, noisy, "calibration", SCORE_DRAWS, quiet=True)
     assert calibration.misses.tolist() == (SCORE_DRAWS - drawn.counts(2).max(axis=1)).tolist()
     seen.clear()
-    asked = Asked(radius=8.0, alpha=0.001, split=AlphaSplit(of_class=0.8, of_upper=0.2), labels=2)
+    asked = PriorAim(radius=8.0, alpha=0.001, split=AlphaSplit(of_class=0.8, of_upper=0.2), labels=2)
     prior, found = from_held_out(held_out, inputs, calibration, law, noisy, base, asked)
     assert len(prior.atoms) == len(ATOMS)
     least, most = (np.array(prior.table().of(margin, 0.0).weights) @ ATOMS for margin in (0.0, 0.9))
