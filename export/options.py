@@ -79,7 +79,8 @@ class ExportOptions:
     also: Sequence[str] = field(
         default=(),
         metadata=_flag(
-            "claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label)",
+            "claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label),"
+            " two_sided (the class against the best of the others, for many classes)",
             type=names,
             metavar="CLAIM,...",
         ),

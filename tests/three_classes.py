@@ -22,8 +22,10 @@ SLOPES = np.array([-0.05, 0.0, 0.05], dtype=np.float32)
 SHIFTS = np.array([0.05 * CUTS[0], 0.0, -0.05 * CUTS[1]], dtype=np.float32)
 
 
-def write_three_classes(folder: Path, name: str = "three-classes", **declared: object) -> Bundle:
-    """Write the bundle to `folder/<name>/1`; `declared` are further fields of the manifest."""
+def write_three_classes(
+    folder: Path, name: str = "three-classes", two_sided: bool = False, **declared: object
+) -> Bundle:
+    """Write the bundle to `folder/<name>/1`, `two_sided` or not; `declared` are further fields of the manifest."""
     grid = np.array([[x, 1, 2, 3] for x in (40, 90, 128, 165, 250)], dtype=np.int32)
     powers = np.exp(grid[:, :1].astype(np.float32) * SLOPES + SHIFTS)
     manifest = Manifest(
@@ -36,7 +38,7 @@ def write_three_classes(folder: Path, name: str = "three-classes", **declared: o
         law=gaussian(SIGMA),
         graphs=graphs(score=False),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(of_class=0.8, upper=0.2),
+        claims=claims(of_class=0.8, upper=0.2, two_sided=two_sided),
         mixture=MixtureSpec(robust_weight=0.9),
         defaults=Defaults(target_radius=SIGMA / 2),
         **declared,

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from certify.bounds import anytime
+from certify.bounds import anytime, prior
 from certify.bounds.prior import Prior
 from certify.claims.decision import ARGMAX, Decision
 from certify.smoothing.ball import Ball, larger
@@ -25,7 +25,8 @@ class AlphaSplit:
     """How one alpha is shared by the statements of one answer; declared in the bundle, never by a request.
 
     On one event of probability at least `1 - alpha` every statement holds at every number of draws at once:
-    `of_class` lower bounds of every class, `of_upper` the upper bound of the most probable class, `of_threshold` both
+    `of_class` lower bounds of every class, `of_upper` the upper bound of the most probable class (of the two most
+    probable ones, half each, where `Terms.two_sided`), `of_threshold` both
     sides of `P(score > threshold)`, `of_interval` both ends of the score interval (half each), `of_joint` lower bounds of
     every label of `certify.claims.joint`.
     """
@@ -65,6 +66,8 @@ class Terms:
     `law` says what bounds at the input prove, and by how much the drawn noise weakens them; `classes` counts the labels,
     without "none". `kappa_upper` is the prior of upper bounds and refutations, see `certify.bounds.anytime`; `prior` that of
     lower bounds of labels that the draws choose, where bundle and base pass give one, see `certify.bounds.prior`.
+    `two_sided` says that a class is compared with the best of the others, see `certify.claims.two_sided`; upper bounds then
+    are of rare classes as well, and have the prior of lower ones.
     """
 
     law: Guarantee
@@ -74,9 +77,37 @@ class Terms:
     kappa_upper: float = anytime.KAPPA_UPPER
     decision: Decision = ARGMAX
     prior: Prior | None = None
+    two_sided: bool = False
     _needed: dict[tuple[tuple[float, ...], int], float] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        if self.two_sided and not (self.decision.chosen and len(self.law.parts) == 1):
+            raise ValueError("two-sided bounds compare the most probable label, under a law whose balls have one part")
+
+    @property
+    def of_one_upper(self) -> float:
+        """The level of the upper bound of one class that is fixed before the draws; 0 where it has no share."""
+        return self.alpha * self.split.of_upper / (2 if self.two_sided else 1)
+
+    def lower_complement(self, draws: int, hits: int) -> float:
+        """`1 - L` of a label with these hits, as drawn; on one event for all labels and numbers of draws. Rounded up."""
+        level = self.alpha * self.split.of_class
+        if not self.decision.chosen:
+            return anytime.upper(draws, draws - hits, level, anytime.KAPPA)
+        if self.prior is None:
+            return anytime.chosen_lower_complement(draws, hits, level)
+        return prior.chosen_lower_complement(self.prior, draws, hits, level)
+
+    def upper(self, draws: int, hits: int) -> float:
+        """`U` of a label with these hits or fewer, under the exact law, if it is one of those that have a share; else, or
+        without draws, 1. It rises with the hits.
+        """
+        if self.of_one_upper <= 0 or not draws:
+            return 1.0
+        kappa = anytime.KAPPA if self.two_sided else self.kappa_upper
+        return min(1.0, self.charged(anytime.upper(draws, hits, self.of_one_upper, kappa)))
 
     def charged(self, upper: float) -> float:
         """An upper bound of a probability under the exact law from one under the noise as drawn, rounded up."""
@@ -107,6 +138,15 @@ class LowerBound:
         """The bound itself, rounded down."""
         return max(0.0, math.nextafter(1.0 - self.complement, 0.0))
 
+    @property
+    def others(self) -> float:
+        """An upper bound of the probability of every other class."""
+        return self.complement
+
+    def ball(self, law: Guarantee, threshold: float = HALF) -> Ball:
+        """The ball in which the class stays above the threshold of the decision, rounded down."""
+        return law.radius(self.complement, threshold)
+
     def exceeds(self, threshold: float) -> bool:
         """Whether the bound, unrounded, lies above a threshold: the sign of a sum that is rounded once is exact."""
         return math.fsum((self.complement, threshold, -1.0)) < 0
@@ -118,8 +158,8 @@ class Certificate:
 
     - `certified`: the target was proven (or, without a target, some radius; with a tolerance, the true radius of the
       smoothed classifier is moreover at most `radius + radius_tolerance`);
-    - `refuted`: the most probable smoothed class has probability below what the target needs; it does not mean that an
-      attack exists;
+    - `refuted`: the most probable smoothed class has probability below what the target needs (`two_sided`: its lead over
+      the second is less than that); it does not mean that an attack exists;
     - `undecided`: neither was shown with these draws.
 
     The ball is the best one proven at the stop, whatever the status; abstention is `class_index` None and radius 0.
@@ -136,6 +176,7 @@ class Certificate:
     target: Ball | None = None
     radius_tolerance: float | None = None
     threshold: float = HALF
+    two_sided: bool = False
 
     @property
     def class_index(self) -> int | None:
@@ -152,7 +193,7 @@ class Certificate:
         """The proven ball, rounded down; at least the target where that was proven. None where it abstains."""
         if self.bound is None:
             return None
-        proven = self.law.radius(self.bound.complement, self.threshold)
+        proven = self.bound.ball(self.law, self.threshold)
         return larger(self.target, proven) if self.target and self.status == "certified" else proven
 
     @property

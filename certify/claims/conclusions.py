@@ -10,6 +10,7 @@ bundle fixes.
 from __future__ import annotations
 
 from certify.bounds import anytime, prior
+from certify.claims import two_sided
 from certify.claims.certificate import Certificate, LowerBound, Status, Terms, certifying
 from certify.claims.counts import Counts
 from certify.smoothing.ball import Ball
@@ -33,9 +34,30 @@ def falls_short(terms: Terms, counts: Counts, needed: float) -> bool:
     """Whether the decided label's probability, as drawn, is proven to lie below `needed`, whatever made the draws stop.
     Any other label has fewer votes, so that its probability is proven to lie below it, too.
     """
-    level = terms.alpha * terms.split.of_upper
+    level = terms.of_one_upper
     misses = counts.draws - counts.votes[terms.decision.label(counts)] - counts.lost
     return level > 0 and anytime.exceeds(counts.draws, misses, 1 - needed, level, terms.kappa_upper)
+
+
+def reaches(terms: Terms, counts: Counts, ball: Ball) -> bool:
+    """Whether the decided label is proven to keep its place in the ball."""
+    if terms.two_sided:
+        return two_sided.reaches(terms, counts, ball)
+    return exceeds(terms, counts, terms.needed(ball))
+
+
+def refutes(terms: Terms, counts: Counts, ball: Ball) -> bool:
+    """Whether the decided label, and so every other, is proven to have at the input less than the ball needs."""
+    if terms.two_sided:
+        return two_sided.refutes(terms, counts, ball)
+    return falls_short(terms, counts, terms.needed(ball, side=-1))
+
+
+def largest(terms: Terms, counts: Counts) -> Ball:
+    """A ball at least as large as any that the exact probabilities at the input would prove of any label."""
+    if terms.two_sided:
+        return two_sided.largest(terms, counts)
+    return terms.law.radius_above(most_probable_above(terms, counts), terms.decision.threshold)
 
 
 def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBound | None:
@@ -43,15 +65,11 @@ def anytime_bound(terms: Terms, counts: Counts, proven: float = 0.0) -> LowerBou
     drawn, that a test has `proven` counts where it is larger. None without draws, or where the bound does not certify the
     decision.
     """
+    if terms.two_sided:
+        return two_sided.at_any_time(terms, counts)
     if not counts.draws:
         return None
-    hits, level = counts.votes[terms.decision.label(counts)], terms.alpha * terms.split.of_class
-    if not terms.decision.chosen:
-        complement = anytime.upper(counts.draws, counts.draws - hits, level, anytime.KAPPA)
-    elif terms.prior is None:
-        complement = anytime.chosen_lower_complement(counts.draws, hits, level)
-    else:
-        complement = prior.chosen_lower_complement(terms.prior, counts.draws, hits, level)
+    complement = terms.lower_complement(counts.draws, counts.votes[terms.decision.label(counts)])
     return bound_of(terms, counts, min(complement, 1 - proven))
 
 
@@ -91,12 +109,13 @@ def certificate_of(
         procedure=name,
         law=terms.law,
         bound=bound,
-        p_b_upper=others if bound is None else min(others, bound.complement),
+        p_b_upper=others if bound is None else min(others, bound.others),
         draws=counts.draws,
         lost=counts.lost,
         target=target,
         radius_tolerance=radius_tolerance,
         threshold=terms.decision.threshold,
+        two_sided=terms.two_sided,
     )
 
 
@@ -107,9 +126,5 @@ def most_probable_above(terms: Terms, counts: Counts) -> float:
     It holds on one event, that of the truly most probable label, which does not depend on who leads: no union over
     labels.
     """
-    level = terms.alpha * terms.split.of_upper
-    if level <= 0 or not counts.draws:
-        return 1.0
     hits = min(counts.draws, counts.votes[terms.decision.label(counts)] + counts.lost)
-    highest = anytime.upper(counts.draws, hits, level, terms.kappa_upper)
-    return min(1.0, terms.charged(highest))
+    return terms.upper(counts.draws, hits)

@@ -9,6 +9,7 @@ procedures is true on the one event of `AlphaSplit`.
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
@@ -19,9 +20,9 @@ from certify.claims.conclusions import (
     anytime_bound,
     bound_of,
     certificate_of,
-    exceeds,
-    falls_short,
-    most_probable_above,
+    largest,
+    reaches,
+    refutes,
 )
 from certify.claims.counts import Counts
 from certify.smoothing.ball import Ball
@@ -95,29 +96,24 @@ class Target:
     sees: ClassVar[bool] = True
 
     def enough(self, terms: Terms, counts: Counts) -> bool:
-        """Whether the target is proven or refuted."""
-        return self._reached(terms, counts) or self._refuted(terms, counts)
+        """Whether the target is proven or refuted; where bounds have to be inverted for that, `_now_and_then`."""
+        if terms.two_sided and not _now_and_then(counts):
+            return False
+        return reaches(terms, counts, self.ball) or refutes(terms, counts, self.ball)
 
     def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """What holds now: the status speaks of the target, the radius is the best one proven."""
-        reached = self._reached(terms, counts)
-        status: Status = "certified" if reached else "refuted" if self._refuted(terms, counts) else "undecided"
+        reached = reaches(terms, counts, self.ball)
+        status: Status = "certified" if reached else "refuted" if refutes(terms, counts, self.ball) else "undecided"
         # What the target's test has proven counts, too, where the inverted bound lies a hair below it.
         bound = anytime_bound(terms, counts, terms.needed(self.ball) if reached else 0.0)
         return certificate_of(self.name, terms, counts, bound, status, target=self.ball)
-
-    def _reached(self, terms: Terms, counts: Counts) -> bool:
-        return exceeds(terms, counts, terms.needed(self.ball))
-
-    def _refuted(self, terms: Terms, counts: Counts) -> bool:
-        """Whether the leader, and so every class, has probability below what the target needs."""
-        return falls_short(terms, counts, terms.needed(self.ball, side=-1))
 
     def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
         """Draws until the evidence is expected to decide, from the leader's share so far: without a miss as few as can
         decide, and before the first draw what inputs need on average.
         """
-        needed, hits = min(terms.needed(self.ball), 1 - 1e-9), counts.votes[terms.decision.label(counts)]
+        needed, hits = min(_needed(terms, counts, self.ball), 1 - 1e-9), counts.votes[terms.decision.label(counts)]
         if counts.draws == 0:
             rate = 0.05
         elif hits == counts.draws:
@@ -132,9 +128,10 @@ class Target:
 class Precision:
     """Stop once the radius is known to within `tolerance` (caller's units).
 
-    The radius of the smoothed classifier is that of its largest class probability, 0 where that is at most one half. The
-    leader's lower bound and the upper bound of every class enclose it on the one event of `AlphaSplit`; without a share of
-    the upper bound they never do. `certified`: the true radius is at most `radius + tolerance`.
+    The radius of the smoothed classifier is that of its largest class probability, 0 where that is at most one half; where
+    bounds are two-sided, that of its two largest. The bounds of the leader, and of the others, enclose it on the one event
+    of `AlphaSplit`; without a share of the upper bound they never do. `certified`: the true radius is at most `radius +
+    tolerance`.
     """
 
     tolerance: float
@@ -144,13 +141,8 @@ class Precision:
     sees: ClassVar[bool] = True
 
     def enough(self, terms: Terms, counts: Counts) -> bool:
-        """Whether the radius is known well enough.
-
-        It looks after every slice at first and after every 32nd part of the draws later on: two bounds have to be
-        inverted for a look, and any looks whatever are valid.
-        """
-        apart = SLICE << max(0, (counts.draws // SLICE).bit_length() - 6)
-        return counts.draws % apart == 0 and self._uncertainty(terms, counts) <= self.tolerance
+        """Whether the radius is known well enough, `_now_and_then`."""
+        return _now_and_then(counts) and self._uncertainty(terms, counts) <= self.tolerance
 
     def conclude(self, terms: Terms, counts: Counts) -> Certificate:
         """The radius proven so far; the status speaks of the tolerance, and of a class that is certified."""
@@ -161,10 +153,9 @@ class Precision:
 
     def _uncertainty(self, terms: Terms, counts: Counts) -> float:
         """How far apart the largest and the least radius are that the bounds allow, rounded up."""
-        bound, threshold = anytime_bound(terms, counts), terms.decision.threshold
-        least = 0.0 if bound is None else terms.law.radius(bound.complement, threshold).size
-        most = terms.law.radius_above(most_probable_above(terms, counts), threshold).size
-        return math.nextafter(most - least, math.inf)
+        bound = anytime_bound(terms, counts)
+        least = 0.0 if bound is None else bound.ball(terms.law, terms.decision.threshold).size
+        return math.nextafter(largest(terms, counts).size - least, math.inf)
 
     def remaining(self, terms: Terms, counts: Counts, left: int) -> int:
         """Draws until the bounds are expected to be close enough, by the normal approximation at the leader's share."""
@@ -267,6 +258,21 @@ def run(asked: Asked, terms: Terms, max_draws: int) -> RunningProcedure | None:
 def split_of(asked: Asked, declared: AlphaSplit, menu: int) -> AlphaSplit:
     """The shares of alpha in force: what the bundle declares, or a part of the menu, on the class alone."""
     return declared if asked.anytime else class_alone(menu)
+
+
+def _now_and_then(counts: Counts) -> bool:
+    """Whether these counts are looked at: after every slice at first, after every 32nd part of the draws later on. Bounds
+    have to be inverted for a look, and any looks whatever are valid.
+    """
+    return counts.draws % (SLICE << max(0, (counts.draws // SLICE).bit_length() - 6)) == 0
+
+
+def _needed(terms: Terms, counts: Counts, ball: Ball) -> float:
+    """About what the decided label's probability has to exceed; beside the best of the others, as far as they are seen."""
+    if not terms.two_sided or not counts.draws:
+        return terms.needed(ball)
+    rival = (heapq.nlargest(2, counts.votes)[1] + 0.5) / (counts.draws + 1)
+    return terms.law.most(terms.law.most(rival, ball), ball)
 
 
 def _steepness(terms: Terms, share: float) -> float:

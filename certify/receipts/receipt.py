@@ -184,6 +184,7 @@ class Receipt:
     claims: Claims
     prior: PriorRecord | None = None
     joint: JointRecord | None = None
+    two_sided: bool | None = None
 
     def __post_init__(self) -> None:
         parts = (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self), *_joint_holds(self))
@@ -252,6 +253,7 @@ def _terms_hold(receipt: Receipt) -> list[_Holds]:
         ("procedure.target_radius", aimed is None or 0 <= aimed < math.inf, "0 or more"),
         ("procedure.radius_tolerance", known, "more than 0 if precision, else none"),
         ("prior", _is_prior(receipt), "weights of atoms from 0 to 1, and none if off or fixed"),
+        ("two_sided", _is_sided(receipt), "true or nothing, and nothing if off or fixed"),
         ("robust_weight", _in(receipt.robust_weight, 0, 1), "0 to 1"),
     ]
 
@@ -267,11 +269,14 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
         "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
         "claims.joint.ball": claims.joint and fault(parts, claims.joint.radius, claims.joint.ball),
     }
-    version = schema_of(law_of(receipt), receipt.prior, receipt.split.of_joint is not None)
+    version = schema_of(
+        law_of(receipt), receipt.prior, receipt.split.of_joint is not None or receipt.two_sided is not None
+    )
     newest = receipt.schema in (FIFTH, SIXTH) or version != SCHEMA
     return [
         *((name, False, wrong) for name, wrong in said.items() if wrong),
         ("schema", not newest or receipt.schema == version, f"{version!r}, the version of what it has"),
+        ("two_sided", not (several and receipt.two_sided), "nothing where balls have several parts"),
         (
             "procedure.target",
             not several or (procedure.target is None) == (aimed is None),
@@ -286,7 +291,9 @@ def prior_of(receipt: Receipt) -> Prior | None:
 
 
 def bounds_at_any_time(receipt: Receipt) -> bool:
-    """Whether the procedure of a receipt bounds a class at every number of draws: it may have a prior, or a joint label."""
+    """Whether the procedure of a receipt bounds a class at every number of draws: so it may have a prior, a joint label, or
+    two sides.
+    """
     kind = PROCEDURES.get(receipt.procedure.name)
     return kind is not None and kind is not Off and kind.anytime
 
@@ -296,6 +303,10 @@ def _is_prior(receipt: Receipt) -> bool:
         return prior_of(receipt) is None or bounds_at_any_time(receipt)
     except ValueError:
         return False
+
+
+def _is_sided(receipt: Receipt) -> bool:
+    return receipt.two_sided is None or (receipt.two_sided and bounds_at_any_time(receipt))
 
 
 def target_of(receipt: Receipt) -> Ball | None:

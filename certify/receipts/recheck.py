@@ -172,6 +172,7 @@ def terms_of(receipt: Receipt) -> Terms:
         classes=len(receipt.votes),
         kappa_upper=KAPPA if receipt.schema in (FIRST, WITH_TOLERANCE) else KAPPA_UPPER,
         prior=prior_of(receipt),
+        two_sided=bool(receipt.two_sided),
     )
 
 

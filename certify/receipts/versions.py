@@ -23,7 +23,24 @@ SIXTH = "certserve-receipt/6"
 bundle does not:
 
 - `split.of_joint`, and where it was asked for `joint` and `claims.joint`: the joint label, see
-  `certify.receipts.joint_record`, which says what each holds and what the counts prove."""
+  `certify.receipts.joint_record`, which says what each holds and what the counts prove.
+- `two_sided` at the top, true: the class is compared with the best of the others, see `certify.claims.two_sided`. It stands
+  beside `target`, `best` and `precision` alone, under a law whose balls have one part. Let n be the draws, l those lost, k
+  the votes of the leader (the label with most, the first of equals), k2 the most votes of another label, and r the larger
+  of k2 and the votes for "none". `L(h)` is the lower bound that versions 4 and 5 have for h votes (level `alpha *
+  split.of_class` times the candidate value, by the `prior` if there is one), less `noise.charge`. `U(h)` is the upper bound
+  of h votes, h at most n, at the plain level `alpha * split.of_upper / 2`, of the prior kappa = 1/2, plus `noise.charge`, at
+  most 1. Then
+    - `p_b = min(U(r + l), 1 - L(k))`, and `radius = sigma/2 (Phi^-1(L(k)) - Phi^-1(p_b))`, rounded down;
+    - it abstains where that radius is not above 0, or n is 0: `p_b_upper` is `U(k + l)`; and where `U(k + l) < L(k)`: then
+      the status is "undecided" and `p_b_upper` 1;
+    - else `p_a_lower` is `L(k)` rounded down, and `p_b_upper` the smaller of p_b and `U(k + l)`;
+    - `largest = sigma/2 (Phi^-1(U(k + l)) - Phi^-1(L(k2)))`, rounded up, with `L` at least 0;
+    - target: "certified" where `radius` is at least the target, else "refuted" where `largest` is below it; precision:
+      "certified" where `largest - radius`, rounded up, is at most the tolerance and there is a bound;
+    - both stop by themselves only where n is a multiple of 32 * 2^max(0, b - 6), b being the number of binary digits of
+      floor(n / 32);
+    - the mixture's radius follows from `p_a_lower` and `p_b_upper` as in other versions."""
 SCHEMAS = (FIRST, WITH_TOLERANCE, THIRD, SCHEMA, FIFTH, SIXTH)
 
 

@@ -92,8 +92,7 @@ class Gaussian:
         units = binomial.quantile_above(p)
         if threshold != HALF:
             units = math.nextafter(units - binomial.quantile_below(threshold), math.inf)
-        # `sigma` is rounded down, by less than the last place that is added twice here.
-        return self._ball(self.sigma * math.nextafter(max(0.0, units) * (1 + 2.0**-51), math.inf))
+        return self._ball_above(units)
 
     def lead(self, complement: float, rival: float, margin: float) -> Ball:
         """The largest l2 radius found; `sigma / 2 (Phi^-1(1 - complement) - Phi^-1(rival))` where the margin is 0."""
@@ -103,6 +102,15 @@ class Gaussian:
         else:
             units = margins.leading(complement, rival, margin)
         return self._ball(max(0.0, math.nextafter(self.sigma * units, -math.inf)))
+
+    def lead_above(self, p: float, rival: float) -> Ball:
+        """`sigma / 2 (Phi^-1(p) - Phi^-1(rival))`, rounded up."""
+        apart = binomial.quantile_above(p) - binomial.quantile_below(rival)
+        return self._ball_above(0.5 * math.nextafter(apart, math.inf))
+
+    def _ball_above(self, units: float) -> Ball:
+        # `sigma` is rounded down, by less than the last place that is added twice here.
+        return self._ball(self.sigma * math.nextafter(max(0.0, units) * (1 + 2.0**-51), math.inf))
 
     def _ratio_above(self, ball: Ball) -> float:
         return math.nextafter(ball.size / self.sigma, math.inf)

@@ -84,6 +84,10 @@ class Guarantee(Protocol):
         """
         ...
 
+    def lead_above(self, p: float, rival: float) -> Ball:
+        """A ball at least as large as any in which a label of probability `p` or less leads one of `rival` or more."""
+        ...
+
 
 class LawAt(Protocol):
     """A law at one input: its draws, each a pure function of (key, index of the draw), and its guarantee."""

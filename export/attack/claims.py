@@ -156,6 +156,48 @@ class NoClassAbove:
 
 
 @dataclass(frozen=True, slots=True)
+class NoLead:
+    """No class leads every other, at the input itself, by what the ball of `target` needs: `refuted` where bounds are
+    two-sided.
+
+    If that holds, then for every class i and level a either `P(i) <= a`, or some other class has more than what lets one of
+    probability a lead in the ball.
+    """
+
+    name: str
+    target: float
+    classes: int
+    law: Guarantee
+    radius: float = 0.0
+
+    @property
+    def aim(self) -> None:
+        """Nothing to search: it speaks of the input alone."""
+        return None
+
+    def danger(self, sample: Sample, distance: float) -> float:
+        """How far the second most frequent class lies below what would hold the first back."""
+        shares = sorted(np.bincount(sample.votes, minlength=self.classes + 1)[: self.classes] / sample.draws)
+        return float(self._behind(shares[-1]) - shares[-2])
+
+    def events(self, sample: Sample, distance: float) -> tuple[VoteEvent, ...]:
+        """Many votes for one class, and few for every other: the level lies between what the sample has of both."""
+        votes = np.bincount(sample.votes, minlength=self.classes + 1)[: self.classes]
+        first, second = (int(each) for each in np.argsort(-votes, kind="stable")[:2])
+        ball = parse(self.law.parts, self.target)
+        ahead = self.law.most(self.law.most(sample.share(second), ball), ball)
+        level = min(max((sample.share(first) + ahead) / 2, 0.0), 1.0)
+        behind = 1 - self._behind(level) + _PAD
+        others = (VoteEvent("vote is not", each, behind) for each in range(self.classes) if each != first)
+        return (VoteEvent("vote is", first, level + _PAD), *others)
+
+    def _behind(self, share: float) -> float:
+        """What every other class may have if one of this share leads in the ball."""
+        ball = parse(self.law.parts, self.target)
+        return self.law.least(self.law.least(share, ball), ball)
+
+
+@dataclass(frozen=True, slots=True)
 class Median:
     """The median score under noise lies on one side of `bound`: the event beyond it has probability at most one half."""
 
@@ -240,13 +282,20 @@ def _of_certificate(certificate: Mapping[str, Any], labels: Sequence[str], law: 
         found.append(VoteShare(certificate["radius"], label, certificate["p_a_lower"], law))
     if certificate["p_b_upper"] < 1:
         found.append(NoClassAbove("p_b_upper", certificate["p_b_upper"], classes, label))
+    two_sided = bool(certificate.get("two_sided"))
     if certificate["status"] == "refuted":
-        needed = law.most(HALF, parse(law.parts, certificate["target_radius"]))
-        found.append(NoClassAbove("refuted", needed, classes))
+        found.append(_too_near("refuted", certificate["target_radius"], classes, law, two_sided))
     if certificate["status"] == "certified" and (tolerance := certificate["radius_tolerance"]) is not None:
         farthest = math.nextafter(certificate["radius"] + tolerance, math.inf)
-        found.append(NoClassAbove("precision", law.most(HALF, parse(law.parts, farthest)), classes))
+        found.append(_too_near("precision", farthest, classes, law, two_sided))
     return found
+
+
+def _too_near(name: str, radius: float, classes: int, law: Guarantee, two_sided: bool) -> Claim:
+    """That no class has at the input what it needs to keep its place within the radius."""
+    if two_sided:
+        return NoLead(name, radius, classes, law)
+    return NoClassAbove(name, law.most(HALF, parse(law.parts, radius)), classes)
 
 
 def _of_score(certified: Mapping[str, Any], threshold: float) -> list[Claim]:

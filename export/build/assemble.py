@@ -39,6 +39,7 @@ from export.bundle import (
     FORMAT,
     ArgmaxRule,
     Bundle,
+    ClaimsSpec,
     Defaults,
     FeaturesKind,
     GaussianSpec,
@@ -272,8 +273,9 @@ def _prior(
     base: BaseRun,
 ) -> PriorSpec | None:
     """A prior of the votes, where it saves draws on held-out rows, or is asked for; what it saves is told."""
-    alpha, split = Defaults.model_fields["alpha"].default, claims(**_shares(plan, detecting=True), prior=None).split()
-    asked = foresee.PriorAim(radius=law.sigma / 2, alpha=alpha, split=split, labels=labels)
+    alpha, made = Defaults.model_fields["alpha"].default, _claims(plan, None, detecting=True)
+    two_sided = bool(made.of_class.two_sided)
+    asked = foresee.PriorAim(radius=law.sigma / 2, alpha=alpha, split=made.split(), labels=labels, two_sided=two_sided)
     prior, worth = foresee.from_held_out(data.held_out, spec, learnt.calibration, law, noisy, base, asked)
     kept = plan.options.foresee or worth.pays
     why = "as asked for" if plan.options.foresee else "for it saves draws" if kept else "for it saves none to speak of"
@@ -404,7 +406,7 @@ def _manifest(
             noisy=None if noisy is None else precision_of(onnx.load_from_string(noisy)),
         ),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(**_shares(plan, detecting=learnt is not None), prior=prior),
+        claims=_claims(plan, prior, detecting=learnt is not None),
         ood=None if learnt is None else _ood(learnt, grid),
         mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),
@@ -413,8 +415,9 @@ def _manifest(
     )
 
 
-def _shares(plan: Plan, *, detecting: bool) -> dict[str, float]:
-    return with_further(_DETECTING, tuple(plan.options.also)) if detecting else _CERTIFYING
+def _claims(plan: Plan, prior: PriorSpec | None, *, detecting: bool) -> ClaimsSpec:
+    shares = with_further(_DETECTING, tuple(plan.options.also)) if detecting else _CERTIFYING
+    return claims(**shares, prior=prior, two_sided="two_sided" in plan.options.also)
 
 
 def _provenance(source: Source, found: Found, plan: Plan, made: Composed, learnt: Learnt | None) -> Provenance:

@@ -38,12 +38,15 @@ _ROWS = 32
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class PriorAim:
-    """What is mostly asked of the votes: the `radius`, in steps of the grid, at `alpha`, shared as the bundle will."""
+    """What is mostly asked of the votes: the `radius`, in steps of the grid, at `alpha`, shared as the bundle will, and
+    whether its bounds are `two_sided`.
+    """
 
     radius: float
     alpha: float
     split: AlphaSplit
     labels: int
+    two_sided: bool = False
 
 
 def from_held_out(
@@ -64,7 +67,7 @@ def from_held_out(
     rows = np.concatenate([part for part, _ in lattices(held_out.only(rest), spec, _ROWS)])
     guarantee = law.at(rows[0]).guarantee
     ball = parse(guarantee.parts, asked.radius)
-    terms = Terms(law=guarantee, alpha=asked.alpha, split=asked.split, classes=asked.labels)
+    terms = Terms(law=guarantee, alpha=asked.alpha, split=asked.split, classes=asked.labels, two_sided=asked.two_sided)
     margins = np.array([margin(row) for part, _ in lattices(held_out.only(fit), spec, _ROWS) for row in base(part)])
     table = foreseen(margins, calibration.misses[fit], SCORE_DRAWS, 1 - terms.needed(ball))
     priors = [table.of(margin(row), 0.0) for row in base(rows)]

@@ -48,9 +48,15 @@ class PriorSpec(Strict):
 
 
 class ClassClaim(ClaimSpec):
-    """The claim of the smoothed class; without a `prior` its bounds expect nothing of an input."""
+    """The claim of the smoothed class; without a `prior` its bounds expect nothing of an input.
+
+    `two_sided` says that the class is compared with the best of the others instead of with one half, see
+    `certify.claims.two_sided`: it reaches farther where there are many classes over which misses spread. The share of
+    `upper` is then for two classes, half each, and refuting a target takes more draws.
+    """
 
     prior: PriorSpec | None = None
+    two_sided: Literal[True] | None = None
 
 
 class ClaimsSpec(Strict):
@@ -67,6 +73,14 @@ class ClaimsSpec(Strict):
     threshold: ClaimSpec | None = None
     interval: ClaimSpec | None = None
     joint: ClaimSpec | None = None
+
+    @model_validator(mode="after")
+    def _bounds_others(self) -> ClaimsSpec:
+        if self.of_class.two_sided and not _share(self.upper):
+            raise ValueError(
+                "claims.class.two_sided needs claims.upper, whose alpha is that of the other classes' bounds"
+            )
+        return self
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
@@ -87,15 +101,17 @@ def claims(
     interval: float = 0.0,
     joint: float = 0.0,
     prior: PriorSpec | None = None,
+    two_sided: bool = False,
 ) -> ClaimsSpec:
     """The claims with these shares of alpha; one without a share is not made."""
     shares = {"upper": upper, "threshold": threshold, "interval": interval, "joint": joint}
     made = {name: ClaimSpec(alpha=share) for name, share in shares.items() if share}
-    return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior), **made)
+    return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior, two_sided=two_sided or None), **made)
 
 
-FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}}
-"""What each claim that is made on demand alone moves between the shares of the others: it takes its own from one of them."""
+FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}, "two_sided": {}}
+"""What each claim that is made on demand alone moves between the shares of the others: it takes its own from one of them.
+Two-sided bounds divide the share of `upper`."""
 
 
 def with_further(shares: Mapping[str, float], also: Iterable[str]) -> dict[str, float]:

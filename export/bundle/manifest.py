@@ -61,6 +61,11 @@ class Manifest(Strict):
         return self.claims.split()
 
     @property
+    def two_sided(self) -> bool:
+        """Whether a class is compared with the best of the others instead of with one half."""
+        return bool(self.claims.of_class.two_sided)
+
+    @property
     def base_output(self) -> Literal["probabilities", "scores"]:
         """What the numbers of the base graph are."""
         return self.graphs.base.heads[0]

@@ -20,7 +20,8 @@ _Part = TypeVar("_Part")
 class CertificateRead:
     """Within `radius` of the input the smoothed classifier gives `label`; see the guarantees for what that means.
 
-    Abstention is no label and radius 0. `status` speaks of the target: certified, refuted or undecided.
+    Abstention is no label and radius 0. `status` speaks of the target: certified, refuted or undecided. `two_sided` says
+    that the label was compared with the best of the others instead of with one half.
     """
 
     status: str
@@ -34,6 +35,7 @@ class CertificateRead:
     target_radius: float | None = None
     radius_tolerance: float | None = None
     reaches_others: bool = False
+    two_sided: bool = False
 
     def __str__(self) -> str:
         within = f", {self.label!r} within {down(self.radius)}" if self.label is not None else ""

@@ -64,7 +64,7 @@ def _steps(spec: Any) -> str:
 
 def _guarantees(bundle: Any) -> str:
     ood, mixture, detector = bundle.manifest.ood, bundle.manifest.mixture, bundle.detector
-    parts = ["certificates"]
+    parts = ["two-sided certificates" if bundle.manifest.two_sided else "certificates"]
     if bundle.manifest.claims.joint is not None:
         parts.append("joint labels")
     if ood is not None:

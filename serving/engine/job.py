@@ -257,4 +257,5 @@ def _terms(bundle: Bundle, task: Task, law: LawAt) -> Terms:
         alpha=task.alpha,
         split=split_of(task.procedure, spec.alpha_split, len(spec.fixed_draws)),
         classes=len(spec.labels),
+        two_sided=task.procedure.anytime and spec.two_sided,
     )

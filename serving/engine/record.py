@@ -60,10 +60,10 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     """The receipt of one row. It claims what was asked for, and nothing that is not certified."""
     weight = mixture_weight(bundle, task) if counted.certificate else None
     certificate = counted.certificate if "certificate" in task.parts else None
-    prior = prior_record(terms.prior)
+    prior, two_sided = prior_record(terms.prior), (terms.two_sided and counted.procedure is not None) or None
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=schema_of(terms.law, prior, terms.split.of_joint > 0),
+        schema=schema_of(terms.law, prior, bool(two_sided) or terms.split.of_joint > 0),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
@@ -77,6 +77,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
         claims=claims(certificate, counted.ood, mixed, counted.joint),
         prior=prior,
         joint=_joint(counted),
+        two_sided=two_sided,
     )
 
 
@@ -176,6 +177,7 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "procedure.max_draws": (not fixed or found.procedure.max_draws in spec.fixed_draws, True),
         "robust_weight": (found.robust_weight or 0.0, _declared_weight(bundle, found)),
         "prior": (_foreseen(bundle, found), True),
+        "two_sided": (bool(found.two_sided), spec.two_sided and bounds_at_any_time(found)),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
         "joint.threshold": (joint and joint.threshold, joint and detector and detector.threshold),
     }

@@ -101,6 +101,7 @@ CERTIFICATE = (
     _REACHES,
     *map(_parameter, ("norm", "sigma")),
     *map(_own, ("p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance")),
+    Field("two_sided", lambda part, _: part.two_sided or None, extra=True),
 )
 CERTIFIED_SCORE = (_own("verdict"), _finite("score_lower"), _finite("score_upper"), _own("radius"), _REACHES)
 OOD = (

@@ -107,6 +107,20 @@ class DeletionGuarantee:
             self._largest(lambda ball: self.least(0.0, ball, complement) - self.most(rival, ball) > margin + 2.0**-50)
         )
 
+    def lead_above(self, p, rival):
+        def holds(ball):
+            return min(1.0, self._most_of_least(p, ball)) > self._least_of_most(rival, ball)
+
+        return self._ball(self._largest(holds))
+
+    def _most_of_least(self, p, ball):
+        """`least`, rounded up."""
+        return max(0.0, p - 1 + self.rate**ball.size + 2.0**-45)
+
+    def _least_of_most(self, p, ball):
+        """`most`, rounded down."""
+        return min(1.0, p + 1 - self.rate**ball.size - 2.0**-45)
+
     def _largest(self, holds):
         return max(0, largest(lambda size: holds(self._ball(size)), 64))
 
@@ -251,6 +265,10 @@ class ColumnsGuarantee:
 
         found = largest(lambda steps: holds(steps / 64), 512)
         return self._ball(found / 64 if found > 0 else 0.0)
+
+    def lead_above(self, p, rival):
+        """Of no use: two-sided bounds are for balls of one part."""
+        return self.reach
 
     @property
     def _noise(self):

@@ -251,8 +251,22 @@ def test_a_lead_is_proven(case):
     for (p, rival), margin in itertools.product([(0.9, 0.1), (0.99, 0.005), (0.6, 0.4), (0.4, 0.1)], [0.0, 0.1, 0.6]):
         found = law.lead(1 - p, rival, margin)
         assert found.empty or law.least(p, found) - law.most(rival, found) >= margin - 1e-12
+        assert found <= law.lead_above(p, rival)
     assert law.lead(0.5, 0.5, 0.0).empty
     assert not law.lead(0.001, 0.001, 0.1).empty
+
+
+def test_no_lead_is_larger_than_the_ball_that_is_said_to_hold_all(case):
+    """Nor hardly smaller, where balls have one part."""
+    law = case.law.at(case.x).guarantee
+    for p, rival in itertools.product(PROBABILITIES, PROBABILITIES[::3]):
+        above = law.lead_above(p, rival)
+        assert law.lead_above(p, min(1.0, rival + 0.01)) <= above <= law.lead_above(min(1.0, p + 0.01), rival)
+        for less in (1e-3, 0.1):
+            assert law.lead(1 - p + less, rival, 0.0) <= above
+        if len(law.parts) == 1 and p < 1 and not above.empty:
+            farther = Ball(law.parts, (above.size + 1.0,))
+            assert law.least(p, farther) <= law.most(rival, farther) or not farther <= law.reach
 
 
 def test_a_guarantee_is_rebuilt_from_its_name_and_parameters(known):

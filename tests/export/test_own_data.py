@@ -102,14 +102,15 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
         calibration=stored(tmp_path / "held.npz", rows[800:]),
         score="energy",
         foresee=True,
-        also=("joint",),
+        also=("joint", "two_sided"),
         sigma=12.0,
         out=tmp_path,
         work=tmp_path / "work",
         faults=lambda folder: [],
     )
     split = bundle.manifest.alpha_split
-    assert (split.of_class, split.of_joint) == (0.4, 0.1)  # of .5 without the joint label
+    assert (split.of_class, split.of_joint, split.of_upper) == (0.4, 0.1, 0.2)  # .5 without the joint label
+    assert bundle.manifest.two_sided
     assert sum(asdict(split).values()) == pytest.approx(1.0)
     assert len(bundle.prior.cells) == len(bundle.prior.margin_edges) + 1 > 1
     assert sorted(each.name for each in (tmp_path / "work").iterdir()) == ["calibration.safetensors", "fit.safetensors"]

@@ -212,7 +212,7 @@ class Top(_message.Message):
     def __init__(self, labels: _Optional[_Iterable[str]] = ..., numbers: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Certificate(_message.Message):
-    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance", "reaches_others")
+    __slots__ = ("status", "label", "radius", "norm", "sigma", "p_a_lower", "p_b_upper", "procedure", "target_radius", "radius_tolerance", "reaches_others", "two_sided")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Certificate.Status]
@@ -234,6 +234,7 @@ class Certificate(_message.Message):
     TARGET_RADIUS_FIELD_NUMBER: _ClassVar[int]
     RADIUS_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
+    TWO_SIDED_FIELD_NUMBER: _ClassVar[int]
     status: Certificate.Status
     label: str
     radius: float
@@ -245,7 +246,8 @@ class Certificate(_message.Message):
     target_radius: float
     radius_tolerance: float
     reaches_others: bool
-    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
+    two_sided: bool
+    def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ..., reaches_others: bool = ..., two_sided: bool = ...) -> None: ...
 
 class Ood(_message.Message):
     __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified")

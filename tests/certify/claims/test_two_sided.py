@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,11 @@ from certify.bounds import anytime, binomial
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, Terms, certifying
 from certify.claims.conclusions import anytime_bound
 from certify.claims.counts import Counts
-from certify.claims.two_sided import at_any_time, at_fixed_draws
+from certify.claims.decision import Flag
+from certify.claims.procedures import SLICE, Best, Precision, RunningProcedure, Target
+from certify.claims.two_sided import at_any_time, at_fixed_draws, largest
+from certify.mixture import mix
+from certify.smoothing.ball import Ball
 from certify.smoothing.gaussian import Gaussian
 from tests.certify.gaussian import radius as radius_of
 
@@ -24,7 +29,11 @@ FALSE_ALARM = 1e-6
 
 
 def terms(alpha=0.001, split=SPLIT, charge=0.0):
-    return Terms(law=Gaussian(1.0, charge), alpha=alpha, split=split, classes=3)
+    return Terms(law=Gaussian(1.0, charge), alpha=alpha, split=split, classes=3, two_sided=True)
+
+
+def one_sided(of):
+    return replace(of, two_sided=False)
 
 
 def spread(p_a, p_b, draws):
@@ -66,7 +75,7 @@ def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
     """At the level of the class alone."""
     hits = math.ceil(share * draws)
     counts, t = Counts(draws=draws, votes=(hits, draws - hits)), terms(alpha=alpha)
-    one, two = anytime_bound(t, counts), at_any_time(t, counts)
+    one, two = anytime_bound(one_sided(t), counts), at_any_time(t, counts)
     assert (one is None) == (two is None)
     if one and two:
         assert radius_of(two, 0.25) == pytest.approx(radius_of(one, 0.25), rel=1e-9, abs=1e-12)
@@ -75,7 +84,7 @@ def test_two_classes_reduce_to_the_one_sided_certificate(draws, share, alpha):
 def test_without_a_share_for_the_upper_bounds_the_rest_is_the_rival():
     t = terms(split=WHOLE_ON_CLASS)
     for counts in (spread(0.9, 0.03, 1_000), spread(0.4, 0.1, 1_000)):
-        one, two = anytime_bound(t, counts), at_any_time(t, counts)
+        one, two = anytime_bound(one_sided(t), counts), at_any_time(t, counts)
         assert (radius_of(two, 1.0) if two else 0.0) == pytest.approx(radius_of(one, 1.0) if one else 0.0)
 
 
@@ -205,7 +214,7 @@ def test_a_class_below_one_half_can_be_certified():
     bound = at_any_time(terms(), spread(0.4, 0.1, 10_000))
     assert bound.complement > 0.5
     assert radius_of(bound, 1.0) > 0.4
-    assert radius_of(certifying(anytime_bound(terms(), spread(0.6, 0.1, 10_000))), 1.0) < 0.25
+    assert radius_of(certifying(anytime_bound(one_sided(terms()), spread(0.6, 0.1, 10_000))), 1.0) < 0.25
 
 
 @pytest.mark.parametrize("bound", [at_any_time, at_fixed_draws])
@@ -216,3 +225,85 @@ def test_the_bound_names_its_class_and_draws(bound):
 
 def test_a_charge_beyond_certainty_leaves_nothing():
     assert at_any_time(terms(charge=0.999), Counts(draws=1_000, votes=(900, 100))) is None
+
+
+def aim(size):
+    return Target(Ball(Gaussian(1.0).parts, (size,)))
+
+
+def test_a_target_is_proven_and_refuted_by_the_lead_over_the_second_class():
+    """.4 against .1 leads within .51 sigma; a class below one half is refuted at any radius where bounds are one-sided."""
+    counts = spread(0.4, 0.1, 16_384)
+    found = {size: aim(size).conclude(terms(), counts) for size in (0.0, 0.45, 0.5, 0.6)}
+    assert [each.status for each in found.values()] == ["certified", "certified", "undecided", "refuted"]
+    assert {each.class_index for each in found.values()} == {0}
+    assert all(each.two_sided and 0.45 < each.radius < 0.5 for each in found.values())
+    assert found[0.45].p_a_lower < 0.4 < 0.5
+    assert 0.1 < found[0.45].p_b_upper < found[0.45].p_a_lower
+    plain = aim(0.0).conclude(one_sided(terms()), counts)
+    assert (plain.status, plain.class_index, plain.two_sided) == ("refuted", None, False)
+
+
+@pytest.mark.parametrize("size", [0.05, 0.8])
+def test_a_target_is_looked_at_now_and_then_and_decided_as_soon_as_it_is_seen(size):
+    """Counts of a stream in which the shares are exact at every look; looks are few where there are many draws."""
+    run = RunningProcedure(aim(size), terms(), 10**6)
+    looked = [n for n in range(SLICE, 40_000, SLICE) if run.receive(spread(0.4, 0.1, n)) is not None]
+    status = run.conclude(spread(0.4, 0.1, looked[0])).status
+    assert status == ("certified" if size < 0.4 else "refuted")
+    assert all(aim(size).conclude(terms(), spread(0.4, 0.1, n)).status == status for n in looked[:50])
+    assert 1 <= len([n for n in looked if n >= 32_768]) <= 8
+    assert looked[0] % SLICE == 0
+
+
+def test_the_radius_is_known_from_both_sides():
+    """Once its bounds lie within the tolerance, the true radius of the lead is at most that much more than is proven."""
+    truth, run = radius_of_lead(0.4, 0.1), RunningProcedure(Precision(0.1), terms(), 10**6)
+    for draws in (SLICE * 2**step for step in range(16)):
+        certificate = run.receive(spread(0.4, 0.1, draws))
+        if certificate:
+            break
+    assert (certificate.status, certificate.draws < 10**6) == ("certified", True)
+    assert certificate.radius <= truth <= certificate.radius + 0.1
+
+
+def radius_of_lead(first, second):
+    law = Gaussian(1.0)
+    low, high = law.lead(1 - first, second, 0.0).size, law.lead_above(first, second).size
+    assert low <= high <= low * (1 + 1e-12)
+    return high
+
+
+@given(st.lists(st.integers(0, 900), min_size=2, max_size=6), st.integers(0, 200), st.floats(0, 2), st.floats(0, 1e-3))
+def test_no_target_is_both_proven_and_refuted_and_what_is_proven_lies_within_the_largest(votes, lost, size, charge):
+    counts = Counts(draws=sum(votes) + lost, votes=tuple(votes), lost=lost)
+    t = terms(charge=charge)
+    certificate, target = Best().conclude(t, counts), aim(size).conclude(t, counts)
+    above = largest(t, counts).size
+    assert certificate.radius <= above
+    assert target.status != "certified" or size <= certificate.radius <= target.radius <= above
+    assert (target.status == "refuted") == (above < size)
+    assert certificate.p_b_upper == target.p_b_upper
+
+
+def test_the_mixture_gains_by_the_bound_of_the_others():
+    """Its radius needs a lead of (1-w)/w: .6 against .1, worked out beforehand at equal bounds, is .49 sigma over .012."""
+    counts = spread(0.6, 0.1, 100_000)
+    two, one = (Best().conclude(each, counts) for each in (terms(), one_sided(terms())))
+    assert mix.radius(two, 0.84) > 0.45
+    assert mix.radius(one, 0.84) < 0.02
+    assert mix.radius(Best().conclude(terms(), spread(0.4, 0.1, 100_000)), 0.84) > 0.05
+    assert one.radius < two.radius
+
+
+def test_lost_draws_are_misses_of_the_second_class_as_well_where_it_refutes():
+    """All the lost ones may have been the leader's, and none the second's."""
+    whole = Counts(draws=4_000, votes=(2_000, 1_900, 100))
+    gaps = Counts(draws=4_000, votes=(2_000, 1_000, 100), lost=900)
+    assert aim(0.5).conclude(terms(), whole).status == "refuted"
+    assert aim(0.5).conclude(terms(), gaps).status == "undecided"
+
+
+def test_two_sides_are_refused_where_they_mean_nothing():
+    with pytest.raises(ValueError, match="two-sided bounds compare the most probable label"):
+        replace(terms(), decision=Flag(0, 0.05))

@@ -18,7 +18,7 @@ from certify.smoothing.gaussian import Gaussian
 from export.attack import report, simulation
 from export.attack.ball import GridBall
 from export.attack.campaign import AttackError, CampaignPlan, attack, shaped
-from export.attack.claims import MOST_CLAIMS, Aim, Keeps, Median, NoClassAbove, VoteShare, issued
+from export.attack.claims import MOST_CLAIMS, Aim, Keeps, Median, NoClassAbove, NoLead, VoteShare, issued
 from export.attack.judge import judge, level_of
 from export.attack.sample import Sample, VoteEvent, own_key
 from export.attack.search import stein
@@ -181,6 +181,50 @@ def test_an_abstention_claims_nothing_but_its_bounds():
     answer = {"certificate": certificate, "mixture": {"radius": 0.0}, "ood": None}
     assert issued(answer, LABELS, Gaussian(1.0)) == [NoClassAbove("p_b_upper", 0.7, 2)]
     assert issued({"certificate": None, "mixture": None, "ood": None}, LABELS, Gaussian(1.0)) == []
+
+
+TWO_SIDED = {
+    "status": "refuted",
+    "label": None,
+    "radius": 0.0,
+    "sigma": 1.0,
+    "p_a_lower": None,
+    "p_b_upper": 1.0,
+    "target_radius": 0.5,
+    "radius_tolerance": None,
+    "two_sided": True,
+}
+
+
+def test_a_refutation_by_two_sides_speaks_of_the_lead():
+    answer = {"certificate": TWO_SIDED, "mixture": None, "ood": None}
+    assert issued(answer, ("a", "b", "c"), Gaussian(1.0)) == [NoLead("refuted", 0.5, 3, Gaussian(1.0))]
+    known = TWO_SIDED | {"status": "certified", "radius": 0.25, "radius_tolerance": 0.5, "label": "a", "p_a_lower": 0.4}
+    claims = issued({"certificate": known, "mixture": None, "ood": None}, ("a", "b", "c"), Gaussian(1.0))
+    assert [each.target for each in claims if each.name == "precision"] == [math.nextafter(0.75, 1)]
+
+
+@given(
+    st.lists(st.floats(0.01, 1), min_size=2, max_size=5),
+    st.lists(st.integers(1, 400), min_size=2, max_size=5),
+    st.floats(0, 1.5),
+)
+def test_where_no_class_leads_by_enough_one_of_the_events_is_rare_whatever_was_sampled(weights, seen, target):
+    """And where one does, the events of a large sample of it contradict that none does."""
+    shares = np.array(weights) / sum(weights)
+    seen = (seen + [1] * 5)[: len(shares)]
+    claim = NoLead("refuted", target, len(shares), Gaussian(1.0))
+    lead = float(np.diff(ndtri(np.sort(shares)[-2:]))[0]) / 2
+    chance = {"vote is": lambda c: shares[int(c)], "vote is not": lambda c: 1 - shares[int(c)]}
+
+    def contradicted(counts):
+        sample = Sample(np.repeat(np.arange(len(shares)), counts), np.zeros(sum(counts)))
+        return all(chance[each.kind](each.value) > each.most for each in claim.events(sample, 0.0))
+
+    if lead < target:
+        assert not contradicted(seen)
+    if lead > target + 0.05:
+        assert contradicted(np.maximum(1, np.round(shares * 100_000)).astype(int).tolist())
 
 
 @given(
