@@ -108,8 +108,8 @@ def _refuse(name: str, served: NDArray[Any], wanted: NDArray[np.float64], what: 
         row = int(np.argmax(off.max(axis=1)))
         raise SourceError(
             f"{name}: {what} differs from the original by {worst:.2g} on sample {row}, more than {TOLERANCE:g}: it was"
-            " exported in training mode, with another activation, or with operators that compute otherwise; put the original"
-            " into evaluation mode (eval()), and export it again"
+            " exported in training mode, with another activation, or with operators that compute otherwise, as those of half"
+            " precision do; put the original into evaluation mode (eval()) and floats of 32 bits, and export it again"
         )
 
 

@@ -24,6 +24,8 @@ def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode =
     Columns of numbers and lists of floats are in the caller's units, lists of integers and pictures are grid integers.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} is a folder without a .parquet file; expected a file, or a folder of them")
     schema = _schema(files)
     header = schema.names
     place = csv_file.column(str(path), header, label, labelled)
@@ -175,8 +177,11 @@ def _inputs(path: Path, part: pa.RecordBatch, kind: _Kind, first: int, decode: D
 def _lists(path: Path, column: Any, first: int) -> NDArray[Any]:
     flat = column.flatten()
     sizes = set(column.value_lengths().to_pylist())
-    if len(sizes) != 1 or flat.null_count:
-        raise DataError(f"{path}, the rows from {first} on: lists of {sizes} numbers or with gaps; expected one length")
+    if len(sizes) != 1 or flat.null_count or 0 in sizes:
+        raise DataError(
+            f"{path}, the rows from {first} on: lists of {', '.join(map(str, sorted(sizes)))} numbers"
+            f"{' with gaps' if flat.null_count else ''}; expected one length above 0, and no gap"
+        )
     values = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
     return _finite(path, values, first) if values.dtype.kind == "f" else values
 

@@ -35,8 +35,10 @@ def open_dataset(path: Path, label: str | None, labelled: bool, _: object = None
     """
     with _rows(path) as rows:
         _, header = next(rows, (0, []))
+        header = [name.strip() for name in header]
         if not header:
             raise DataError(f"{path} is empty; expected a header of column names")
+        _check_header(path, header)
         place = column(str(path), header, label, labelled)
         where = str(path) if place is None else f"{path}, column {header[place]!r}"
         found, count = label_names.LabelsFound(where, unit="line"), 0
@@ -68,6 +70,23 @@ def open_dataset(path: Path, label: str | None, labelled: bool, _: object = None
         read=lambda places, rows: picked(chunks(rows), 0, places),
         columns=tuple(header[index] for index in kept),
     )
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    """Raise `DataError` for a first line that names no columns."""
+    other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise DataError(f"{path} has {other!r} between its fields; expected commas: write it again with these")
+    if all(map(_is_finite, header)) and header != [str(place) for place in range(len(header))]:
+        raise DataError(
+            f"{path} begins with numbers, {', '.join(header[:3])[:60]}; expected a header: put a line with the names of the"
+            " columns before it"
+        )
+    if "" in header:
+        raise DataError(
+            f"{path} has a column without a name, the {header.index('') + 1}. of {len(header)}, as row numbers and commas at"
+            " the ends of lines make it; leave it out, or name it"
+        )
 
 
 def column(source: str, header: list[str], label: str | None, labelled: bool) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from export.data.dataset import UNLABELLED, DataError
 
 MOST_LABELS = 2**16
+_WHOLE = re.compile(r"[0-9]+(\.0*)?")
 
 
 @dataclass(slots=True)
@@ -32,20 +34,25 @@ class LabelsFound:
             )
 
     def _text(self, label: object, row: int) -> str:
-        text = str(int(label)) if isinstance(label, bool | np.bool_) else "" if label is None else str(label).strip()
-        if not text or isinstance(label, float | np.floating):
+        whole = isinstance(label, float | np.floating) and float(label).is_integer()
+        if not (whole or isinstance(label, str | int | np.integer | np.bool_)) or not (text := _plain(label)):
             raise DataError(
-                f"{self.where}, {self.unit} {row}: the label is {label!r}; expected a whole number or a name in each row"
+                f"{self.where}, {self.unit} {row}: the label is {label!r:.80}; expected a whole number or a name in each"
+                " row: fill it in, or leave the row out"
             )
         return text
 
     def table(self) -> Labels:
-        """Indices and names: numbers from 0 stand for themselves, anything else is sorted and counted through."""
-        if self.seen and all(each.isascii() and each.isdigit() for each in self.seen):
-            largest = max(map(int, self.seen))
+        """Indices and names: numbers from 0 stand for themselves, anything else is sorted and counted through.
+
+        Where all are whole, numbers may be written as floats (1.0), as programs do with columns that once had gaps.
+        """
+        if self.seen and all(_WHOLE.fullmatch(each) for each in self.seen):
+            index = {each: int(each.partition(".")[0]) for each in self.seen}
+            largest = max(index.values())
             if largest >= MOST_LABELS:
                 raise DataError(f"{self.where} has the label {largest}; expected numbers from 0 to {MOST_LABELS - 1}")
-            return Labels(tuple(map(str, range(largest + 1))), True, {each: int(each) for each in self.seen})
+            return Labels(tuple(map(str, range(largest + 1))), True, index)
         names = tuple(sorted(self.seen))
         return Labels(names, False, {name: index for index, name in enumerate(names)})
 
@@ -60,8 +67,11 @@ class Labels:
 
     def of(self, labels: Iterable[object]) -> NDArray[np.int64]:
         """The indices of these labels."""
-        plain = (str(int(each)) if isinstance(each, bool | np.bool_) else str(each).strip() for each in labels)
-        return np.array([self.index[each] for each in plain], dtype=np.int64)
+        return np.array([self.index[_plain(each)] for each in labels], dtype=np.int64)
+
+
+def _plain(label: object) -> str:
+    return str(int(label)) if isinstance(label, bool | np.bool_) else str(label).strip()
 
 
 NO_LABELS = Labels((), False, {})

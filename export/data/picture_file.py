@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from export import regular_file
 from export.data.dataset import DataError
 
 Decode = Callable[[bytes, str], NDArray[np.uint8]]
@@ -52,9 +53,9 @@ def decode(data: bytes, where: str) -> NDArray[np.uint8]:
 def read(path: Path, decoded: Decode = decode) -> NDArray[np.uint8]:
     """The picture in a file, as `decode`."""
     try:
-        data = path.read_bytes()
+        data = regular_file.read(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}); mend or remove it") from error
     return decoded(data, str(path))
 
 
@@ -91,4 +92,6 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # which would tell where its bytes are in memory
+        return "it is empty, or of another form"
     return str(error)[:120] or type(error).__name__

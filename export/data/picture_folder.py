@@ -12,6 +12,7 @@ from export.data import picture_file
 from export.data.dataset import UNLABELLED, Batch, DataError, Dataset
 from export.data.picture_file import Decode
 
+_OTHERS = (".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif", ".jfif", ".jp2", ".ppm", ".pgm")
 WHAT = "a folder that holds a folder of PNG or JPEG files for each class"
 
 
@@ -23,6 +24,8 @@ def recognises(path: Path) -> bool:
 def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode = picture_file.decode) -> Dataset:
     """The pictures below `path`. Without labels they may lie in `path` itself."""
     classes = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    for folder in [path, *classes]:
+        _refuse_what_would_be_lost(folder, folders=folder != path)
     found = [(file, index) for index, folder in enumerate(classes) for file in _pictures(folder)]
     loose = _pictures(path)
     if labelled and (loose or not classes):
@@ -55,6 +58,19 @@ def open_dataset(path: Path, label: str | None, labelled: bool, decode: Decode =
         read=read,
         pictures=True,
     )
+
+
+def _refuse_what_would_be_lost(folder: Path, *, folders: bool) -> None:
+    """Raise `DataError` for what somebody means to be read, and is not: pictures of other forms, deeper ones, dead links."""
+    for each in sorted(folder.iterdir()):
+        if each.name.startswith("."):
+            continue
+        if each.is_symlink() and not each.exists():
+            raise DataError(f"{each} is a link that leads nowhere; mend or remove it")
+        if folders and each.is_dir():
+            raise DataError(f"{each} is a folder within that of a class; move its pictures up, or remove it")
+        if each.suffix.lower() in _OTHERS:
+            raise DataError(f"{each} is a picture of another form; expected PNG or JPEG: convert or remove it")
 
 
 def _stacked(files: list[Path], shape: tuple[int, ...], decode: Decode) -> NDArray[np.uint8]:

@@ -39,6 +39,8 @@ def open(
     """
     path = Path(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError(f"{path} is neither a file nor a folder; expected one that can be read more than once")
         for reader in READERS:
             if reader.recognises(path):
                 return reader.open_dataset(path, label, labelled, decode)

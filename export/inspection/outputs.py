@@ -86,6 +86,8 @@ def told(name: str, values: NDArray[Any], rows: int, last: str | None) -> Output
         return Output(name=name, kind=None, size=None, why=f"shape {list(values.shape)} for {rows} rows: left out")
     if sum(size > 1 for size in values.shape[1:]) > 1:
         return Output(name=name, kind=None, size=None, why=f"a map of {list(values.shape[1:])} a row: left out")
+    if not values.size:
+        return Output(name=name, kind=None, size=None, why="no number at all: left out")
     flat = values.reshape(rows, -1).astype(np.float64)
     size = flat.shape[1]
     kind, why = _kind(flat, last)

@@ -20,6 +20,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 def read(path: Path) -> Source:
     """The model in `path`. Raises `SourceError`, or `OSError` for what cannot be read."""
+    _check_size(path, path.stat().st_size)
     data = regular_file.read(path)
     if data.startswith(_PICKLES):
         raise SourceError(
@@ -79,7 +80,29 @@ def _has_external(model: ModelProto) -> bool:
     return any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors)
 
 
+def _check_size(path: Path, size: int) -> None:
+    """Before anything is read: what is larger fits into no graph, and perhaps not into memory."""
+    if size > _LARGEST:
+        raise SourceError(
+            f"{path}, with what lies beside it, has {size:,} bytes; a bundle's graph has at most 2 GiB: export a smaller"
+            " network, or one of half precision"
+        )
+
+
+def _external_size(path: Path, model: ModelProto) -> int:
+    """Bytes of the tensors beside the file, as it says; what it says wrongly is found when they are read."""
+    total = 0
+    for tensor in external_data_helper._get_all_tensors(model):
+        said = {each.key: each.value for each in tensor.external_data}
+        if "length" in said:
+            total += int(said["length"]) if said["length"].isdecimal() else 0
+        elif (file := path.parent / said.get("location", "")).is_file():
+            total += file.stat().st_size
+    return total
+
+
 def _inlined(path: Path, model: ModelProto) -> ModelProto:
+    _check_size(path, _external_size(path, model))
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # a missing file, one outside of the folder, one that is too short
@@ -90,8 +113,6 @@ def _inlined(path: Path, model: ModelProto) -> ModelProto:
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.data_location = TensorProto.DEFAULT
             del tensor.external_data[:]
-    if model.ByteSize() > _LARGEST:
-        raise SourceError(f"{path} and its data are {model.ByteSize():,} bytes; a bundle's graph has at most 2 GiB")
     return model
 
 

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from export.sources import torch_module
 from export.sources.source import Source, SourceError
 
-_WRAPPED = "module."
-
 
 def read(module: str, factory: str, weights: Path | None, shape: tuple[int, ...] | None) -> Source:
     """The module that `factory()` makes, with these weights, in evaluation mode. Raises `SourceError`."""
@@ -35,13 +33,13 @@ def _made(module: str, factory: str) -> nn.Module:
         sys.path.insert(0, os.getcwd())  # a user's own module lies where the command is run
     try:
         found = getattr(importlib.import_module(module), factory)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise SourceError(
             f"{module}:{factory} cannot be imported ({_said(error)}); run this where the module lies"
         ) from error
     try:
         made = found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(
             f"{module}:{factory}() raised {_said(error)}; expected a function without arguments that makes the module"
         ) from error
@@ -50,11 +48,15 @@ def _made(module: str, factory: str) -> nn.Module:
     return made
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _load(made: nn.Module, weights: Path) -> None:
+    if not weights.is_file():
+        raise SourceError(
+            f"--weights: {weights} is no file; expected safetensors, or a state dict as torch.save writes it"
+        )
     try:
         state = load_file(weights) if weights.suffix == ".safetensors" else _state(weights)
         made.load_state_dict(_unwrapped(state, made))
@@ -64,11 +66,13 @@ def _load(made: nn.Module, weights: Path) -> None:
 
 
 def _unwrapped(state: Mapping[str, Tensor], made: nn.Module) -> Mapping[str, Tensor]:
-    """The names without the prefix that DataParallel puts before all of them, where the module has none such."""
-    wrapped = bool(state) and all(name.startswith(_WRAPPED) for name in state)
-    if not wrapped or any(name.startswith(_WRAPPED) for name in made.state_dict()):
-        return state
-    return {name.removeprefix(_WRAPPED): tensor for name, tensor in state.items()}
+    """The names without a prefix that all of them have before the module's own, as modules around it put there."""
+    wanted = set(made.state_dict())
+    some = min(wanted, default="")
+    for prefix in {name.removesuffix(some) for name in state if some and name.endswith(some)}:
+        if {prefix + name for name in wanted} == set(state):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
 
 
 def _state(weights: Path) -> Mapping[str, Tensor]:

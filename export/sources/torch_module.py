@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -46,13 +47,16 @@ def source(
     notes = {"source": f"torch {called}"}
     if weights is not None:
         notes |= {"weights": weights.name, "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    zeros = torch.zeros((2, *shape), dtype=torch.float32, device="cpu")
     try:
         with _evaluating(module), torch.no_grad():
-            outputs = tuple(by_name(module(torch.zeros((2, *shape)))))
-        data = to_onnx(module, shape, outputs, names=("input",), example=torch.zeros((2, *shape)))
+            outputs = tuple(by_name(module(zeros.clone())))
+        data = to_onnx(module, shape, outputs, names=("input",), example=zeros)
     except Exception as error:  # torch raises many kinds
-        text = " ".join(str(error).split())[:300]
-        raise SourceError(f"{called} cannot be exported to ONNX by torch: {text}") from error
+        raise SourceError(
+            f"{called} cannot be exported to ONNX by torch ({_first_cause(error)}); expected a module that takes floats of"
+            f" 32 bits [rows, {', '.join(map(str, shape))}] alone, on the processor"
+        ) from error
 
     def reference(values: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad():
@@ -61,6 +65,14 @@ def source(
 
     model = onnx.load_from_string(data)
     return Source(name=called, original=data, model=model, reference=reference, notes=notes, module=module)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong at first, in one line and without colours: what torch says of it at last is how to report it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:300]
+    return text or type(error).__name__
 
 
 def by_name(given: object) -> dict[str, Tensor]:

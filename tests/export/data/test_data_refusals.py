@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
 
 import numpy as np
@@ -51,6 +52,11 @@ def refused(path, *words, **options):
         ('a,label\n1,"x\n', ["cannot be read as CSV"]),
         ("a,label\n" + "".join(f"1,{row}.5\n" for row in range(70_000)), ["more than 65536 different labels"]),
         ("a,label\n1,99999999\n", ["label 99999999", "0 to 65535"]),
+        ("1.5,2,0\n3,4,1\n", ["begins with numbers, 1.5, 2, 0", "put a line with the names"]),
+        ("a;b;label\n1;2;x\n", ["';' between its fields", "commas"]),
+        ("a\tlabel\n1\tx\n", ["between its fields", "commas"]),
+        (",a,label\n0,1,x\n", ["without a name, the 1. of 3"]),
+        ("a,label,\n0,x,\n", ["without a name, the 3. of 3"]),
     ],
 )
 def test_csv(tmp_path, text, words):
@@ -110,6 +116,11 @@ def test_damaged_npz(tmp_path):
         ({"a": [[1, 2], [3]], "label": [1, 2]}, ["lists of", "one length"]),
         ({"a": [b"abc"], "label": [1]}, ["row 0", "no readable PNG or JPEG"]),
         ({"a": pa.array([], pa.float64()), "label": pa.array([], pa.int64())}, ["holds no row"]),
+        ({"a": [b""], "label": [1]}, ["row 0", "it is empty"]),
+        ({"a": pa.array([[], []], pa.list_(pa.float64())), "label": [0, 1]}, ["lists of 0", "above 0"]),
+        ({"a": [1.0], "label": [b"x"]}, ["column 'label'", "b'x'"]),
+        ({"a": [1.0], "label": [[1]]}, ["column 'label'", "[1]"]),
+        ({"a": [1.0], "label": pa.array([1], pa.timestamp("s"))}, ["column 'label'", "datetime"]),
     ],
 )
 def test_parquet(tmp_path, columns, words):
@@ -117,7 +128,23 @@ def test_parquet(tmp_path, columns, words):
     refused(tmp_path / "d.parquet", "d.parquet", *words)
 
 
+def test_whole_labels_may_be_written_as_floats(tmp_path):
+    """As columns that once had gaps are; the same class written twice is one class."""
+    (tmp_path / "d.csv").write_text(" a , label\n1,0.0\n2, 1\n3,1.0\n4,2.\n")
+    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "label": [0.0, 1.0, 1.0, 2.0]}), tmp_path / "d.parquet")
+    for name in ("d.csv", "d.parquet"):
+        found = data.open(tmp_path / name)
+        (batch,) = found.batches(9)
+        assert (found.names, found.numbered, batch.labels.tolist()) == (("0", "1", "2"), True, [0, 1, 1, 2])
+        assert found.columns == ("a",)
+    (tmp_path / "d.csv").write_text("a,label\n1,1.0\n2,1.1\n")
+    assert data.open(tmp_path / "d.csv").names == ("1.0", "1.1")
+
+
 def test_parquet_files_that_are_none_or_do_not_belong_together(tmp_path):
+    (tmp_path / "folder.parquet").mkdir()
+    refused(tmp_path / "folder.parquet", "a folder without a .parquet file")
+    (tmp_path / "folder.parquet").rmdir()
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and more")
     refused(tmp_path / "d.parquet", "cannot be read as Parquet")
     pq.write_table(pa.table({"a": [1.0], "label": [1]}), tmp_path / "d.parquet")
@@ -187,6 +214,28 @@ def test_a_png_with_a_wrong_checksum_is_named(tmp_path):
     damaged[-14] ^= 1  # the checksum of the pixels
     with pytest.raises(data.DataError, match="x.png is no readable"):
         picture_file.decode(bytes(damaged), "x.png")
+
+
+def test_nothing_that_lies_among_pictures_is_left_out_without_a_word(tmp_path):
+    for name in ("cat", "dog"):
+        picture(tmp_path / name, "a.png")
+    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / ".git").mkdir()
+    walked(tmp_path)
+    others = {
+        "cat/b.gif": ("of another form", lambda path: path.write_bytes(b"GIF89a")),
+        "cat/deeper": ("within that of a class", lambda path: path.mkdir()),
+        "cow": ("leads nowhere", lambda path: path.symlink_to(tmp_path / "cow")),
+        "dog/b.png": ("leads nowhere", lambda path: path.symlink_to("gone.png")),
+        "dog/c.png": ("it is a FIFO", os.mkfifo),
+        "dog/d.png": ("it is empty", lambda path: path.write_bytes(b"")),
+    }
+    for name, (reason, make) in others.items():
+        make(tmp_path / name)
+        refused(tmp_path, str(tmp_path / name), reason)
+        (tmp_path / name).rmdir() if name == "cat/deeper" else (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / "rows.csv")
+    refused(tmp_path / "rows.csv", "neither a file nor a folder")
 
 
 def test_folders_without_labels_or_pictures(tmp_path):

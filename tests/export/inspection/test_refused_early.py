@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from export import own_model
 from export.build.grid import GridError, check_moves, declared
@@ -32,6 +36,7 @@ SCORES = "z = Gemm(x, w, b)"
             "the number of a label",
         ),
         ("f = Cast<to = 1>(x) y = Gemm(f, w, b)", "float[n, 3] y", "bool[n, 4] x", "bool.*float32"),
+        ("y = Slice(x, one, one, one)", "float[n, 0] y", "float[n, 4] x", "no number at all"),
         ("f = Cast<to = 1>(x) y = Gemm(f, w, b)", "float[n, 3] y", "bfloat16[n, 4] x", "bfloat16.*float32"),
     ],
 )
@@ -62,17 +67,61 @@ def raises():
     raise KeyError("what is in here")
 
 
-@pytest.mark.parametrize(("factory", "reason"), [("needs_an_argument", "without arguments"), ("raises", "KeyError")])
+def leaves():
+    sys.exit("bye")
+
+
+class Doubles(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3, dtype=torch.float64)
+
+
+class Fails(torch.nn.Module):
+    def forward(self, x):
+        raise RuntimeError("\x1b[96mwhat is\x1b[0m\nin here")
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("needs_an_argument", "without arguments"),
+        ("raises", "KeyError"),
+        ("leaves", "SystemExit: bye"),
+        ("Doubles", r"same dtype.*; expected a module that takes floats of 32 bits \[rows, 4\] alone"),
+        ("Fails", r"by torch \(what is in here\); expected"),
+    ],
+)
 def test_a_factory_that_fails_is_named(factory, reason):
     with pytest.raises(SourceError, match=reason):
         own_model.inspect(f"{__name__}:{factory}", samples=ROWS)
 
 
-def test_weights_of_a_wrapped_module_are_taken_for_the_module():
-    import torch
-
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.net."])
+def test_weights_of_a_wrapped_module_are_taken_for_the_module(prefix):
     plain = torch.nn.Linear(4, 3)
-    state = {f"module.{name}": tensor for name, tensor in plain.state_dict().items()}
+    state = {f"{prefix}{name}": tensor for name, tensor in plain.state_dict().items()}
     assert set(torch_factory._unwrapped(state, plain)) == set(plain.state_dict())
-    wrapped = torch.nn.DataParallel(plain)
-    assert torch_factory._unwrapped(state, wrapped) is state
+    more = state | {"head.weight": torch.zeros(1)}
+    assert torch_factory._unwrapped(more, plain) is more
+    if prefix == "module.":
+        assert set(torch_factory._unwrapped(state, torch.nn.DataParallel(plain))) == set(state)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_model_of_more_than_two_gigabytes_is_refused_before_it_is_read(tmp_path, beside):
+    path = tmp_path / "model.onnx"
+    if beside:
+        weights = onnx.TensorProto(name="w", dims=[2**30], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+        weights.external_data.add(key="location", value="w.bin")
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Mul", ["x", "w"], ["y"])],
+            "g",
+            [onnx.helper.make_tensor_value_info("x", 1, ["n", 1])],
+            [onnx.helper.make_tensor_value_info("y", 1, ["n", 2**30])],
+            initializer=[weights],
+        )
+        path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with (tmp_path / ("w.bin" if beside else "model.onnx")).open("wb") as file:
+        file.truncate(2**32)  # holes, which take no room
+    with pytest.raises(SourceError, match="at most 2 GiB"):
+        own_model.inspect(path)
