@@ -1,7 +1,7 @@
 // The answer on the page: what the newest event says, and how it came to be since the first.
 
 import { between, notClaimed, sentences } from "./words.js";
-import { down, interval, lines, short } from "./charts.js";
+import { down, interval, lines, short, up } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN_LABELS = 6;
@@ -98,9 +98,10 @@ export class AnswerView {
   #bounds(found, path) {
     const least = path.map(([n, each]) => [n, each.p_a_lower]);
     const most = path.map(([n, each]) => [n, each.p_b_upper]);
-    const words = `Lower bound of the leading class ${short(found.p_a_lower)}, upper bound of every other class ${short(found.p_b_upper)}`;
+    const leading = found.p_a_lower === null ? "not yet bounded" : down(found.p_a_lower);
+    const words = `Lower bound of the leading class ${leading}, upper bound of every other class ${up(found.p_b_upper)}`;
     lines($("bounds-chart"), [{ points: least, kind: "" }, { points: most, kind: "second" }], { top: 1, words });
-    $("bounds").textContent = `Leading class at least ${found.p_a_lower === null ? "not yet bounded" : down(found.p_a_lower)}; every other at most ${short(found.p_b_upper)}.`;
+    $("bounds").textContent = `Leading class at least ${leading}; every other at most ${up(found.p_b_upper)}.`;
   }
 
   #score(row) {
@@ -116,14 +117,14 @@ export class AnswerView {
     const bounded = lower === null && upper === null ? "no bound of the median yet" : `the median under noise ${between(lower, upper)}`;
     const words = `Score ${short(found.score)}, threshold ${short(found.threshold)}, ${bounded}`;
     interval($("ood-chart"), { score: found.score, lower, upper, threshold: found.threshold, words });
-    $("ood").textContent = `${words}. p-value ${short(found.p_value)}.`;
+    $("ood").textContent = `${words}. p-value ${up(found.p_value)}.`;
   }
 
   #mixture({ mixture: found }) {
     $("mixture-card").hidden = !found && !this.model.mixture;
     $("mixture-label").textContent = found ? `“${found.label}”` : "";
     if (!found) $("mixture").textContent = "…";
-    else if (found.radius > 0) $("mixture").textContent = `Keeps its label within ${down(found.radius)} (robust weight ${short(found.robust_weight)}).`;
+    else if (found.radius > 0) $("mixture").textContent = `Keeps its label within ${down(found.radius)} (robust weight ${down(found.robust_weight)}).`;
     else $("mixture").textContent = "Nothing is certified of it; its label is an estimate.";
   }
 

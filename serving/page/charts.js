@@ -33,9 +33,15 @@ export function short(number) {
 /** A number that is no larger than the one given: what is claimed is never rounded up. */
 export function down(number) {
   if (!number) return "0";
+  const near = Number(number.toPrecision(4));
   const unit = 10 ** (Math.floor(Math.log10(Math.abs(number))) - 3);
-  const cut = Math.floor(number / unit) * unit;
-  return short4(cut > number ? cut - unit : cut);
+  return short4(near > number ? near - unit : near);
+}
+
+/** A number that is no smaller than the one given: neither is a bound from above rounded down. */
+export function up(number) {
+  const found = down(-number);
+  return found.startsWith("-") ? found.slice(1) : found === "0" ? "0" : `-${found}`;
 }
 
 function short4(number) {

@@ -1,8 +1,9 @@
 // The sentences of an answer, in plain words: what it says and what it does not. They are those of the documentation.
 
-import { down, short } from "./charts.js";
+import { down, short, up } from "./charts.js";
 
-const percent = (alpha) => `${short(100 * (1 - alpha))} %`;
+/** How sure one may be, never more than that. */
+const percent = (alpha) => `${Number((100 - Number(up(100 * alpha))).toFixed(12))} %`;
 
 /** What an answer says, a sentence each. */
 export function sentences(row, units) {
@@ -23,7 +24,7 @@ function certificate({ certificate: found, alpha, draws }, units) {
   if (found.status === "refuted") {
     const wanting = found.two_sided ? "leads the second by less than it needs" : "has a probability below what it needs";
     said.push(
-      `The target radius ${short(found.target_radius)} is refuted: the most probable smoothed class ${wanting}. ` +
+      `The target radius ${up(found.target_radius)} is refuted: the most probable smoothed class ${wanting}. ` +
         "That does not mean that an attack exists.",
     );
   }
@@ -39,7 +40,7 @@ function score({ ood }, units) {
   if (!ood) return [];
   const said = [
     `This input's score ${short(ood.score)} lies ${ood.in_distribution ? "within" : "beyond"} the threshold ${short(ood.threshold)}. ` +
-      `Its p-value is ${short(ood.p_value)}: if the input is exchangeable with the calibration inputs, a p-value as small as that has at most that probability.`,
+      `Its p-value is ${up(ood.p_value)}: if the input is exchangeable with the calibration inputs, a p-value as small as that has at most that probability.`,
   ];
   const found = ood.certified;
   if (found && (found.score_lower !== null || found.score_upper !== null)) {
@@ -57,14 +58,14 @@ function score({ ood }, units) {
 
 /** Where an interval lies, in words. */
 export function between(lower, upper) {
-  if (lower === null) return `at most ${short(upper)}`;
-  return upper === null ? `at least ${short(lower)}` : `between ${short(lower)} and ${short(upper)}`;
+  if (lower === null) return `at most ${up(upper)}`;
+  return upper === null ? `at least ${down(lower)}` : `between ${down(lower)} and ${up(upper)}`;
 }
 
 function mixture({ mixture: found }, units) {
   if (!found || !(found.radius > 0)) return [];
   return [
-    `The mixture, whose robust network has a weight of at least ${short(found.robust_weight)}, keeps “${found.label}” within ` +
+    `The mixture, whose robust network has a weight of at least ${down(found.robust_weight)}, keeps “${found.label}” within ` +
       `${down(found.radius)} (${units}), whatever the accurate network says.`,
   ];
 }
@@ -72,7 +73,10 @@ function mixture({ mixture: found }, units) {
 function joint({ joint: found, alpha }, units) {
   if (!found) return [];
   if (!(found.radius > 0)) return ["Class and “in distribution” together, as one label, are undetermined: nothing is claimed of them."];
-  const same = found.label === null ? `a score above the threshold ${short(found.threshold)}` : `the class “${found.label}” and a score not above the threshold ${short(found.threshold)}`;
+  const same =
+    found.label === null
+      ? `a score above the threshold ${down(found.threshold)}`
+      : `the class “${found.label}” and a score not above the threshold ${up(found.threshold)}`;
   const said = [
     `With probability at least ${percent(alpha)} over the server's noise key, most noisy copies of every input within ` +
       `${down(found.radius)} of this one (${norm(found)}, ${units}) have ${same}.`,
@@ -86,7 +90,7 @@ export function notClaimed(row) {
   const said = [
     "That the label is right: a certificate says that it does not change, not that it is correct.",
     "Anything of the accurate network's own label or probabilities, also where it is the same.",
-    `That ${short(row.alpha)} is the share of false ones among certificates: it bounds the chance that any statement of this answer is false, for an input chosen before its key is known.`,
+    `That ${up(row.alpha)} is the share of false ones among certificates: it bounds the chance that any statement of this answer is false, for an input chosen before its key is known.`,
   ];
   if (row.certificate?.radius > 0) said.push("Anything of inputs farther away than the radius, or of what was done to a picture before it came to the grid.");
   if (row.ood) said.push("That the input is familiar in meaning: the verdict speaks of a score. The p-value does not hold under attack.");

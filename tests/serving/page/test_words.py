@@ -28,6 +28,24 @@ ROWS = {
     "joint class": {"certificate": CERTIFICATE, "joint": JOINT},
     "joint out": {"certificate": CERTIFICATE, "joint": {**JOINT, "verdict": "out_of_distribution", "label": None}},
     "joint undetermined": {"certificate": CERTIFICATE, "joint": {**JOINT, **NONE, "verdict": "undetermined"}},
+    "numbers": {
+        "alpha": 0.0000123449,
+        "certificate": {**CERTIFICATE, "status": "refuted", "radius": 0.499996, "target_radius": 0.750004},
+        "ood": {
+            "score": -1.5,
+            "threshold": 2.0,
+            "in_distribution": True,
+            "p_value": 0.333333,
+            "certified": {
+                "verdict": "in_distribution",
+                "score_lower": -3.000049,
+                "score_upper": 2.499951,
+                "radius": 0.1,
+            },
+        },
+        "mixture": {"label": "Bag", "radius": 0.2, "robust_weight": 0.899996},
+        "joint": {**JOINT, "threshold": 2.000049},
+    },
     "joint near": {"certificate": CERTIFICATE, "joint": {**JOINT, "reaches_others": False}},
 }
 
@@ -79,6 +97,22 @@ def told(tmp_path_factory):
 )
 def test_each_claim_is_said_in_a_plain_sentence(told, row, sentence):
     assert any(sentence in each for each in told[row]["said"]), told[row]["said"]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "at least 99.998765 %",  # 1 - alpha is 99.99876551 %
+        "within 0.4999 of this one",
+        "radius 0.7501 is refuted",
+        "p-value is 0.3334:",
+        "between -3.001 and 2.5 for",
+        "weight of at least 0.8999,",
+        "not above the threshold 2.001.",
+    ],
+)
+def test_no_number_is_rounded_to_where_it_would_claim_more(told, claim):
+    assert any(claim in each for each in told["numbers"]["said"]), told["numbers"]["said"]
 
 
 def test_nothing_is_said_of_a_claim_that_is_not_there(told):
