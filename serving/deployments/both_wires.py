@@ -11,6 +11,7 @@ from collections.abc import Callable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving import garbage
 from serving.config import Settings
 from serving.gateway.gateway import Gateway
 from serving.security.login import login
@@ -21,8 +22,8 @@ from serving.wires.http.listener import HttpServer, listen
 from serving.wires.http.server import build_app
 
 _WAY_BACK_S = 1.0
-_SWITCH_S = 0.001
-"""A thread that runs Python lets others in after so long: five times sooner than by default. A health check is let in
+_SWITCH_S = 0.0002
+"""A thread that runs Python lets others in after so long: far sooner than by default. A health check is let in
 many times before it is answered, each time behind threads that decode and draw.
 """
 
@@ -48,6 +49,7 @@ class Wires:
             gateway, settings.host, settings.grpc_port, shared=shared, callers=callers, secured=grpc
         )
         self._closing = False
+        self._tidying: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         app = build_app(gateway, callers=callers, with_page=settings.page, origins=settings.origins)
         self._http = HttpServer(self._farewell(app), gateway.buffered, drain_s=self._drain_s, secured=http)
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
@@ -64,12 +66,14 @@ class Wires:
     async def open(self) -> None:
         """Serve from now on."""
         sys.setswitchinterval(_SWITCH_S)
+        self._tidying = asyncio.create_task(garbage.kept_small())
         await self._grpc.start()
         await self._http.start(self._socket)
 
     async def close(self) -> None:
         """Answer what was accepted, tell what comes meanwhile that the server is stopping, then close both ports."""
         self._closing = True
+        self._tidying.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._gateway.drain()

@@ -265,13 +265,15 @@ class Engine:
     def healthy(self) -> bool:
         """Whether every thread is alive, and none is long in one batch."""
         ended = not all(thread.is_alive() for thread in self._threads)
+        # A copy, which no other thread changes, for a health check must not wait for the lock.
+        hung = self._clock.now() - min(self._at_work.copy().values(), default=math.inf) > _HUNG_S
+        if self._closed or not (hung or ended or self._lost):
+            return not self._closed
         with self._lock:
-            hung = self._clock.now() - min(self._at_work.values(), default=math.inf) > _HUNG_S
-            closed, failed = self._closed, (hung or ended or self._lost) and not self._closed
-            told, self._told = self._told, self._told or failed
-        if failed and not told:
+            told, self._told = self._told, True
+        if not told:
             _log.error("the engine has failed: %s", "a thread has ended" if ended else "a batch does not end")
-        return not (closed or failed)
+        return False
 
     def close(self) -> None:
         """Stop the workers; what is in flight is refused as unavailable."""

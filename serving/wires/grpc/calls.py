@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from serving.errors import DeadlinePassed, MalformedMessage, NotOffered, Unavailable
 from serving.security.callers import Callers
+from serving.wires.grpc import parts
 from serving.wires.grpc.frame import answers
 
 _IN_PROGRESS, _IDLE = 1_024, 4_096  # calls at most; those that watch or have sent no message count apart
@@ -43,6 +44,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
     A method that a servicer does not define, like one that nobody knows, is `NotOffered`. A unary call whose message has
     not come within `message_s` seconds is given up. A method of many answers that is a coroutine, and writes to its context,
     is worked at as a unary one, and each message of a conversation by itself; one that is a generator only watches.
+    A message's numbers of varying size may take `most_numbers` bytes.
     A server that stops goes on to answer the methods `to_the_last`.
     `callers` tells who asks. `needs` has the scope of every method, None for those that are for everybody; to take in a
     method that it does not name is an error.
@@ -54,8 +56,10 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         needs: Mapping[str, str | None],
         to_the_last: Collection[str] = (),
         callers: Callers | None = None,
+        most_numbers: int = 2**22,
     ) -> None:
         self._message_s = message_s
+        self._most_numbers = most_numbers
         self._to_the_last = to_the_last
         self._callers = callers
         self._needs = needs
@@ -93,7 +97,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
                 await asyncio.wait_for(self._drained.wait(), seconds)
 
     def _route(self, handler: _Handler, method: str) -> _Handler | None:
-        read, write = _reader(handler.request_deserializer), handler.response_serializer
+        read, write = _reader(handler.request_deserializer, self._most_numbers), handler.response_serializer
         if inspect.iscoroutinefunction(handler.unary_unary):
             work = self._unary(handler.unary_unary, method in self._to_the_last)
             return grpc.stream_unary_rpc_method_handler(self._answers(work, method), read, write)
@@ -200,8 +204,11 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             del self._idle[limit]
 
 
-def _reader(deserialize: _Read) -> _Read:
+def _reader(deserialize: Any, most_numbers: int) -> _Read:
+    kind = deserialize.__self__.DESCRIPTOR  # of the message whose `FromString` it is
+
     def read(data: bytes) -> Any:
+        parts.check(data, kind, most_numbers)
         try:
             return deserialize(data)
         except DecodeError:

@@ -104,7 +104,8 @@ def build_server(
     """
     listening = ports.listening(host, ports.Wanted("gRPC port", port, "--grpc-port"), shared=shared)
     inner = PrivateFolder()  # nobody else may enter it, so nobody passes the door by
-    calls = Calls(message_s, NEEDS, _TO_THE_LAST, callers)
+    # As many numbers as JSON can hold, where each takes two bytes at least.
+    calls = Calls(message_s, NEEDS, _TO_THE_LAST, callers, gateway.limits.max_json_bytes // 2)
     server = grpc.aio.server(handlers=[calls], options=_options(gateway.limits.max_body_bytes))
     certserve_pb2_grpc.add_CertificationServiceServicer_to_server(_Certification(gateway), calls)  # type: ignore[no-untyped-call]
     oip_grpc.add_GRPCInferenceServiceServicer_to_server(_OpenInference(gateway), calls)  # type: ignore[no-untyped-call]
@@ -147,8 +148,8 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
         model = self._gateway.model(message.model, oip.version(message.version))
         decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
         with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
-            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
-            request = await off_loop.run(decode, message.ByteSize(), model, held)
+            held.grow(size := message.ByteSize())  # as parsed; its bytes are held at the door
+            request = await off_loop.run(decode, size, model, held)
             clock.decoded()
             answer = await self._gateway.predict(request.of(CALLER.get()))
             clock.answered(answer)
@@ -165,8 +166,8 @@ class _Certification(certserve_pb2_grpc.CertificationServiceServicer):
         model = self._gateway.model(message.model, oip.version(message.version))
         decode = functools.partial(certserve_proto.decode, message, model, seconds_left)
         with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
-            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
-            request = await off_loop.run(decode, message.ByteSize(), model, held)
+            held.grow(size := message.ByteSize())  # as parsed; its bytes are held at the door
+            request = await off_loop.run(decode, size, model, held)
             clock.decoded()
             events = self._gateway.events(request.of(CALLER.get()))
             async with contextlib.aclosing(live.news(events, clock)) as coming:
@@ -238,8 +239,8 @@ class _OpenInference(ControlMethods):
         model = self._model(message.model_name, message.model_version)
         decode = functools.partial(oip_proto.decode, message, model, self._gateway.limits, seconds_left)
         with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
-            held.grow(message.ByteSize())  # as parsed; its bytes are held at the door
-            call = await off_loop.run(decode, message.ByteSize(), model, held)
+            held.grow(size := message.ByteSize())  # as parsed; its bytes are held at the door
+            call = await off_loop.run(decode, size, model, held)
             clock.decoded()
             answer = await self._gateway.predict(call.request.of(CALLER.get()))
             clock.answered(answer)
@@ -266,8 +267,8 @@ class _OpenInference(ControlMethods):
             model = self._model(message.model_name, message.model_version)
             decode = functools.partial(oip_proto.decode_streamed, message, model, self._gateway.limits, seconds_left)
             with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:
-                held.grow(message.ByteSize())
-                call, follows = await off_loop.run(decode, message.ByteSize(), model, held)
+                held.grow(size := message.ByteSize())
+                call, follows = await off_loop.run(decode, size, model, held)
                 clock.decoded()
                 asked = call.request.of(CALLER.get())
                 events = self._gateway.events(asked) if follows else self._only_answer(asked)

@@ -34,6 +34,7 @@ NUMPY: dict[str, np.dtype[np.generic]] = {
     }.items()
 }
 BYTES = "BYTES"
+_AT_ONCE = 8 * 1024
 _PYTHON: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
@@ -84,12 +85,21 @@ def _objects(parts: Sequence[bytes]) -> NDArray[np.generic]:
 
 
 def from_values(name: str, datatype: str, count: int, values: Sequence[object]) -> NDArray[np.generic]:
-    """`count` elements from a flat list: JSON's, or a typed field's. Every one must be of the datatype and in its range."""
+    """`count` elements from a flat list: JSON's, or a typed field's. Every one must be of the datatype and in its range.
+
+    Some at a time, for what is done with them lets no other thread in before it is done.
+    """
     if len(values) != count:
         raise InvalidInput(f"input {shown(name)} has {len(values)} elements; its shape says {count}")
     work.take(8 * count)
     if datatype == BYTES:
         return _objects([_as_bytes(name, value) for value in values])
+    parts = [_numbers(name, datatype, values[place : place + _AT_ONCE]) for place in range(0, count, _AT_ONCE)]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, NUMPY[datatype]), *parts])
+
+
+def _numbers(name: str, datatype: str, values: Sequence[object]) -> NDArray[np.generic]:
+    work.checkpoint()
     dtype = NUMPY[datatype]
     allowed = _PYTHON[dtype.kind]
     if not set(map(type, values)) <= allowed:

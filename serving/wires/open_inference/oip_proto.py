@@ -173,7 +173,7 @@ def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, li
     return oip.Tensor(name=name, datatype=datatype, shape=tuple(shape), data=data)
 
 
-def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> list[object]:
+def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> Sequence[object]:
     if datatype not in _FIELDS:
         raise InvalidInput(
             f"input {shown(message.name)} is {datatype}, which has no typed field; send raw_input_contents"
@@ -182,7 +182,8 @@ def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> 
     other = [field.name for field, _ in message.contents.ListFields() if field.name != wanted]
     if other:
         raise InvalidInput(f"input {shown(message.name)} is {datatype} and has {other[0]}; expected {wanted}")
-    return list(getattr(message.contents, wanted))
+    found: Sequence[object] = getattr(message.contents, wanted)
+    return found
 
 
 def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.WantedOutput:

@@ -17,7 +17,7 @@ from certify.strict_json import shown
 from export.bundle import InputSpec
 from protos.certserve.v1 import certserve_pb2 as pb
 from serving.errors import InvalidInput
-from serving.inputs import registry
+from serving.inputs import registry, work
 from serving.messages import Answer, Model, Options, PredictRequest
 from serving.wires import answer_document
 from serving.wires.live import News
@@ -25,6 +25,7 @@ from serving.wires.options import tightened
 from serving.wires.typed import certserve_document
 from serving.wires.typed.certserve_document import names
 
+_AT_ONCE = 8 * 1024
 MODES, NORMS, PARTS = (names(kind.DESCRIPTOR) for kind in (pb.CertifyMode, pb.Norm, pb.AnswerPart))
 _EVENTS: Mapping[str, Any] = {
     name: number for number, name in names(pb.StreamCertificateResponse.Event.DESCRIPTOR).items()
@@ -48,20 +49,26 @@ def _inputs(message: pb.PredictRequest, spec: InputSpec) -> NDArray[np.generic]:
         case "image":
             return registry.one(message.image.content, message.image.content_type, spec)
         case "grid":
-            return _tensor(message.grid.shape, np.array(message.grid.data, dtype=np.int32), spec)
+            return _tensor(message.grid.shape, message.grid.data, np.dtype(np.int32), spec)
         case "values":
-            return _tensor(message.values.shape, np.array(message.values.data, dtype=np.float64), spec)
+            return _tensor(message.values.shape, message.values.data, np.dtype(np.float64), spec)
         case _:
             raise InvalidInput("no input is given; expected one of image, grid, values")
 
 
-def _tensor(shape: Sequence[int], data: NDArray[np.generic], spec: InputSpec) -> NDArray[np.generic]:
+def _tensor(
+    shape: Sequence[int], data: Sequence[float], dtype: np.dtype[np.generic], spec: InputSpec
+) -> NDArray[np.generic]:
     got, expected = tuple(shape), ("rows", *spec.shape)
     if len(got) != len(expected) or got[1:] != spec.shape or got[0] < 1:
         raise InvalidInput(f"the input has shape {shown(list(got))}, expected [rows, {str(list(spec.shape))[1:]}")
-    if math.prod(got) != data.size:
-        raise InvalidInput(f"the input has {data.size} numbers; its shape {list(got)} says {math.prod(got)}")
-    return data.reshape(got)
+    count = math.prod(got)
+    if count != len(data):
+        raise InvalidInput(f"the input has {len(data)} numbers; its shape {list(got)} says {count}")
+    work.take(dtype.itemsize * count)
+    # Some at a time, for no other thread is let in before those are copied.
+    parts = [np.array(data[place : place + _AT_ONCE], dtype=dtype) for place in range(0, count, _AT_ONCE)]
+    return np.concatenate(parts).reshape(got)
 
 
 def _options(message: pb.Options) -> Options:

@@ -268,7 +268,8 @@ async def test_a_device_that_hangs_delays_no_answer_and_is_known(served):
     (row,) = (await cut).predictions
     assert (row.draws, row.lost_draws, row.certificate.status) == (0, 0, "undecided")
     runtime.clock.advance(59.0)
-    assert engine.healthy()
+    with engine._lock:  # whoever asks how it is waits for no one
+        assert await asyncio.wait_for(asyncio.to_thread(engine.healthy), 10)
     runtime.clock.advance(1.0)
     assert not engine.healthy()
 
