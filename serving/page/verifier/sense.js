@@ -61,7 +61,7 @@ function terms(receipt) {
     ["procedure.target_radius", (target !== null) === (name === "target") && (target === null || (target >= 0 && Number.isFinite(target)))],
     ["procedure.radius_tolerance", (tolerance !== null) === precise && (tolerance === null || (tolerance > 0 && Number.isFinite(tolerance)))],
     ["prior", prior === null || (ANYTIME.includes(name) && isMeasure(prior))],
-    ["two_sided", twoSided === null], // not known yet
+    ["two_sided", twoSided === null || (twoSided && ANYTIME.includes(name))],
     ["robust_weight", weight === null || between(0, weight, 1)],
   ];
 }

@@ -85,7 +85,7 @@ def _honest(chance: random.Random) -> Receipt:
     label = joint and joint_label(Counts(draws=draws, votes=joint.votes, lost=counts.lost), terms, joint.threshold)
     certificate, ood, label = in_agreement(terms, counts, certificate, ood, label)
     return Receipt(
-        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, terms.split.of_joint > 0),
+        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, terms.split.of_joint > 0 or terms.two_sided),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
         model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
         noise=_noise(terms.law, schema, draws),
@@ -106,6 +106,7 @@ def _honest(chance: random.Random) -> Receipt:
         robust_weight=weight,
         prior=prior,
         joint=joint,
+        two_sided=terms.two_sided or None,
         claims=claims(
             certificate if chance.random() < 0.95 else None,
             ood,
@@ -124,14 +125,16 @@ def _terms(chance: random.Random, name: str, schema: str) -> tuple[Terms, int | 
         split = class_alone(menu or 1)
     elif schema == SCHEMA and chance.random() < 0.3:
         split = replace(split, of_class=0.7 * split.of_class, of_joint=0.2 * split.of_class)
-    foreseen = schema == SCHEMA and PROCEDURES[name].anytime and name != "off" and chance.random() < 0.5
+    anytime = schema == SCHEMA and PROCEDURES[name].anytime and name != "off"
+    law, foreseen = _law(chance, schema), anytime and chance.random() < 0.5
     terms = Terms(
-        law=_law(chance, schema),
+        law=law,
         alpha=chance.choice((0.001, 0.05, 0.5, 1e-6, 1e-12)),
         split=split,
         classes=chance.choice((2, 3, 10)),
         kappa_upper=KAPPA if old else KAPPA_UPPER,
         prior=_prior(chance) if foreseen else None,
+        two_sided=anytime and len(law.parts) == 1 and chance.random() < 0.3,
     )
     return terms, menu
 
