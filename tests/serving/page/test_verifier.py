@@ -70,7 +70,7 @@ def test_both_verifiers_say_the_same_of_some_hundred_receipts_of_every_kind_hone
     given = [*agreed([*receipts(seed=4, count=440)], tmp_path)]
     found = Counter(verdict for verdict, _ in given)
     assert found["holds"] >= 200
-    assert found["false"] >= 15
+    assert found["false"] >= 10
     assert found["refused"] >= 60
     honest, altered = given[0::2], given[1::2]
     assert {verdict for verdict, _ in honest} == {"holds"}
