@@ -15,7 +15,7 @@ import psutil
 
 _LOOK_EVERY_S = 2.0
 _LITTLE = 50_000
-"""Objects beyond those that are always there: some milliseconds."""
+"""Objects: some milliseconds. What was loaded before is not among them where it was frozen."""
 _AT_LATEST_S = 300.0
 _GROWN = 256 * 2**20
 """Bytes of memory, by which the process may have grown for garbage that was not found."""
@@ -33,12 +33,11 @@ class Rounds:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._alive, self._memory, self._collect, self._clock = alive, memory, collect, clock
-        self._always = alive()
         self._last, self._before = clock(), memory()
 
     def look(self) -> None:
         """Collect now, or see again later."""
-        little = self._alive() <= self._always + _LITTLE
+        little = self._alive() <= _LITTLE
         if little or self._clock() - self._last >= _AT_LATEST_S or self._memory() - self._before >= _GROWN:
             self._collect()
             self._last, self._before = self._clock(), self._memory()

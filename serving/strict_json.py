@@ -52,8 +52,8 @@ def _pieces(value: object) -> Iterator[str]:
 def _long(value: object) -> bool:
     """Whether it is a list of many elements, or holds one."""
     if isinstance(value, list):
-        return len(value) > _FEW or any(map(_long, value))
-    return isinstance(value, dict) and any(map(_long, value.values()))
+        return len(value) > _FEW or any(_long(each) for each in value if isinstance(each, list | dict))
+    return isinstance(value, dict) and any(_long(each) for each in value.values() if isinstance(each, list | dict))
 
 
 def _some(elements: list[object]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -84,13 +85,14 @@ class ClaimsSpec(Strict):
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
-        return AlphaSplit(
-            of_class=self.of_class.alpha,
-            of_upper=_share(self.upper),
-            of_threshold=_share(self.threshold),
-            of_interval=_share(self.interval),
-            of_joint=_share(self.joint),
-        )
+        others = map(_share, (self.upper, self.threshold, self.interval, self.joint))
+        return _split(self.of_class.alpha, *others)
+
+
+@lru_cache(maxsize=256)
+def _split(of_class: float, upper: float, threshold: float, interval: float, joint: float) -> AlphaSplit:
+    """Made once for the same shares, for every request asks."""
+    return AlphaSplit(of_class=of_class, of_upper=upper, of_threshold=threshold, of_interval=interval, of_joint=joint)
 
 
 def claims(

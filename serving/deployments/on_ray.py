@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import tempfile
 import threading
@@ -125,6 +126,7 @@ class GatewayReplica:
         if settings.keys_file or settings.jwt_keys:
             self._sharing = asyncio.create_task(_share(gateway.ledger))
         self._wires = Wires(gateway, settings, shared=True)
+        gc.freeze()  # what is loaded stays, and is not looked through for garbage
         await self._wires.open()
 
     async def close(self) -> None:

@@ -24,7 +24,8 @@ class Duration:
     def add(self, seconds: float) -> None:
         """Once more."""
         self.count += 1
-        self.ns += max(0, round(seconds * 1e9))
+        if seconds > 0:
+            self.ns += round(seconds * 1e9)
 
 
 @dataclass(slots=True)

@@ -93,10 +93,12 @@ def elements(name: str, shape: Sequence[int], limits: Limits, datatype: str = ""
     return count
 
 
-def refuse_shared_memory(what: str, parameters: Mapping[str, object]) -> None:
-    """Shared memory is not offered, for it lets one client read what another registered."""
+def refuse_shared_memory(what: str, name: str, parameters: Mapping[str, object]) -> None:
+    """Shared memory is not offered, for it lets one client read what another registered. `what` is input or output."""
     if _SHARED_MEMORY in parameters:
-        raise InvalidInput(f"{what} has parameter {_SHARED_MEMORY}, which is not offered; send the data in the request")
+        raise InvalidInput(
+            f"{what} {shown(name)} has parameter {_SHARED_MEMORY}, which is not offered; send the data in the request"
+        )
 
 
 def call(

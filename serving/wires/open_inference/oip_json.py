@@ -126,7 +126,7 @@ def _input(fields: Mapping[str, object], reader: _Binary, limits: Limits) -> oip
     shape = _shape(name, fields.get("shape"))
     count = oip.elements(name, shape, limits, datatype)
     parameters = _object(fields, "parameters")
-    oip.refuse_shared_memory(f"input {shown(name)}", parameters)
+    oip.refuse_shared_memory("input", name, parameters)
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in fields):
         raise InvalidInput(f"input {shown(name)} needs either data or parameter binary_data_size, and one of them only")
@@ -177,7 +177,7 @@ def _base64(place: str, value: object) -> bytes:
 def _wanted(fields: Mapping[str, object]) -> tensors.WantedOutput:
     name = _string(fields, "name")
     parameters = _object(fields, "parameters")
-    oip.refuse_shared_memory(f"output {shown(name)}", parameters)
+    oip.refuse_shared_memory("output", name, parameters)
     classes = reserved.classification(name, parameters.get("classification"))
     return tensors.WantedOutput(name=name, binary=oip.flag(parameters, "binary_data"), classes=classes)
 

@@ -165,7 +165,7 @@ def _input(message: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, li
     datatype = datatypes.check(name, message.datatype)
     shape = message.shape
     count = oip.elements(name, shape, limits, datatype)
-    oip.refuse_shared_memory(f"input {shown(name)}", message.parameters)
+    oip.refuse_shared_memory("input", name, message.parameters)
     if raw is None:
         data = datatypes.from_values(name, datatype, count, _contents(message, datatype))
     else:
@@ -187,7 +187,7 @@ def _contents(message: pb.ModelInferRequest.InferInputTensor, datatype: str) -> 
 
 
 def _wanted(message: pb.ModelInferRequest.InferRequestedOutputTensor) -> tensors.WantedOutput:
-    oip.refuse_shared_memory(f"output {shown(message.name)}", message.parameters)
+    oip.refuse_shared_memory("output", message.name, message.parameters)
     classes = reserved.classification(message.name, _values(message.parameters).get("classification"))
     return tensors.WantedOutput(name=message.name, classes=classes)
 

@@ -47,7 +47,7 @@ def timeout(parameters: Mapping[str, object]) -> float | None:
 
 def classification(name: str, value: object) -> int:
     """The output parameter `classification`: how many of the best classes are wanted as text; 0 means none."""
-    return _whole(f"classification of output {shown(name)}", value, "an integer from 0") or 0
+    return 0 if value is None else _whole(f"classification of output {shown(name)}", value, "an integer from 0") or 0
 
 
 def _whole(what: str, value: object, expected: str) -> int | None:

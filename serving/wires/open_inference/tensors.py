@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,9 +121,15 @@ RECEIPT = "receipt"
 def offered(manifest: Manifest) -> list[str]:
     """The tensors that a model can answer with, in the order of the contract."""
     has = {"ood": manifest.ood, "mixture": manifest.mixture, "joint": manifest.alpha_split.of_joint or None}
-    absent = {part for part, spec in has.items() if spec is None}
-    other = {"probabilities": "scores", "scores": "probabilities"}[manifest.base_output]
-    return [name for name, tensor in TENSORS.items() if tensor.part not in absent and name != other]
+    absent = frozenset(part for part, spec in has.items() if spec is None)
+    return list(_offered(absent, manifest.base_output))
+
+
+@lru_cache(maxsize=64)
+def _offered(absent: frozenset[str], base_output: str) -> tuple[str, ...]:
+    """Found once for models alike, for every request asks."""
+    other = {"probabilities": "scores", "scores": "probabilities"}[base_output]
+    return tuple(name for name, tensor in TENSORS.items() if tensor.part not in absent and name != other)
 
 
 def default(manifest: Manifest) -> str:
