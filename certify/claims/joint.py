@@ -37,7 +37,9 @@ def joint_votes(
     A vote of `classes` stands for none; a NaN score is a lost draw, whatever its vote. What scored above the threshold is
     "out" even where its logits were not finite.
     """
-    joint = np.where(scores > threshold, classes, np.where(votes < classes, votes, classes + 1))
+    # Votes may come as bytes, which have no number beyond 255 labels, and a threshold may lie between single floats.
+    labels, above = votes.astype(np.int64), scores.astype(np.float64) > threshold
+    joint = np.where(above, classes, np.where(labels < classes, labels, classes + 1))
     return np.bincount(joint[~np.isnan(scores)], minlength=classes + 2)[: classes + 1]
 
 

@@ -12,7 +12,7 @@ from scipy.stats import binom
 from certify.bounds import anytime
 from certify.claims.certificate import AlphaSplit, LowerBound
 from certify.claims.counts import Counts
-from certify.claims.joint import certify_joint, implied, joint_counts
+from certify.claims.joint import certify_joint, implied, joint_counts, joint_votes
 from tests.certify.claims.test_procedures import terms
 from tests.certify.gaussian import best_run
 from tests.certify.gaussian import radius as radius_of
@@ -27,6 +27,18 @@ def test_joint_votes_by_hand():
     scores = np.array([1.0, 2.0, 2.1, 1.0, math.nan, math.inf, -1.0])
     assert joint_counts(votes, scores, 2.0, 3) == Counts(draws=7, votes=(1, 2, 0, 2), lost=1)
     assert joint_counts(votes[:1], scores[:1], 2.0, 3) == Counts(draws=1, votes=(1, 0, 0, 0))  # labels never seen count
+
+
+@pytest.mark.parametrize("classes", [2, 127, 255, 256, 32_767, 65_535])
+@pytest.mark.parametrize("threshold", [0.1, 160.0, 159.9999999, 160.0000001, 1e300, -1e300])
+@pytest.mark.parametrize("single", [0.1, 160.0, math.inf])
+def test_small_types_of_votes_and_scores_are_counted_as_the_numbers_that_they_hold(classes, threshold, single):
+    """The score's own claims compare doubles; and "none" may be the largest number that a type of votes has."""
+    votes = np.array([0, classes - 1, classes], dtype=np.min_scalar_type(classes))
+    scores = np.full(3, single, dtype=np.float32)
+    out = float(np.float32(single)) > threshold
+    expected = [0] * classes + [3] if out else [1, *[0] * (classes - 2), 1, 0]
+    assert joint_votes(votes, scores, threshold, classes).tolist() == expected
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.integers(0, 20))

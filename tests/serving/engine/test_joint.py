@@ -137,6 +137,31 @@ def test_shares_of_several_engines_give_the_answer_of_one(bundle, lost):
     assert merge(bundle, asked, ranges, replies).rows[0].joint == answered(bundle, task(bundle), lost).joint
 
 
+def test_votes_for_none_stay_so_on_their_way_from_several_engines_whatever_the_labels(bundle):
+    """They travel in as few bytes as hold them: of 255 labels in bytes that have no larger number."""
+    labels = tuple(map(str, range(255)))
+    many = replace(bundle, manifest=bundle.manifest.model_copy(update={"labels": labels}))
+    asked, base = task(many, receipt=False), np.full(255, 1 / 255, np.float32)
+    votes = SliceResult(32, np.array([0] * 28 + [255] * 4), np.zeros(32, np.float32))
+    whole, share = Job(many, asked, 0), ShareJob(many, asked, 0, range(DRAWS))
+    for job in (whole, share):
+        job.receive_base(base)
+        for place in range(0, DRAWS, 32):
+            job.receive(place, votes)
+    reply = Reply(rows=(share.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none")
+    (merged,) = merge(many, asked, (range(DRAWS),), (reply,)).rows
+    assert (merged.joint, merged.joint.class_index) == (whole.answer().joint, 0)
+
+
+def test_a_threshold_between_two_single_floats_divides_the_joint_label_as_it_divides_the_score(bundle):
+    """A receipt that counted them apart would contradict itself, and could not be given."""
+    lower = replace(bundle, detector=replace(bundle.detector, threshold=144.9999999))
+    receipt = receipt_of(answered(lower, task(lower)))
+    assert receipt.joint.votes[-1] == receipt.scores.above
+    again = replay(receipt, bundle.law, task(bundle).rows[0], lambda rows: passes(rows[:, 0]))
+    assert [each.field for each in again if not each.agrees] == []
+
+
 def test_each_stop_claims_what_was_counted_by_then(bundle):
     """As live events do: the answer of a job that goes on."""
     job = Job(bundle, task(bundle), 0)
