@@ -176,6 +176,83 @@ SHOWN = {
     "What every claim says, and does not say, is in the specification of the wires": [
         "test_wording.test_every_claim_is_in_the_specification",
     ],
+    # The service, its clients and its page.
+    "Unmodified clients of Triton and KServe work: health, metadata, every datatype, both forms, errors, streams": [
+        "test_official_clients.test_an_unmodified_client_works",
+    ],
+    "One request down both wires, and in both homes, gives byte-equal tensors or the same reason": [
+        "test_homes.test_both_wires_and_both_homes_give_the_same_bytes_or_the_same_reason",
+        "test_wire_parity.test_tensors_say_what_the_document_says",
+        "test_wire_parity.test_both_wires_refuse_alike",
+    ],
+    "Every error has one form, on routes that are not there too, and nothing but large answers is compressed": [
+        "test_http_server.test_failures_keep_their_form",
+        "test_http_server.test_every_other_route_answers_an_error",
+        "test_http_server.test_only_a_large_infer_answer_is_compressed",
+    ],
+    "Whatever is sent, nothing hangs, fails as ours or takes more memory than it may: bombs, many chunks, short bodies": [
+        "test_openapi.test_whatever_is_made_from_the_document_is_answered_as_it_says",
+        "test_http_server.test_whatever_comes_is_answered_in_form",
+        "test_http_body.test_no_more_of_a_bomb_is_held_than_the_limit",
+        "test_http_sockets.test_a_body_in_very_many_chunks_is_read",
+        "test_http_sockets.test_a_body_that_stops_coming_is_given_up",
+        "test_corpora.test_so_are_small_changes_of_it",
+        "test_oip_proto.test_no_bytes_raise_anything_else",
+    ],
+    "The open protocol's numbers, KServe's own message and floats in words are read as their clients send them": [
+        "test_protos.test_numbers_are_those_of_the_protocol",
+        "test_protos.test_kserves_load_request_names_the_model_where_we_look_for_it",
+        "test_oip_proto.test_a_float_may_come_as_text",
+    ],
+    "Whoever leaves, on either wire and in either home, takes its draws away, and the counts go back to nothing": [
+        "test_homes.test_a_stream_ends_with_the_unary_answer_and_whoever_leaves_it_takes_its_draws_away",
+        "test_split.test_whoever_leaves_the_stream_takes_its_draws_off_the_engines",
+        "test_live.test_who_cancels_a_call_takes_the_draws_from_the_engine",
+        "test_http_sockets.test_a_client_that_hangs_up_cancels_its_work",
+    ],
+    "Overload is refused with a hint, whoever was accepted is answered, and health goes on": [
+        "test_engine.test_overload_is_refused_with_a_hint",
+        "test_http_server.test_requests_in_progress_are_bounded_and_health_goes_on",
+        "test_grpc_budget.test_calls_are_bounded_in_number_and_health_goes_on",
+    ],
+    "An empty or broken repository is never ready, and a stop loses nothing that was accepted": [
+        "test_bundle.test_an_empty_repository_and_a_misplaced_bundle_are_refused",
+        "test_cli.test_a_broken_bundle_stops_the_start_by_name",
+        "test_draining.test_both_wires_answer_what_they_accepted_and_refuse_the_rest",
+        "test_stops.test_a_signal_stops_it_after_what_it_has_accepted",
+    ],
+    "The chart renders by both versions of Helm, fits the schemas, refuses bad values and keeps Ray's ports closed": [
+        "test_rendering.test_every_document_fits_the_schema_of_its_kind",
+        "test_rendering.test_both_versions_of_helm_lint_it_without_a_warning",
+        "test_rendering.test_the_ports_of_ray_are_open_to_the_cluster_and_the_operator_only",
+        "test_values.test_a_bad_value_is_refused_and_named",
+    ],
+    "Metrics are parsed, no client chooses a label, and traces join across wires and processes": [
+        "test_metrics_text.test_it_is_read_by_the_parser_of_prometheus_and_no_label_is_chosen_by_a_client",
+        "test_trace.test_every_answer_carries_the_request_s_id_and_trace",
+        "test_trace.test_every_line_of_the_log_names_the_request_and_its_trace",
+    ],
+    "Without a credential every route and method is refused, but health": [
+        "test_door.test_every_route_and_method_lets_in_whom_it_should_and_nobody_else",
+        "test_callers.test_every_route_asks_who_it_is_for_but_health",
+    ],
+    "The contracts keep the rules of buf, a change that breaks clients is found, and the stubs are as generated": [
+        "test_protos.test_our_sources_keep_the_rules_of_buf",
+        "test_protos.test_buf_finds_a_change_that_would_break_clients",
+        "test_protos.test_stubs_are_as_generated",
+    ],
+    "Every event of a stream is what its counts prove, and the last is the unary answer": [
+        "test_live.test_every_certificate_is_one_that_the_counts_of_its_draws_prove",
+        "test_live.test_the_final_events_are_the_unary_answer",
+        "test_live.test_the_typed_stream_s_final_messages_are_the_unary_answer",
+    ],
+    "The page says of an answer what is claimed and no more, and judges receipts as the command does, without a complaint": [
+        "test_browser.test_drop_tighten_perturb_verify_paste_and_type_without_one_complaint_of_the_browser",
+        "test_browser.test_it_fits_a_phone_and_names_whatever_can_be_used",
+        "test_verifier.test_both_verifiers_say_the_same_of_some_hundred_receipts_of_every_kind_honest_ones_and_altered_ones",
+        "test_verifier.test_both_verifiers_say_the_same_of_many_receipts",
+        "test_words.test_no_number_is_rounded_to_where_it_would_claim_more",
+    ],
 }
 
 

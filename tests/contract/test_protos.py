@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,30 @@ def _generator():
 @pytest.mark.skipif(_generator() != generate.GENERATOR, reason=f"needs grpcio-tools {generate.GENERATOR}")
 def test_stubs_are_as_generated():
     assert generate.stale() == []
+
+
+BUF, PROTOS = str(Path(sys.executable).with_name("buf")), Path(generate.__file__).parent
+
+
+def buf(*arguments):
+    done = subprocess.run([BUF, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_our_sources_keep_the_rules_of_buf():
+    assert buf("lint", str(PROTOS)) == (0, "")
+
+
+def test_buf_finds_a_change_that_would_break_clients(tmp_path):
+    changed = tmp_path / "protos"
+    shutil.copytree(PROTOS, changed, ignore=shutil.ignore_patterns("*.py*", "__pycache__"))
+    against = ("breaking", str(changed), "--against", str(PROTOS))
+    assert buf(*against) == (0, "")
+    source = changed / "certserve" / "v1" / "certserve.proto"
+    source.write_text(source.read_text().replace("optional bool two_sided = 12;", "optional bool two_sided = 13;"))
+    code, said = buf(*against)
+    assert code != 0
+    assert "two_sided" in said
 
 
 def test_the_client_never_imports_the_open_protocols_stubs():
