@@ -23,7 +23,7 @@ from export import data as data_sets
 from export.build import picture_flags, score_graph
 from export.build.assemble import Plan, assemble
 from export.build.compose import Entrance
-from export.build.grid import one_or_each
+from export.build.grid import check_finite, one_or_each
 from export.build.learn import Labelled, parted
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
@@ -99,6 +99,11 @@ def export(
         raise SourceError("give either --samples, for certificates only, or --data, with labels, for every guarantee")
     if options.mode != "RGB":
         raise SourceError("--mode BGR goes with --samples; pictures of --data are RGB: say --channels reversed instead")
+    if calibration is not None and Path(calibration).resolve() == Path(data).resolve():
+        raise SourceError(
+            "--calibration names the rows of --data, and a threshold holds only by rows that nothing was fitted to; leave it"
+            " out, and a third of them is held out"
+        )
     early = None if is_factory(model) and wanted is None else opened(model, weights, wanted)
     decode = _reading(early, wanted, options)
     rows = data_sets.open(data, label=label, decode=decode)
@@ -207,6 +212,7 @@ def _of_source(
     _check_further(options.also, labelled)
     if labelled is not None:
         score_graph.check_installed()
+    check_finite(samples)
     entrance = _entrance(options, samples.shape[1:])
     seen = entrance.apply(samples[: inspection.TRIED].astype(np.float64))
     kind = _kind(options.output_kind)

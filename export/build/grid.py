@@ -115,8 +115,17 @@ def check_numbers(samples: NDArray[Any], sigma: float) -> None:
     """Raise `GridError` for a sigma that is none, and for samples that are no finite numbers."""
     if not (math.isfinite(sigma) and sigma > 0):
         raise GridError(f"--sigma: expected a number above 0, in the units of the samples; got {sigma:g}")
-    if not np.isfinite(samples.astype(np.float64)).all():
-        raise GridError("samples hold what is not a finite number; leave these rows out")
+    check_finite(samples)
+
+
+def check_finite(samples: NDArray[Any]) -> None:
+    """Raise `GridError` for samples that are no finite numbers."""
+    bad = ~np.isfinite(samples.astype(np.float64)).reshape(len(samples), -1).all(axis=1)
+    if bad.any():
+        raise GridError(
+            f"samples hold what is not a finite number, in {np.sum(bad):,} rows, the first of them {np.argmax(bad)}; leave"
+            " these rows out"
+        )
 
 
 def check_steps(sigma_steps: float, mend: str) -> None:

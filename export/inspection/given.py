@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,12 @@ _LOOKING_UP = {
     **dict.fromkeys(("Gather", "GatherElements", "GatherND"), 1),
     **dict.fromkeys(("OneHot", "LabelEncoder", "CategoryMapper", "OneHotEncoder", "Equal"), 0),
 }
-_PASSING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Concat", "Clip"}
+_PASSING = {
+    *("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Concat", "Clip"),
+    *("Expand", "Tile", "Split", "Pad"),
+}
+_SHIFTING = {"Max", "Min", "Sub", "Add"}
+"""Of whole numbers: what numbers its tokens from another one on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +97,7 @@ def _check_quantities(model: ModelProto, made: Given, name: str) -> None:
         raise SourceError(
             f"{name} takes {kind} as {made.name!r}, in which no noisy quantity fits; export it for float32"
         )
-    lookup = _lookup(model, made.name)
+    lookup = _lookup(model, made.name, _PASSING if made.kind in FLOATS else _PASSING | _SHIFTING)
     if lookup is not None:
         node = f"{lookup.name or lookup.output[0]!r} ({lookup.op_type})"
         raise SourceError(
@@ -106,7 +111,7 @@ def _check_quantities(model: ModelProto, made: Given, name: str) -> None:
         )
 
 
-def _lookup(model: ModelProto, name: str) -> NodeProto | None:
+def _lookup(model: ModelProto, name: str, passing: Collection[str]) -> NodeProto | None:
     """The node that takes the input, passed on as it is, for indices."""
     reached = {name}
     for node in model.graph.node:
@@ -115,7 +120,7 @@ def _lookup(model: ModelProto, name: str) -> NodeProto | None:
             looked = node.input if node.op_type == "Equal" else node.input[place : place + 1]
             if reached & set(looked):
                 return node
-        if node.op_type in _PASSING and reached & set(node.input):
+        if node.op_type in passing and reached & set(node.input):
             reached.update(node.output)
     return None
 

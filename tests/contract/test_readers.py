@@ -6,6 +6,7 @@ import gzip
 import io
 import struct
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 from export import data
+from export.data import readers
+from export.data.in_memory import of_arrays
 from export.data.readers import READERS
 
 ROWS, HEIGHT, WIDTH = 23, 4, 3
@@ -182,6 +185,23 @@ def test_without_labels_the_inputs_are_the_same(dataset):
     assert np.array_equal(inputs, joined(dataset.batches(5))[0])
     assert set(labels.tolist()) == {data.UNLABELLED}
     assert bare.names == ()
+
+
+def test_another_format_is_a_module_and_its_name(tmp_path, monkeypatch):
+    """A reader that no module of the product knows is asked like the others."""
+    own = SimpleNamespace(
+        WHAT="a .rows file of a test",
+        recognises=lambda path: path.suffix == ".rows",
+        open_dataset=lambda path, label, labelled, decode: of_arrays(np.load(path), LABELS, str(path), named=False),
+    )
+    np.save(tmp_path / "x.npy", PICTURES)
+    (tmp_path / "x.npy").rename(tmp_path / "x.rows")
+    monkeypatch.setattr(readers, "READERS", (*READERS, own))
+    inputs, labels = joined(data.open(tmp_path / "x.rows").batches(7))
+    assert np.array_equal(inputs, PICTURES)
+    assert labels.tolist() == LABELS.tolist()
+    with pytest.raises(data.DataError, match="a .rows file of a test"):
+        data.open(tmp_path / "x.other")
 
 
 def test_memory_is_that_of_a_batch_not_of_the_data(write, tmp_path):

@@ -291,6 +291,7 @@ def test_rows_that_the_network_tells_no_better_than_by_chance_are_refused(networ
         ),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "outside": ["x"]}, "--outside"),
         ({"mode": "BGR"}, "--mode BGR goes with --samples"),
+        ({"calibration": CLOTHES}, "--calibration names the rows of --data"),
         ({"score": "vim"}, "vim cannot be fitted"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "calibration": "x"}, "--calibration"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "also": ["joint"]}, "--also joint goes with --data"),

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,7 +21,7 @@ from export.bundle import graphs, load
 from export.graphs import prepared
 from export.graphs.reading import GraphError
 from export.options import labels
-from export.sources.source import SourceError
+from export.sources.source import Source, SourceError
 from serving.commands import answers
 from serving.commands.check import faults
 from serving.runtimes.onnx_runtime import OnnxRuntime
@@ -183,6 +184,24 @@ def test_preprocessing_goes_into_the_graph(tmp_path):
     )
 
 
+def test_another_source_is_a_graph_and_what_its_own_framework_answers(tmp_path):
+    """One that no module of the product knows is compared with its own answers."""
+    data = written(tmp_path, SOFTMAX).read_bytes()
+    own = ReferenceEvaluator(onnx.load_from_string(data))
+    source = Source(
+        name="theirs",
+        original=data,
+        model=onnx.load_from_string(data),
+        reference=lambda values: {"y": own.run(None, {"x": values})[0]},
+        labels=("a", "b", "c"),
+    )
+    given = {"name": "parts", "sigma": 0.2, "out": tmp_path, "faults": lambda folder: []}
+    assert own_model.from_source(source, ROWS, **given).manifest.labels == ("a", "b", "c")
+    wrong = replace(source, reference=lambda values: {"y": own.run(None, {"x": values})[0][:, ::-1]})
+    with pytest.raises(SourceError, match="differs from the original"):
+        own_model.from_source(wrong, ROWS, **given)
+
+
 def test_a_model_that_does_not_give_what_its_original_gives_is_refused(tmp_path):
     """Exported in a wrong mode, or with another activation: nothing is left behind."""
     path = written(tmp_path, SIGMOID)
@@ -239,7 +258,7 @@ def test_sigma_in_steps_is_never_below_sigma(sigma, step):
     [
         ({"samples": ROWS[:, :3]}, "shape 4"),
         ({"samples": ROWS[:1]}, "two or more that differ"),
-        ({"samples": np.full((4, 4), np.nan, np.float32)}, "finite"),
+        ({"samples": np.full((4, 4), np.nan, np.float32)}, "not a finite number, in 4 rows, the first of them 0"),
         ({"sigma": 0.0}, "--sigma"),
         ({"labels": ("a", "b")}, "2 labels were given"),
         ({"low": 0.5}, "--low"),

@@ -90,6 +90,25 @@ REFUSED = {
         ("q = Equal(x, c) f = Cast<to = 1>(q) y = Gemm(f, w, b)", "float[n, 3] y", "int64[n, 4] x", ", int64 c = {2}"),
         "categories",
     ),
+    "bytes, compared with each value": (
+        (
+            "u = Unsqueeze(x, two) e = Expand(u, wide) q = Equal(e, values) f = Cast<to = 1>(q)"
+            " y = ReduceSum<keepdims = 0>(f, one)",
+            "float[n, 3] y",
+            "int32[n, 4] x",
+            ", int64[1] two = {2}, int64[3] wide = {1, 1, 3}, int32[3] values = {0, 1, 2}",
+        ),
+        "indices.*bytes",
+    ),
+    "tokens, shifted first": (
+        (
+            "s = Sub(x, low) m = Max(s, nought) e = Gather(w, m) y = ReduceSum<keepdims = 0>(e, one)",
+            "float[n, 3] y",
+            "int64[n, 4] x",
+            ", int64 low = {1}, int64 nought = {0}",
+        ),
+        "indices.*tokens",
+    ),
     "integers": (
         ("t = Mul(x, x) f = Cast<to = 1>(t) y = Gemm(f, w, b)", "float[n, 3] y", "int32[n, 4] x"),
         "int32.*float inputs",
