@@ -14,6 +14,8 @@ export const KAPPA_UPPER = 8;
 const GUARD = 1e-6;
 const TAIL_SLACK = 1e-9;
 const LEAST_MASS = 1e-290;
+/** How near to a bound it is found, relatively. A bound nearer to 1 is none, for both verifiers. */
+const NARROW = 4e-13;
 
 /** The logarithm of E(m), q = 1 - m being handed in as well; minus infinity where the hits do not speak against m. */
 function evidence(draws, hits, m, q, kappa) {
@@ -50,10 +52,10 @@ export function chosenExceeds(draws, hits, m, level, prior = null) {
   return Math.log(m) + foreseen(draws, hits, m, 1 - m, prior) >= GUARD - Math.log(level);
 }
 
-/** The least q for which `proven(q)` holds, which it does from there to 1; 1 if it never does. */
+/** The least q for which `proven(q)` holds, which it does from there to 1; 1 if it does so nowhere but next to 1. */
 function least(proven, from) {
   let [low, high] = [from, 1];
-  for (let i = 0; i < 200 && high - low > 1e-15 * high; i++) {
+  for (let i = 0; i < 200 && high - low > NARROW * low; i++) {
     // Between numbers of different size the geometric mean is nearer.
     const middle = low > 0 && high > 4 * low ? Math.sqrt(low * high) : (low + high) / 2;
     if (middle <= low || middle >= high) break;
