@@ -244,6 +244,8 @@ def _check_further(also: Sequence[str], labelled: Labelled | None) -> None:
             raise SourceError(f"--also: expected some of {', '.join(FURTHER)}, each once; got {shown(name)}")
     if "joint" in also and labelled is None:
         raise SourceError("--also joint goes with --data: the label is joined with the verdict of a detector")
+    if "alarm" in also and labelled is None:
+        raise SourceError("--also alarm goes with --data: what raises it is calibrated on held-out rows")
 
 
 def _robust(file: str | Path, seen: NDArray[Any], output_kind: str | None) -> tuple[Source, inspection.Found]:

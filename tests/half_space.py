@@ -19,6 +19,7 @@ from certify.ood.conformal import pac_rank
 from export.build.noise_table import rounded_gaussian_tails
 from export.bundle import (
     FORMAT,
+    AlarmSpec,
     ArgmaxRule,
     Bundle,
     Defaults,
@@ -60,10 +61,11 @@ def write_half_space(
     description: str = "",
     class_alone: bool = False,
     joint: bool = False,
+    alarm: AlarmSpec | None = None,
     **declared: object,
 ) -> Bundle:
     """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score;
-    `joint`: the joint label is declared as well.
+    `joint`: the joint label is declared as well; `alarm`: that one.
 
     `declared` are further fields of the manifest.
     """
@@ -92,6 +94,7 @@ def write_half_space(
             eta=ETA,
             threshold=THRESHOLD,
             radius=SIGMA / 2,
+            alarm=alarm,
         ),
         mixture=MixtureSpec(robust_weight=0.9),
         defaults=Defaults(target_radius=SIGMA / 2),

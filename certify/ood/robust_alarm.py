@@ -1,4 +1,4 @@
-"""Library offering: an alarm whose false ones stay rare under attack: the conformal test of a bound of the median score.
+"""An alarm whose false ones stay rare under attack: the conformal test of a bound of the median score.
 
 What was calibrated is the lower median of the first `score_draws` scores, and an attack within `radius` moves it. So the
 test is given a number L' that, whatever the attack, is at most the median that the clean input would have got:
@@ -11,7 +11,12 @@ test is given a number L' that, whatever the attack, is at most the median that 
 
 **robust alarm**: a clean input perturbed by at most `radius`, without knowledge of the coming noise, is flagged with
 probability at most `far + of_median + of_bound`. Over calibration, input and noise together, for a clean input that is
-exchangeable with the calibration inputs. Nothing is said of how often attacked outside inputs are caught.
+exchangeable with the calibration inputs. Nothing is said of how often attacked outside inputs are caught, and nothing of who
+tries many inputs until one is flagged.
+
+It takes no share of an answer's alpha. That bounds how often a statement is false; this statement is itself about a
+frequency, and has all that may go wrong in its sum: the calibration's share `far`, the clean median's, and the bound's,
+which holds at every number of draws, so whenever an answer stops. All are fixed in the bundle; no request has a say.
 """
 
 from __future__ import annotations
@@ -73,7 +78,11 @@ class RobustAlarm:
 
     def anytime_rank(self, draws: int) -> int | None:
         """The 1-based rank of L' that is valid at every number of draws at once, whatever makes them stop."""
-        return _rank(draws, anytime.least_hits(draws, math.nextafter(1 - self.attacked_share, 2.0), self.of_bound))
+        return _rank(draws, self.least_above(draws))
+
+    def least_above(self, draws: int) -> int | None:
+        """How many scores lie above a number if and only if L' of `anytime_rank` does, or more; None where L' is trivial."""
+        return anytime.least_hits(draws, math.nextafter(1 - self.attacked_share, 2.0), self.of_bound)
 
     def lower_bound(self, scores: NDArray[np.float64], rank: int | None) -> float:
         """L' from the scores of the first draws, NaN for a lost one, and a rank of `fixed_rank` or `anytime_rank`."""
@@ -83,7 +92,44 @@ class RobustAlarm:
 
     def raised(self, calibration: NDArray[np.float64], lower_bound: float) -> bool:
         """Whether the p-value of L' is at most `far`; `calibration` are sorted medians of `score_draws` draws each."""
-        return lower_bound > float(calibration[alarm_rank(calibration.size, self.far) - 1])
+        return lower_bound > threshold_of(calibration, self.far)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmTerms:
+    """What a bundle fixes of it: levels, radius, and the calibration score that L' has to exceed, see `threshold_of`."""
+
+    far: float
+    radius: float
+    of_median: float
+    of_bound: float
+    threshold: float
+
+    def rule(self, law: Guarantee, score_draws: int) -> RobustAlarm:
+        """The alarm itself, under this law; raises `ValueError` where the terms are none."""
+        levels = {"far": self.far, "of_median": self.of_median, "of_bound": self.of_bound}
+        return RobustAlarm(radius=self.radius, law=law, score_draws=score_draws, **levels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One answer: whether it is `raised`. Of clean inputs within `radius` at most a share of `false_alarms` raise it."""
+
+    raised: bool
+    radius: float
+    false_alarms: float
+
+
+def threshold_of(calibration: NDArray[np.float64], far: float) -> float:
+    """The calibration score, of sorted ones, above which a score has a p-value of `far` or less. Raises `ValueError`."""
+    return float(calibration[alarm_rank(calibration.size, far) - 1])
+
+
+def alarm(terms: AlarmTerms, law: Guarantee, score_draws: int, draws: int, above: int) -> Alarm:
+    """What `above` of the first `draws` scores above the threshold prove; lost ones are not among them."""
+    rule = terms.rule(law, score_draws)
+    least = rule.least_above(draws) if draws else None
+    return Alarm(raised=least is not None and above >= least, radius=terms.radius, false_alarms=rule.false_alarms)
 
 
 def _rank(draws: int, hits: int | None) -> int | None:

@@ -11,7 +11,7 @@ bounded at every number of draws by `certify.bounds.quantiles`, and so is `P(sco
 `radius`; not the noise-free score, not the score printed above. **verdict**: that median stays above (or not above) the
 threshold within `radius`; not semantic novelty, and not a false-alarm rate. **p_value**: if this input is exchangeable
 with the calibration inputs, p <= a has probability at most a, over calibration and input together; not under attack,
-not given this calibration set.
+not not given this calibration set. **robust alarm**: see `certify.ood.robust_alarm`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from certify.bounds import anytime, binomial, quantiles
 from certify.claims.certificate import Terms
 from certify.ood.conformal import count_at_least, p_value_of_count
+from certify.ood.robust_alarm import Alarm, AlarmTerms, alarm
 from certify.smoothing.ball import parse
 
 Verdict = Literal["in_distribution", "out_of_distribution", "undetermined"]
@@ -39,6 +40,7 @@ class ScoreTerms:
     radius: float
     score_draws: int
     calibration_size: int
+    alarm: AlarmTerms | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class Detector:
     radius: float
     score_draws: int
     calibration: NDArray[np.float64]
+    alarm: AlarmTerms | None = None
 
     @property
     def terms(self) -> ScoreTerms:
@@ -58,6 +61,7 @@ class Detector:
             radius=self.radius,
             score_draws=self.score_draws,
             calibration_size=self.calibration.size,
+            alarm=self.alarm,
         )
 
 
@@ -69,7 +73,8 @@ class ScoreCounts:
     the calibration scores not below it. `above` and `at_most` count on which side of the threshold the scores are.
     `rank` is the least number of hits that proves a majority in the whole ball, None if no number does; `lowest` is
     the score of rank `draws + 1 - rank` where lost draws are minus infinity, `highest` that of rank `rank` where they
-    are infinity: so at least `rank` scores are not below `lowest`, and at least `rank` not above `highest`.
+    are infinity: so at least `rank` scores are not below `lowest`, and at least `rank` not above `highest`. `above_alarm`
+    counts those above the threshold of the alarm, None where the bundle declares none.
     """
 
     draws: int
@@ -81,6 +86,7 @@ class ScoreCounts:
     rank: int | None
     lowest: float
     highest: float
+    above_alarm: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +108,7 @@ class Ood:
     in_distribution: bool
     threshold: float
     certified: CertifiedScore | None
+    robust_alarm: Alarm | None = None
 
 
 def lower_median(scores: NDArray[np.floating]) -> float:
@@ -133,6 +140,7 @@ def tally(scores: NDArray[np.float64], terms: Terms, detector: Detector) -> Scor
         rank=rank,
         lowest=quantiles.not_below(scores, rank),
         highest=quantiles.not_above(scores, rank),
+        above_alarm=None if detector.alarm is None else int(np.sum(scores > detector.alarm.threshold)),
     )
 
 
@@ -146,7 +154,14 @@ def verdict(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms, certify: bool 
         in_distribution=counts.score <= fixed.threshold,
         threshold=fixed.threshold,
         certified=_certified(counts, terms, fixed) if certify else None,
+        robust_alarm=_alarm(counts, terms, fixed) if certify else None,
     )
+
+
+def _alarm(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> Alarm | None:
+    if fixed.alarm is None or counts.above_alarm is None:
+        return None
+    return alarm(fixed.alarm, terms.law, fixed.score_draws, counts.draws, counts.above_alarm)
 
 
 def _certified(counts: ScoreCounts, terms: Terms, fixed: ScoreTerms) -> CertifiedScore:

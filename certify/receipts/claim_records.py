@@ -29,6 +29,7 @@ class ScoreClaim:
     verdict: str | None
     score_lower: float | None
     score_upper: float | None
+    robust_alarm: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from certify.bounds.prior import Prior
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.claims.procedures import PROCEDURES, Fixed, Off, Precision, Target
 from certify.receipts import canonical, joint_record
+from certify.receipts.alarm_record import AlarmRecord, alarm_holds
 from certify.receipts.claim_records import Claims
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import PriorRecord
@@ -159,6 +160,7 @@ class ScoreRecord:
     lowest: float
     highest: float
     drawn: ScoreDraws | None = None
+    alarm: AlarmRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,9 +271,7 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
         "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
         "claims.joint.ball": claims.joint and fault(parts, claims.joint.radius, claims.joint.ball),
     }
-    version = schema_of(
-        law_of(receipt), receipt.prior, receipt.split.of_joint is not None or receipt.two_sided is not None
-    )
+    version = schema_of(law_of(receipt), receipt.prior, _has_further(receipt))
     newest = receipt.schema in (FIFTH, SIXTH) or version != SCHEMA
     return [
         *((name, False, wrong) for name, wrong in said.items() if wrong),
@@ -283,6 +283,11 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
             "a ball if target, else none",
         ),
     ]
+
+
+def _has_further(receipt: Receipt) -> bool:
+    alarm = receipt.scores.alarm if receipt.scores else None
+    return any(each is not None for each in (receipt.split.of_joint, receipt.two_sided, alarm))
 
 
 def prior_of(receipt: Receipt) -> Prior | None:
@@ -443,6 +448,8 @@ def _scores_hold(receipt: Receipt) -> list[_Holds]:
         ),
         ("scores", min(scores.above, scores.at_most) >= 0, "counts"),
         ("scores", scores.above + scores.at_most + lost == draws, f"counts that sum with the lost draws to {draws}"),
+        ("scores.alarm", scores.alarm is None or not is_fixed(receipt), "none if fixed"),
+        *(alarm_holds(scores.alarm, scores.threshold, scores.above, draws - lost) if scores.alarm else []),
     ]
     if scores.rank is None:
         return [

@@ -95,6 +95,7 @@ def _score_claim(ood: Ood) -> ScoreClaim:
         verdict=certified.verdict if certified else None,
         score_lower=certified.score_lower if certified else None,
         score_upper=certified.score_upper if certified else None,
+        robust_alarm=ood.robust_alarm.raised if ood.robust_alarm else None,
     )
 
 
@@ -146,9 +147,11 @@ def _ood(receipt: Receipt, terms: Terms) -> Ood | None:
         radius=record.radius,
         score_draws=record.score_draws,
         calibration_size=record.calibration_size,
+        alarm=record.alarm.terms if record.alarm else None,
     )
-    drawn = receipt.score_draws
-    counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, **{name: getattr(record, name) for name in _COUNTED_SCORES})
+    drawn, above = receipt.score_draws, record.alarm.above if record.alarm else None
+    said = {name: getattr(record, name) for name in _COUNTED_SCORES}
+    counts = ScoreCounts(draws=drawn.stop, lost=drawn.lost, above_alarm=above, **said)
     return verdict(counts, terms, fixed, certify=not is_fixed(receipt))
 
 
@@ -190,16 +193,17 @@ def _parts(
     place: str, said: object, found: object, reach: Ball | None = None, off: float = TOLERANCE
 ) -> Iterator[Finding]:
     """The fields of a claim, one by one; `reach` is given where special functions gave them, which may be `off`. A ball is
-    one only where balls have several parts.
+    there only where balls have several parts, and what is declared apart only where it is.
     """
     if said is None or found is None:
         yield _compared(place, said, found)
         return
     for field in fields(said):  # type: ignore[arg-type]
         pair = getattr(said, field.name), getattr(found, field.name)
+        if field.default is None and pair == (None, None):
+            continue  # what came with a later version, and is not there
         if field.name == "ball":
-            if pair != (None, None):
-                yield _compared_balls(f"{place}.ball", *pair, reach, off)
+            yield _compared_balls(f"{place}.ball", *pair, reach, off)
             continue
         scale = 0.0 if field.name != "radius" or reach is None else reach.size / 8
         yield _compared(f"{place}.{field.name}", *pair, None if reach is None else scale, off)

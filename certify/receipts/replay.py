@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.claims.joint import joint_votes
-from certify.ood.verdict import Detector, ScoreCounts, tally
+from certify.ood.verdict import Detector, tally
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.receipt import Receipt, ScoreRecord, parameters_of
 from certify.receipts.recheck import Finding, terms_of
@@ -109,18 +109,28 @@ def _scores(
     receipt: Receipt, said: ScoreRecord, drawn: NDArray[np.float64], calibration: NDArray[np.float64] | None
 ) -> list[Finding]:
     known = np.zeros(0) if calibration is None else calibration
-    detector = Detector(threshold=said.threshold, radius=said.radius, score_draws=said.score_draws, calibration=known)
+    detector = Detector(
+        threshold=said.threshold,
+        radius=said.radius,
+        score_draws=said.score_draws,
+        calibration=known,
+        alarm=said.alarm.terms if said.alarm else None,
+    )
     found, lost = tally(drawn, terms_of(receipt), detector), receipt.score_draws.lost
     findings = [_finding("scores.score", said.score, found.score)]
     if said.score is None and lost:
         findings = []  # one of the first draws may have been lost
     elif calibration is not None:
         findings.append(_finding("scores.calibration_at_least", said.calibration_at_least, found.calibration_at_least))
-    return findings + [_bound(name, said, found, lost) for name in ("above", "at_most", "lowest", "highest")]
+    if said.alarm is not None and found.above_alarm is not None:
+        findings.append(_bound("alarm.above", said.alarm.above, found.above_alarm, lost))
+    return findings + [
+        _bound(name, getattr(said, name), getattr(found, name), lost)
+        for name in ("above", "at_most", "lowest", "highest")
+    ]
 
 
-def _bound(name: str, said: ScoreRecord, found: ScoreCounts, lost: int) -> Finding:
-    old, new = getattr(said, name), getattr(found, name)
+def _bound(name: str, old: float, new: float, lost: int) -> Finding:
     narrower = new <= old if name == "highest" else new >= old
     return Finding(field=f"scores.{name}", said=old, found=new, agrees=narrower if lost else new == old)
 

@@ -23,7 +23,8 @@ SIXTH = "certserve-receipt/6"
 bundle does not:
 
 - `split.of_joint`, and where it was asked for `joint` and `claims.joint`: the joint label, see
-  `certify.receipts.joint_record`, which says what each holds and what the counts prove.
+  `certify.receipts.joint_record`, which says what each holds and what the counts prove;
+- `scores.alarm`, and `claims.ood.robust_alarm`: the robust alarm, see `certify.receipts.alarm_record`, which says likewise;
 - `two_sided` at the top, true: the class is compared with the best of the others, see `certify.claims.two_sided`. It stands
   beside `target`, `best` and `precision` alone, under a law whose balls have one part. Let n be the draws, l those lost, k
   the votes of the leader (the label with most, the first of equals), k2 the most votes of another label, and r the larger

@@ -37,6 +37,7 @@ from export.build.passes import BaseRun
 from export.build.versions import Faults, next_version
 from export.bundle import (
     FORMAT,
+    AlarmSpec,
     ArgmaxRule,
     Bundle,
     ClaimsSpec,
@@ -71,6 +72,8 @@ ORIGINAL, ROBUST = "original.onnx", "robust.onnx"
 _CERTIFYING = {"of_class": 0.8, "upper": 0.2}
 _DETECTING = {"of_class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
+_ALARM = {"far": 0.05, "of_median": 0.005, "of_bound": 0.005}
+"""In all, one clean input of some 17 is flagged, whatever is done to it within the radius."""
 _HEAVY = 2**24
 """Multiplications of a row, beyond which little is tried."""
 _TRIED = 32
@@ -236,8 +239,8 @@ def _enough(plan: Plan) -> Labelled | None:
             plan.tell(f"warning: {line}")
     except ValueError as error:
         short = f"no detector, since {len(plan.labelled.held_out)} held-out rows are too few: {error}"
-        if "joint" in plan.options.also:
-            raise SourceError(f"--also joint needs the threshold of a detector, and there is {short}") from error
+        for name in {"joint", "alarm"}.intersection(plan.options.also):
+            raise SourceError(f"--also {name} needs the threshold of a detector, and there is {short}") from error
         plan.tell(f"warning: {short}")
         return None
     return plan.labelled
@@ -407,7 +410,7 @@ def _manifest(
         ),
         decision=ArgmaxRule(rule="argmax"),
         claims=_claims(plan, prior, detecting=learnt is not None),
-        ood=None if learnt is None else _ood(learnt, grid),
+        ood=None if learnt is None else _ood(learnt, grid, alarm="alarm" in plan.options.also),
         mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
         defaults=Defaults(target_radius=grid.sigma / 2),
         batch_rows=rows,
@@ -442,7 +445,7 @@ def _in_one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text)[:4_000]
 
 
-def _ood(learnt: Learnt, grid: Grid) -> OodSpec:
+def _ood(learnt: Learnt, grid: Grid, *, alarm: bool) -> OodSpec:
     return OodSpec(
         score=learnt.score.removesuffix("++"),
         normalised=learnt.score.endswith("++"),
@@ -451,6 +454,7 @@ def _ood(learnt: Learnt, grid: Grid) -> OodSpec:
         eta=learn.ETA,
         threshold=learnt.calibration.threshold,
         radius=grid.sigma / 2,
+        alarm=AlarmSpec(radius=grid.sigma / 2, **_ALARM) if alarm else None,
     )
 
 

@@ -16,6 +16,7 @@ one line, which names the file and how to mend it.
 
 from export.bundle.claims_spec import (
     FURTHER,
+    AlarmSpec,
     ArgmaxRule,
     ClaimSpec,
     ClaimsSpec,
@@ -40,6 +41,7 @@ from export.bundle.tensors import Golden
 __all__ = [
     "FORMAT",
     "FURTHER",
+    "AlarmSpec",
     "ArgmaxRule",
     "Bundle",
     "BundleError",

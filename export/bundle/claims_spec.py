@@ -17,6 +17,7 @@ from export.bundle.schema import Positive, Strict, Text
 
 DrawCount = Annotated[int, Field(gt=0, le=MAX_DRAWS)]
 ShareOfAlpha = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ClaimSpec(Strict):
@@ -111,9 +112,9 @@ def claims(
     return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior, two_sided=two_sided or None), **made)
 
 
-FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}, "two_sided": {}}
+FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}, "two_sided": {}, "alarm": {}}
 """What each claim that is made on demand alone moves between the shares of the others: it takes its own from one of them.
-Two-sided bounds divide the share of `upper`."""
+Two-sided bounds divide the share of `upper`; an alarm has none, see `certify.ood.robust_alarm`."""
 
 
 def with_further(shares: Mapping[str, float], also: Iterable[str]) -> dict[str, float]:
@@ -134,6 +135,17 @@ class ArgmaxRule(Strict):
     rule: Literal["argmax"]
 
 
+class AlarmSpec(Strict):
+    """An alarm that stays rare under attack, see `certify.ood.robust_alarm`: a clean input perturbed by at most `radius` is
+    flagged with probability at most `far + of_median + of_bound`, which has nothing to do with alpha.
+    """
+
+    far: Level
+    radius: Positive
+    of_median: Level
+    of_bound: Level
+
+
 class OodSpec(Strict):
     """The score's definition, its calibration and the radius at which it is certified. In-distribution is positive.
 
@@ -148,6 +160,7 @@ class OodSpec(Strict):
     eta: Annotated[float, Field(gt=0, lt=1)]
     threshold: float
     radius: Positive
+    alarm: AlarmSpec | None = None
 
     @property
     def name(self) -> str:

@@ -67,9 +67,14 @@ def load(folder: Path) -> Bundle:
         noisy=files[NOISY],
         law=law,
         golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, law.table.largest),
-        detector=tensors.detector(folder / CALIBRATION, files[CALIBRATION], manifest.ood) if manifest.ood else None,
+        detector=_detector(folder, files.get(CALIBRATION, b""), manifest, law),
         prior=prior.table() if (prior := manifest.claims.of_class.prior) else None,
     )
+
+
+def _detector(folder: Path, data: bytes, manifest: Manifest, law: LatticeGaussian) -> Detector | None:
+    here = law.at(np.zeros(manifest.input.shape, dtype=np.int32)).guarantee  # an input matters by its shape alone
+    return tensors.detector(folder / CALIBRATION, data, manifest.ood, here) if manifest.ood else None
 
 
 def read_manifest(folder: Path) -> Manifest:

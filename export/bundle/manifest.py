@@ -95,7 +95,9 @@ class Manifest(Strict):
                 f"a batch of batch_rows * {self.input.size} coordinates does not fit into 2 GiB; declare fewer rows"
             )
         reach = self.formulas.reach.size
-        if self.defaults.target_radius > reach or (self.ood is not None and self.ood.radius > reach):
+        alarm = self.ood.alarm if self.ood else None
+        radii = [self.defaults.target_radius, *(each.radius for each in (self.ood, alarm) if each)]
+        if max(radii) > reach:
             raise ValueError(f"radii must be at most {reach:g}, eight sigma: no number of draws proves more")
         return self
 

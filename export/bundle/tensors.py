@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
+from certify.bounds.anytime import MAX_DRAWS
 from certify.ood.conformal import pac_threshold
+from certify.ood.robust_alarm import AlarmTerms, threshold_of
 from certify.ood.verdict import Detector
+from certify.smoothing.law import Guarantee
 from certify.smoothing.laws import LatticeGaussian
 from certify.strict_json import shown
-from export.bundle.claims_spec import OodSpec
+from export.bundle.claims_spec import AlarmSpec, OodSpec
 from export.bundle.manifest import Manifest
 from export.bundle.schema import BundleError
 
@@ -87,7 +90,7 @@ def golden(path: Path, data: bytes, manifest: Manifest, reach: int) -> Golden:
     return found
 
 
-def detector(path: Path, data: bytes, spec: OodSpec) -> Detector:
+def detector(path: Path, data: bytes, spec: OodSpec, law: Guarantee) -> Detector:
     """The calibrated detector that the manifest declares, with the scores in `data`; raises `BundleError`.
 
     The declared threshold must be exactly, to the last bit, the score that `pac_threshold` gives: it is one of the
@@ -107,7 +110,23 @@ def detector(path: Path, data: bytes, spec: OodSpec) -> Detector:
             f"{path}: at target_tpr={spec.target_tpr:g} and eta={spec.eta:g} these scores give the threshold"
             f" {threshold!r}, and the manifest declares ood.threshold={spec.threshold!r}; export the bundle again"
         )
-    return Detector(threshold=threshold, radius=spec.radius, score_draws=spec.score_draws, calibration=scores)
+    try:
+        alarm = None if spec.alarm is None else _alarm(scores, spec.alarm, spec.score_draws, law)
+    except ValueError as error:
+        raise BundleError(f"{path}: ood.alarm: {error}; calibrate on more inputs, or declare another alarm") from error
+    return Detector(
+        threshold=threshold, radius=spec.radius, score_draws=spec.score_draws, calibration=scores, alarm=alarm
+    )
+
+
+def _alarm(scores: NDArray[np.float64], spec: AlarmSpec, score_draws: int, law: Guarantee) -> AlarmTerms:
+    """The declared alarm with its threshold; `ValueError` where it could never be raised."""
+    threshold = threshold_of(scores, spec.far)
+    levels = {"far": spec.far, "of_median": spec.of_median, "of_bound": spec.of_bound}
+    terms = AlarmTerms(radius=spec.radius, threshold=threshold, **levels)
+    if terms.rule(law, score_draws).least_above(MAX_DRAWS) is None:
+        raise ValueError(f"no number of draws raises it within {spec.radius:g}")
+    return terms
 
 
 def stored(golden: Golden) -> dict[str, NDArray[Any]]:

@@ -44,13 +44,16 @@ class CertificateRead:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How foreign the input looks: larger is farther out. `certified` is the verdict that holds around it."""
+    """How foreign the input looks: larger is farther out. `certified` is the verdict that holds around it, `robust_alarm`
+    whether an alarm is raised that stays rare under attack, where the bundle has one.
+    """
 
     score: float | None
     p_value: float
     in_distribution: bool
     threshold: float
     certified: Mapping[str, Any] | None = None
+    robust_alarm: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         side = "in distribution" if self.in_distribution else "out of distribution"

@@ -231,7 +231,8 @@ class Job:
         if self.bundle.detector is None or "ood" not in self._parts or own == self._task.procedure.anytime:
             return None
         scores = np.concatenate([np.zeros(0), *self._scores])
-        return tally(scores, self._terms, self.bundle.detector)
+        detector = self.bundle.detector
+        return tally(scores, self._terms, detector if self._task.procedure.anytime else replace(detector, alarm=None))
 
     def _receipt(self, counted: Counted) -> str | None:
         if self._notary is None:

@@ -11,6 +11,7 @@ from certify.claims.counts import Counts
 from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
 from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import Ood, ScoreCounts
+from certify.receipts.alarm_record import alarm_record
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
@@ -61,9 +62,11 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     weight = mixture_weight(bundle, task) if counted.certificate else None
     certificate = counted.certificate if "certificate" in task.parts else None
     prior, two_sided = prior_record(terms.prior), (terms.two_sided and counted.procedure is not None) or None
+    scores = _scores(bundle, (task.score_keys or task.keys)[row], counted.scores)
+    further = bool(two_sided) or terms.split.of_joint > 0 or bool(scores and scores.alarm)
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
-        schema=schema_of(terms.law, prior, bool(two_sided) or terms.split.of_joint > 0),
+        schema=schema_of(terms.law, prior, further),
         input=_input(bundle, task, row),
         model=_model(bundle, runtime),
         noise=_noise(bundle.law.at(task.rows[row]), task, row, counted.counts.draws),
@@ -72,7 +75,7 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
         procedure=_procedure(bundle, task, counted),
         votes=counted.counts.votes,
         lost=counted.counts.lost,
-        scores=_scores(bundle, (task.score_keys or task.keys)[row], counted.scores),
+        scores=scores,
         robust_weight=weight,
         claims=claims(certificate, counted.ood, mixed, counted.joint),
         prior=prior,
@@ -151,6 +154,7 @@ def _scores(bundle: Bundle, key: bytes, counts: ScoreCounts | None) -> ScoreReco
         lowest=counts.lowest,
         highest=counts.highest,
         drawn=ScoreDraws(key=key.hex(), start=0, stop=counts.draws, lost=counts.lost),
+        alarm=alarm_record(fixed.alarm, counts.above_alarm),
     )
 
 
@@ -179,6 +183,10 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "prior": (_foreseen(bundle, found), True),
         "two_sided": (bool(found.two_sided), spec.two_sided and bounds_at_any_time(found)),
         "scores": (scores and _fixed(scores), scores and detector and _fixed(detector.terms)),
+        "scores.alarm": (
+            scores and scores.alarm and scores.alarm.terms,
+            None if fixed or not scores or not detector else detector.alarm,
+        ),
         "joint.threshold": (joint and joint.threshold, joint and detector and detector.threshold),
     }
     said |= _law(bundle, found)

@@ -104,12 +104,14 @@ CERTIFICATE = (
     Field("two_sided", lambda part, _: part.two_sided or None, extra=True),
 )
 CERTIFIED_SCORE = (_own("verdict"), _finite("score_lower"), _finite("score_upper"), _own("radius"), _REACHES)
+ALARM = (_own("raised"), _own("radius"), _own("false_alarms"))
 OOD = (
     _finite("score"),
     _own("p_value"),
     _own("in_distribution"),
     _own("threshold"),
     _own("certified", *CERTIFIED_SCORE),
+    _own("robust_alarm", *ALARM, extra=True),
 )
 TOP = (_own("labels"), _own("numbers"))
 MIXTURE = (

@@ -51,7 +51,7 @@ def made(
     values = np.where((scored < lost) & (mode != "fixed"), np.nan, 120.0 + scored % 32) if scores is None else scores
     found = tally(values, terms, DETECTOR)
     ood = verdict(found, terms, DETECTOR.terms, certify=mode != "fixed")
-    counted = {name: getattr(found, name) for name in found.__slots__ if name not in ("draws", "lost")}
+    counted = {name: getattr(found, name) for name in found.__slots__ if name not in ("draws", "lost", "above_alarm")}
     fixed = {name: getattr(DETECTOR.terms, name) for name in DETECTOR.terms.__slots__}
     return Receipt(
         schema=SCHEMA,

@@ -173,7 +173,7 @@ def document(prediction: Prediction) -> dict[str, object]:
     claimed = certificate and {name: _exact(getattr(certificate, name)) for name in names}
     return {
         "certificate": claimed and claimed | _exact(dict(certificate.law.parameters)),
-        "ood": prediction.ood and _exact(asdict(prediction.ood)),
+        "ood": prediction.ood and _exact(_without_further(asdict(prediction.ood))),
         "mixture": prediction.mixture and _exact(asdict(prediction.mixture)),
         "alpha": _exact(prediction.alpha),
         "alpha_split": _exact(asdict(prediction.alpha_split)),
@@ -182,6 +182,11 @@ def document(prediction: Prediction) -> dict[str, object]:
         "granted_draws": prediction.granted_draws,
         "receipt": receipt and json.loads(receipt)["receipt"],
     }
+
+
+def _without_further(ood: dict[str, object]) -> dict[str, object]:
+    """What a bundle may declare beside the rest is left out where it does not."""
+    return {name: value for name, value in ood.items() if name != "robust_alarm" or value is not None}
 
 
 def _exact(value: object) -> object:

@@ -20,7 +20,7 @@ from serving import client, errors
 from serving.commands.audit import verified
 from serving.security.signing import Signer
 from serving.wires.open_inference import datatypes
-from serving.wires.open_inference.tensors import RECEIPT, TENSORS
+from serving.wires.open_inference.tensors import ALARM, RECEIPT, TENSORS
 from tests.contract.picture_bundle import NAME
 from tests.contract.server import SIGNING_KEY
 from tests.half_space import LABELS
@@ -113,8 +113,8 @@ def oip_json(server, tensor, options, head=b"", **parameters):
 def wanted(options):
     """All tensors; without `certify`, those that need a certificate cannot be asked for; the receipt only if it was."""
     needs = ("certificate", "p_", "mixture")
-    # The model has probabilities, and declares no joint label.
-    own = [name for name in TENSORS if name != "scores" and not name.startswith("joint")]
+    # The model has probabilities, and declares neither a joint label nor an alarm.
+    own = [name for name in TENSORS if name not in ("scores", ALARM) and not name.startswith("joint")]
     offered = [name for name in own if options.get("certify") != "off" or not name.startswith(needs)]
     return [name for name in offered if name != RECEIPT or options.get("receipt")]
 

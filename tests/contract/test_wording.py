@@ -10,6 +10,7 @@ import pytest
 import certify.claims.certificate
 import certify.mixture.mix
 import certify.ood.joint_label
+import certify.ood.robust_alarm
 import certify.ood.verdict
 
 PROTO = Path(__file__).parents[2] / "protos/certserve/v1/certserve.proto"
@@ -31,6 +32,10 @@ SENTENCES = {
     "p_value": [
         "If this input is exchangeable with the calibration inputs, p_value <= a has probability at most a, over"
         " calibration and input together; not under attack, not given this calibration set."
+    ],
+    "robust alarm": [
+        "a clean input perturbed by at most R, without knowledge of the coming noise, is flagged with probability at most"
+        " a + a_1 + a_2."
     ],
     "mixture": ["`label` within `radius`, whatever the accurate network says"],
     "joint": [
@@ -69,6 +74,7 @@ def test_every_claim_is_in_the_specification(claim):
         (certify.claims.certificate, ["certificate"]),
         (certify.ood.verdict, ["score interval", "verdict", "p_value"]),
         (certify.ood.joint_label, ["joint"]),
+        (certify.ood.robust_alarm, ["robust alarm"]),
         (certify.mixture.mix, ["mixture"]),
     ],
 )

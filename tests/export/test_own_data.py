@@ -102,7 +102,7 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
         calibration=stored(tmp_path / "held.npz", rows[800:]),
         score="energy",
         foresee=True,
-        also=("joint", "two_sided"),
+        also=("joint", "two_sided", "alarm"),
         sigma=12.0,
         out=tmp_path,
         work=tmp_path / "work",
@@ -111,6 +111,7 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
     split = bundle.manifest.alpha_split
     assert (split.of_class, split.of_joint, split.of_upper) == (0.4, 0.1, 0.2)  # .5 without the joint label
     assert bundle.manifest.two_sided
+    assert (bundle.manifest.ood.alarm.radius, bundle.detector.alarm.far) == (6.0, 0.05)
     assert sum(asdict(split).values()) == pytest.approx(1.0)
     assert len(bundle.prior.cells) == len(bundle.prior.margin_edges) + 1 > 1
     assert sorted(each.name for each in (tmp_path / "work").iterdir()) == ["calibration.safetensors", "fit.safetensors"]
@@ -295,6 +296,7 @@ def test_rows_that_the_network_tells_no_better_than_by_chance_are_refused(networ
         ({"score": "vim"}, "vim cannot be fitted"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "calibration": "x"}, "--calibration"),
         ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "also": ["joint"]}, "--also joint goes with --data"),
+        ({"data": None, "samples": np.zeros((2, 1, 28, 28)), "also": ["alarm"]}, "--also alarm goes with --data"),
         ({"also": ["joint", "joint"]}, "--also: expected some of .*joint.*, each once; got 'joint'"),
         ({"also": ["bets"]}, "--also: expected some of .*; got 'bets'"),
     ],

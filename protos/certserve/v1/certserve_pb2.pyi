@@ -250,7 +250,7 @@ class Certificate(_message.Message):
     def __init__(self, status: _Optional[_Union[Certificate.Status, str]] = ..., label: _Optional[str] = ..., radius: _Optional[float] = ..., norm: _Optional[_Union[Norm, str]] = ..., sigma: _Optional[float] = ..., p_a_lower: _Optional[float] = ..., p_b_upper: _Optional[float] = ..., procedure: _Optional[_Union[CertifyMode, str]] = ..., target_radius: _Optional[float] = ..., radius_tolerance: _Optional[float] = ..., reaches_others: bool = ..., two_sided: bool = ...) -> None: ...
 
 class Ood(_message.Message):
-    __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified")
+    __slots__ = ("score", "p_value", "in_distribution", "threshold", "certified", "robust_alarm")
     class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         VERDICT_UNSPECIFIED: _ClassVar[Ood.Verdict]
@@ -274,17 +274,28 @@ class Ood(_message.Message):
         radius: float
         reaches_others: bool
         def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., score_lower: _Optional[float] = ..., score_upper: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ...) -> None: ...
+    class RobustAlarm(_message.Message):
+        __slots__ = ("raised", "radius", "false_alarms")
+        RAISED_FIELD_NUMBER: _ClassVar[int]
+        RADIUS_FIELD_NUMBER: _ClassVar[int]
+        FALSE_ALARMS_FIELD_NUMBER: _ClassVar[int]
+        raised: bool
+        radius: float
+        false_alarms: float
+        def __init__(self, raised: bool = ..., radius: _Optional[float] = ..., false_alarms: _Optional[float] = ...) -> None: ...
     SCORE_FIELD_NUMBER: _ClassVar[int]
     P_VALUE_FIELD_NUMBER: _ClassVar[int]
     IN_DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     CERTIFIED_FIELD_NUMBER: _ClassVar[int]
+    ROBUST_ALARM_FIELD_NUMBER: _ClassVar[int]
     score: float
     p_value: float
     in_distribution: bool
     threshold: float
     certified: Ood.Certified
-    def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., in_distribution: bool = ..., threshold: _Optional[float] = ..., certified: _Optional[_Union[Ood.Certified, _Mapping]] = ...) -> None: ...
+    robust_alarm: Ood.RobustAlarm
+    def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., in_distribution: bool = ..., threshold: _Optional[float] = ..., certified: _Optional[_Union[Ood.Certified, _Mapping]] = ..., robust_alarm: _Optional[_Union[Ood.RobustAlarm, _Mapping]] = ...) -> None: ...
 
 class Mixture(_message.Message):
     __slots__ = ("label", "probabilities", "robust_weight", "radius", "reaches_others", "top")

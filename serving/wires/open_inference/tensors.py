@@ -81,6 +81,10 @@ def _mixture_probabilities(row: Prediction) -> object:
     return row.mixture.probabilities if row.mixture else np.zeros_like(row.probabilities)
 
 
+def _alarm(row: Prediction) -> bool:
+    return bool(row.ood and row.ood.robust_alarm and row.ood.robust_alarm.raised)
+
+
 TENSORS: dict[str, _Tensor] = {
     "probabilities": _Tensor("FP32", "probabilities", lambda row: row.probabilities, per_class=True),
     "scores": _Tensor("FP32", "probabilities", lambda row: row.probabilities, per_class=True),
@@ -105,6 +109,7 @@ TENSORS: dict[str, _Tensor] = {
     "ood_certified_lower": _Tensor("FP64", "ood", lambda row: _certified(row, "score_lower", -_LARGEST)),
     "ood_certified_upper": _Tensor("FP64", "ood", lambda row: _certified(row, "score_upper", _LARGEST)),
     "ood_certified_radius": _Tensor("FP64", "ood", lambda row: _certified(row, "radius", 0.0)),
+    "ood_robust_alarm": _Tensor("BOOL", "ood", _alarm),
     "mixture_label": _Tensor("INT64", "mixture", lambda row: row.mixture.class_index if row.mixture else -1),
     "mixture_radius": _Tensor("FP64", "mixture", lambda row: row.mixture.radius if row.mixture else 0.0),
     "mixture_probabilities": _Tensor("FP32", "mixture", _mixture_probabilities, per_class=True),
@@ -114,13 +119,20 @@ TENSORS: dict[str, _Tensor] = {
     "joint_radius": _Tensor("FP64", "joint", lambda row: _joint(row, "radius", 0.0)),
     "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
+ALARM = "ood_robust_alarm"
+"""Offered only where the bundle declares the alarm."""
 RECEIPT = "receipt"
 """Answered only where it is asked for: by name, or by the parameter of that name."""
 
 
 def offered(manifest: Manifest) -> list[str]:
     """The tensors that a model can answer with, in the order of the contract."""
-    has = {"ood": manifest.ood, "mixture": manifest.mixture, "joint": manifest.alpha_split.of_joint or None}
+    has: dict[str, object] = {
+        "ood": manifest.ood,
+        "mixture": manifest.mixture,
+        "joint": manifest.alpha_split.of_joint or None,
+    }
+    has[ALARM] = manifest.ood.alarm if manifest.ood else None
     absent = frozenset(part for part, spec in has.items() if spec is None)
     return list(_offered(absent, manifest.base_output))
 
@@ -129,7 +141,7 @@ def offered(manifest: Manifest) -> list[str]:
 def _offered(absent: frozenset[str], base_output: str) -> tuple[str, ...]:
     """Found once for models alike, for every request asks."""
     other = {"probabilities": "scores", "scores": "probabilities"}[base_output]
-    return tuple(name for name, tensor in TENSORS.items() if tensor.part not in absent and name != other)
+    return tuple(name for name, tensor in TENSORS.items() if absent.isdisjoint((tensor.part, name)) and name != other)
 
 
 def default(manifest: Manifest) -> str:

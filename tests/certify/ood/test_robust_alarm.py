@@ -11,7 +11,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from certify.ood.conformal import alarm_rank, p_value
-from certify.ood.robust_alarm import RobustAlarm
+from certify.ood.robust_alarm import AlarmTerms, RobustAlarm, threshold_of
+from certify.ood.robust_alarm import alarm as of_counts
 from certify.smoothing.gaussian import Gaussian
 from tests.certify.exact import tail_at_least
 
@@ -73,6 +74,21 @@ def test_the_bound_is_that_order_statistic_and_lost_draws_only_lower_it():
 def test_it_is_raised_where_the_p_value_of_the_bound_is_small(scores, bound):
     calibration = np.sort(np.array(scores, dtype=float))
     assert alarm().raised(calibration, float(bound)) == (p_value(calibration, float(bound)) <= 0.05)
+
+
+@given(st.integers(0, 400), st.integers(0, 100), st.integers(0, 60), st.sampled_from([0.0, 0.3, 5.0]))
+def test_a_count_of_scores_raises_it_where_the_bound_does(above, below, lost, radius):
+    """What an engine counts, of which the draws may be any: scores above one calibration score, and no other number."""
+    calibration, draws = np.arange(99.0), above + below + lost
+    scores = np.concatenate([np.full(above, 94.5), np.full(below, 94.0), np.full(lost, math.nan)])
+    rule = alarm(radius=radius, score_draws=32)
+    terms = AlarmTerms(
+        far=0.05, radius=radius, of_median=0.0005, of_bound=0.0005, threshold=threshold_of(calibration, 0.05)
+    )
+    rank = rule.anytime_rank(draws) if draws else None
+    found = of_counts(terms, rule.law, 32, draws, int(np.sum(scores > terms.threshold)))
+    assert found.raised == rule.raised(calibration, rule.lower_bound(scores, rank))
+    assert (found.radius, found.false_alarms) == (radius, rule.false_alarms)
 
 
 def test_the_claim_is_the_sum_rounded_up():

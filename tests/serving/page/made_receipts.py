@@ -221,7 +221,7 @@ def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts:
     )
     found = tally(values, terms, detector)
     ood = verdict(found, terms, detector.terms, certify=name != "fixed")
-    counted = {each: getattr(found, each) for each in found.__slots__ if each not in ("draws", "lost")}
+    counted = {each: getattr(found, each) for each in found.__slots__ if each not in ("draws", "lost", "above_alarm")}
     fixed = {each: getattr(detector.terms, each) for each in detector.terms.__slots__}
     drawn = None if old else ScoreDraws(key=("5" if apart else "3") * 32, start=0, stop=draws, lost=lost)
     return ScoreRecord(**fixed, **counted, drawn=drawn), ood

@@ -18,7 +18,7 @@ from serving.errors import InvalidInput
 from serving.inputs import image
 from serving.messages import Options
 from serving.wires.open_inference import datatypes, oip_json
-from serving.wires.open_inference.tensors import RECEIPT, TENSORS
+from serving.wires.open_inference.tensors import ALARM, RECEIPT, TENSORS
 from tests.serving.wires.fake_gateway import JOINT, ROWS, answer, manifest, model, prediction
 from tests.serving.wires.pictures import encoded, grey
 
@@ -112,7 +112,7 @@ def test_plain_clients_stay_plain():
 def test_certify_brings_every_tensor_that_the_model_has(outputs):
     changes = {} if outputs is None else {"outputs": outputs}
     call = decode(request(parameters={"certify": "best"}, **changes)).call
-    declared = [name for name in TENSORS if name not in (RECEIPT, "scores")]
+    declared = [name for name in TENSORS if name not in (RECEIPT, ALARM, "scores")]
     joint = decode(request(parameters={"certify": "best"}, **changes), of=WITH_JOINT).call
     assert [each.name for each in joint.outputs] == declared
     assert [each.name for each in call.outputs] == [name for name in declared if not name.startswith("joint")]
