@@ -38,12 +38,12 @@ class FewAtOnce:
 
 
 class Woken(asyncio.Event):
-    """An event that wakes who waits for it in such a turn."""
+    """An event that wakes who waits for it in such a turn, of which it takes one however often it is set meanwhile."""
 
     def __init__(self, turns: FewAtOnce) -> None:
         super().__init__()
         self._turns = turns
-        self._awaited = False
+        self._awaited = self._coming = False
 
     async def wait(self) -> bool:  # type: ignore[override]
         """See `asyncio.Event`."""
@@ -55,7 +55,12 @@ class Woken(asyncio.Event):
 
     def set(self) -> None:
         """Now, where nobody waits."""
-        if self._awaited:
-            self._turns.soon(super().set)
-        else:
+        if not self._awaited:
             super().set()
+        elif not self._coming:
+            self._coming = True
+            self._turns.soon(self._wake)
+
+    def _wake(self) -> None:
+        self._coming = False
+        super().set()

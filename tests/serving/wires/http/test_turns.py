@@ -142,3 +142,24 @@ async def test_an_event_that_nobody_waits_for_takes_nobodys_turn():
         each.set()
     assert [each.is_set() for each in waited] == [True, False]
     await asyncio.gather(*waiting)
+
+
+async def test_an_event_that_is_set_often_takes_one_turn():
+    """Each tiny chunk of a body sets it; those who come later would wait for as many turns."""
+    turns, said = FewAtOnce(1), []
+    event = Woken(turns)
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.sleep(0)
+    turns.soon(lambda: said.append("first"))
+    for _ in range(1_000):
+        event.set()
+    turns.soon(lambda: said.append("last"))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert said == ["first", "last"]
+    assert await waiting
+    event.clear()
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.sleep(0)
+    event.set()
+    assert await asyncio.wait_for(waiting, 10)
