@@ -53,6 +53,13 @@ function score({ ood }, units) {
     const side = found.verdict === "in_distribution" ? "not above" : "above";
     said.push(`That median is proven to stay ${side} the threshold there.`);
   }
+  const alarm = ood.robust_alarm;
+  if (alarm) {
+    said.push(
+      `The robust alarm is ${alarm.raised ? "" : "not "}raised. A clean input that was changed by at most ${down(alarm.radius)} (${units}), ` +
+        `without knowledge of the coming noise, raises it with probability at most ${up(alarm.false_alarms)}.`,
+    );
+  }
   return said;
 }
 

@@ -86,6 +86,11 @@ export function fixedComplement(draws, hits, level) {
   return least(proven, 0);
 }
 
+/** 1 - L by the same tail, for an event that is fixed beforehand as well. */
+export function tailComplement(draws, hits, level) {
+  return least((q) => betaShare(hits, draws - hits + 1, 1 - q, q) <= level * (1 - TAIL_SLACK), 0);
+}
+
 /** The least number of hits that proves a probability above m; null if no number does. */
 export function leastHits(draws, m, level) {
   if (!(level > 0) || !exceeds(draws, draws, m, level)) return null;

@@ -15,7 +15,7 @@ const listOf = (kind) => ({ listOf: kind });
 const BALL = later(listOf({ norm: TEXT, units: TEXT, size: FLOAT })); // since version 5, where balls have several parts
 const CLAIMS = {
   certificate: maybe({ status: TEXT, class_index: maybe(INT), radius: FLOAT, p_a_lower: maybe(FLOAT), p_b_upper: FLOAT, ball: BALL }),
-  ood: maybe({ score: FLOAT, p_value: FLOAT, in_distribution: "true or false", verdict: maybe(TEXT), score_lower: maybe(FLOAT), score_upper: maybe(FLOAT) }),
+  ood: maybe({ score: FLOAT, p_value: FLOAT, in_distribution: "true or false", verdict: maybe(TEXT), score_lower: maybe(FLOAT), score_upper: maybe(FLOAT), robust_alarm: later("true or false") }),
   mixture: maybe({ class_index: maybe(INT), radius: FLOAT, ball: BALL }),
   joint: later({ verdict: TEXT, class_index: maybe(INT), radius: FLOAT, p_lower: maybe(FLOAT), ball: BALL }),
 };
@@ -23,6 +23,7 @@ const SCORES = {
   threshold: FLOAT, radius: FLOAT, score_draws: INT, calibration_size: INT, score: maybe(FLOAT), calibration_at_least: INT,
   above: INT, at_most: INT, rank: maybe(INT), lowest: FLOAT, highest: FLOAT,
   drawn: later({ key: TEXT, start: INT, stop: INT, lost: INT }),
+  alarm: later({ far: FLOAT, radius: FLOAT, of_median: FLOAT, of_bound: FLOAT, threshold: FLOAT, above: INT }), // since version 6
 };
 const RECEIPT = {
   schema: TEXT,

@@ -26,6 +26,11 @@ export class Gaussian {
     return below(radius / this.sigma) - this.charge;
   }
 
+  /** How low a probability that is p here, or more, can get in a ball. */
+  leastIn(p, [radius]) {
+    return normal(normalQuantile(p) - radius / this.sigma);
+  }
+
   /** The ball in which a label stays above `threshold`, whose complement is at most `complement`. */
   ball(complement, threshold = 0.5) {
     return [Math.max(0, -this.sigma * (normalQuantile(complement) + normalQuantile(threshold)))];

@@ -1,6 +1,6 @@
 // What a receipt's scores prove: the rank of their interval, and the verdict.
 
-import { chosenExceeds, leastHits } from "./bounds.js";
+import { chosenExceeds, leastHits, tailComplement } from "./bounds.js";
 import { lawOf } from "./laws.js";
 import { scoreDraws } from "./sense.js";
 
@@ -21,9 +21,9 @@ export function scoresProve(receipt) {
   return { rank, ood };
 }
 
-const NOTHING = { verdict: null, score_lower: null, score_upper: null };
+const NOTHING = { verdict: null, score_lower: null, score_upper: null, robust_alarm: null };
 
-function certifiedScore({ scores: found, alpha, split }, draws, needed) {
+function certifiedScore({ scores: found, noise, alpha, split }, draws, needed) {
   const level = alpha * split.of_threshold;
   const side = (hits) => level > 0 && needed < 1 && chosenExceeds(draws, Number(hits), needed, level);
   const outside = side(found.above) || found.lowest > found.threshold;
@@ -33,7 +33,19 @@ function certifiedScore({ scores: found, alpha, split }, draws, needed) {
     verdict: outside === inside ? "undetermined" : outside ? "out_of_distribution" : "in_distribution",
     score_lower: kept(found.lowest),
     score_upper: kept(found.highest),
+    robust_alarm: found.alarm && isRaised(found.alarm, Number(found.score_draws), draws, lawOf(noise)),
   };
+}
+
+/**
+ * Whether so many scores lie above the alarm's threshold that, whatever an attack within its radius did, the clean median was
+ * above it as well: that is no lower than a quantile, which the law carries over to the attacked input.
+ */
+function isRaised({ radius, of_median: ofMedian, of_bound: ofBound, above }, scored, draws, law) {
+  const clean = 1 - tailComplement(scored, Math.floor((scored + 1) / 2), ofMedian) - law.charge;
+  const attacked = Math.max(0, law.leastIn(clean, [radius]) - law.charge);
+  const wanted = leastHits(draws, 1 - attacked, ofBound);
+  return wanted !== null && Number(above) >= wanted;
 }
 
 /** A quotient of whole numbers of any size, from 0 to 1, rounded once. */

@@ -70,7 +70,7 @@ function terms(receipt) {
 function balls(receipt, law) {
   const { procedure, claims, prior, split, two_sided: twoSided } = receipt;
   const several = law.parts.length > 1;
-  const further = split.of_joint !== null || twoSided !== null;
+  const further = [split.of_joint, twoSided, receipt.scores?.alarm ?? null].some((each) => each !== null);
   const newest = further ? 6 : several || prior !== null ? 5 : null;
   const isRadius = (radius) => several || isSize(law.parts[0], radius);
   return [
@@ -126,7 +126,7 @@ function scores(receipt) {
   const found = receipt.scores;
   if (found === null) return [];
   const { stop: draws, lost } = scoreDraws(receipt);
-  const { above, at_most: inside, rank, lowest, highest, threshold } = found;
+  const { alarm, above, at_most: inside, rank, lowest, highest, threshold } = found;
   const rules = [
     ...drawn(receipt),
     ["scores.threshold", Number.isFinite(threshold)],
@@ -135,6 +135,7 @@ function scores(receipt) {
     ["scores.score", found.score === null || draws >= found.score_draws],
     ["scores.calibration_at_least", between(0n, found.calibration_at_least, found.calibration_size)],
     ["scores", above >= 0n && inside >= 0n && above + inside + lost === draws],
+    ["scores.alarm", alarm === null || (receipt.procedure.name !== "fixed" && isAlarm(alarm, found, draws - lost))],
   ];
   if (rank === null) return [...rules, ["scores", lowest === -Infinity && highest === Infinity]];
   // The score of a rank lies on the side of the threshold on which so many scores are; lost ones are on the worse side.
@@ -144,6 +145,14 @@ function scores(receipt) {
     ["scores.lowest", lowest <= threshold === inside + lost >= draws + 1n - rank],
     ["scores.highest", highest <= threshold === inside >= rank],
   ];
+}
+
+/** A higher threshold has no more scores above it, a lower one no fewer. */
+function isAlarm({ far, of_median: ofMedian, of_bound: ofBound, radius, threshold, above }, scores, scored) {
+  const levels = [far, ofMedian, ofBound].every((level) => level > 0 && level < 1);
+  const fits = threshold > scores.threshold ? above <= scores.above : above >= scores.above;
+  const same = threshold !== scores.threshold || above === scores.above;
+  return levels && radius >= 0 && Number.isFinite(radius) && Number.isFinite(threshold) && between(0n, above, scored) && fits && same;
 }
 
 /** A draw that has not the joint label of its class is "out", the last label: its score lies above the threshold. */

@@ -71,10 +71,11 @@ function* recomputed(receipt) {
 function* parts(place, said, found, special) {
   if (said === null || found === null) return yield finding(place, said && "a claim", found && "a claim");
   for (const name of Object.keys(said)) {
+    if (["ball", "robust_alarm"].includes(name) && said[name] === null && found[name] === null) continue; // where there is none
     if (name !== "ball") {
       const unit = name === "radius" && special ? special.units[0] : 0;
       yield finding(`${place}.${name}`, said[name], found[name], special && [special.off, special.off * unit]);
-    } else if (said.ball !== null || found.ball !== null) yield ofBalls(`${place}.ball`, said.ball, found.ball, special);
+    } else yield ofBalls(`${place}.ball`, said.ball, found.ball, special);
   }
 }
 

@@ -23,6 +23,7 @@ export async function register(verifier) {
       charge, parts: [{ norm: "edits", units: "tokens", whole: true }], reach: [MOST],
       neededToProve: ([edits]) => 1.5 - deleted(edits) + charge + 2 ** -50,
       neededToRefute: ([edits]) => 1.5 - deleted(edits) - charge - 2 ** -50,
+      leastIn: (p, [edits]) => Math.max(0, p - 1 + deleted(edits)),
       ball: (complement, threshold = 0.5) => [farthest((edits) => deleted(edits) - complement > threshold)],
       radiusAtMost: (p) => farthest((edits) => p > 1.5 - deleted(edits) - charge - 2 ** -50),
       // The one falls by as much as the other may rise.

@@ -21,7 +21,9 @@ from certify.claims.certificate import AlphaSplit, Terms, class_alone
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, made, run
 from certify.ood.joint_label import in_agreement, joint_label
+from certify.ood.robust_alarm import AlarmTerms
 from certify.ood.verdict import Detector, tally, verdict
+from certify.receipts.alarm_record import alarm_record
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
@@ -84,8 +86,9 @@ def _honest(chance: random.Random) -> Receipt:
     joint = _joint(chance, name, terms, counts, scores)
     label = joint and joint_label(Counts(draws=draws, votes=joint.votes, lost=counts.lost), terms, joint.threshold)
     certificate, ood, label = in_agreement(terms, counts, certificate, ood, label)
+    further = terms.split.of_joint > 0 or terms.two_sided or bool(scores and scores.alarm)
     return Receipt(
-        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, terms.split.of_joint > 0 or terms.two_sided),
+        schema=schema if schema != SCHEMA else schema_of(terms.law, prior, further),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
         model=ModelRecord(name="a", version="1", digest="sha256:" + "2" * 64, runtime='none "at all" \\'),
         noise=_noise(terms.law, schema, draws),
@@ -213,7 +216,15 @@ def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts:
     threshold = chance.choice((90.0, 100.0, 115.0, 140.0))
     sigmas = chance.choice((0.1, 0.5, 1.0, 3.0))
     radius = float(1 + int(sigmas)) if terms.law.parts[0].whole else terms.law.reach.size / 8 * sigmas
+    alarm = AlarmTerms(
+        far=0.05,
+        radius=radius,
+        of_median=chance.choice((0.01, 1e-6)),
+        of_bound=chance.choice((0.1, 1e-6)),
+        threshold=chance.choice((70.0, 90.0, threshold, 120.0)),
+    )
     detector = Detector(
+        alarm=alarm if schema == SCHEMA and name != "fixed" and chance.random() < 0.3 else None,
         threshold=threshold,
         radius=radius,
         score_draws=32,
@@ -223,6 +234,7 @@ def _scores(chance: random.Random, name: str, schema: str, terms: Terms, counts:
     ood = verdict(found, terms, detector.terms, certify=name != "fixed")
     counted = {each: getattr(found, each) for each in found.__slots__ if each not in ("draws", "lost", "above_alarm")}
     fixed = {each: getattr(detector.terms, each) for each in detector.terms.__slots__}
+    fixed["alarm"] = alarm_record(detector.alarm, found.above_alarm)
     drawn = None if old else ScoreDraws(key=("5" if apart else "3") * 32, start=0, stop=draws, lost=lost)
     return ScoreRecord(**fixed, **counted, drawn=drawn), ood
 

@@ -36,6 +36,7 @@ ROWS = {
             "threshold": 2.0,
             "in_distribution": True,
             "p_value": 0.333333,
+            "robust_alarm": {"raised": False, "radius": 0.1, "false_alarms": 0.061003},
             "certified": {
                 "verdict": "in_distribution",
                 "score_lower": -3.000049,
@@ -109,6 +110,8 @@ def test_each_claim_is_said_in_a_plain_sentence(told, row, sentence):
         "between -3.001 and 2.5 for",
         "weight of at least 0.8999,",
         "not above the threshold 2.001.",
+        "not raised. A clean input that was changed by at most 0.1 (grey levels), without knowledge of the coming noise,"
+        " raises it with probability at most 0.06101.",
     ],
 )
 def test_no_number_is_rounded_to_where_it_would_claim_more(told, claim):
