@@ -32,7 +32,7 @@ async def test_both_clients_give_the_same_answers_whatever_form_the_input_has(se
     (tmp_path / "a.csv").write_text("150,1,2,3\n")
     (tmp_path / "a.json").write_text(json.dumps([ROW.tolist()]))
     forms = [picture, ROW, ROW.tolist(), *map(str, sorted(tmp_path.iterdir()))]
-    with Client(server.http) as client:
+    with Client(server.http, NAME) as client:
         answers = [client.predict(form, target_radius=4) for form in forms]
         whole = client.document(picture, "image/png", target_radius=4)
     async with AsyncClient(server.http, NAME) as client:
@@ -44,18 +44,18 @@ async def test_both_clients_give_the_same_answers_whatever_form_the_input_has(se
 
 
 async def test_a_live_certificate_ends_with_the_answer_and_its_best_radius_never_falls(server):
-    with Client(server.http) as client:
+    with Client(server.http, NAME) as client:
         events = list(client.watch(ROW, certify="best", max_draws=20_000))
         assert events[-1].prediction == client.predict(ROW, certify="best", max_draws=20_000)
     assert (events[0].kind, events[-1].kind) == ("base", "final")
     assert all(one.best_radius <= other.best_radius for one, other in pairwise(events))
-    async with AsyncClient(server.http) as client:
+    async with AsyncClient(server.http, NAME) as client:
         watched = [event async for event in client.watch(ROW, certify="best", max_draws=20_000)]
     assert watched[-1] == events[-1]
 
 
 def test_a_receipt_is_verified_and_an_altered_one_is_not(server):
-    with Client(server.http) as client:
+    with Client(server.http, NAME) as client:
         answer = client.predict(ROW, receipt=True)
     assert {each.field for each in answer.verify(PUBLIC)} >= {"signature", "claims.certificate.radius"}
     altered = json.loads(json.dumps(answer.receipt))
@@ -68,7 +68,9 @@ def test_a_receipt_is_verified_and_an_altered_one_is_not(server):
 async def test_refusals_are_those_of_the_server_and_a_server_that_is_not_there_is_unavailable(server):
     with Client(server.http, "other") as client, pytest.raises(NotFound, match="other"):
         client.predict(png(ROW))
-    with Client(server.http) as client:
+    with Client(server.http) as client, pytest.raises(InvalidInput, match=f"the server has 2 models; name one of {NAME}"):
+        client.predict(png(ROW))
+    with Client(server.http, NAME) as client:
         for given in ([1, 2, 3], np.zeros((2, *ROW.shape), int)):
             with pytest.raises(InvalidInput):
                 client.predict(given)
@@ -87,11 +89,11 @@ def test_the_command_prints_a_line_of_json_or_of_a_table_for_each_row(server, tm
     np.save(tmp_path / "rows.npy", np.stack([ROW, ROW, ROW]))
     (tmp_path / "a.png").write_bytes(png(ROW))
     files = [str(tmp_path / "a.png"), str(tmp_path / "rows.npy")]
-    assert main(["predict", *files, "--url", server.http]) == 0
+    assert main(["predict", *files, "--url", server.http, "--model", NAME]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(each["file"], each["row"]) for each in found] == [(files[0], 0), *((files[1], row) for row in range(3))]
     assert {each["prediction"]["certificate"]["label"] for each in found} == {"above"}
-    assert main(["predict", *files, "--url", server.http, "--table"]) == 0
+    assert main(["predict", *files, "--url", server.http, "--model", NAME, "--table"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["file", "row", "label"]
     assert [line.split()[:3] for line in lines] == [
@@ -104,11 +106,11 @@ def test_the_command_s_receipt_is_of_one_row(server, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(png(ROW))
     np.save(tmp_path / "rows.npy", np.stack([ROW, ROW]))
     picture, receipt = str(tmp_path / "a.png"), tmp_path / "receipt"
-    assert main(["predict", picture, "--url", server.http, "--receipt", str(receipt)]) == 0
+    assert main(["predict", picture, "--url", server.http, "--model", NAME, "--receipt", str(receipt)]) == 0
     assert main(["verify", str(receipt), "--key", PUBLIC]) == 0
     receipt.unlink()
     for files in ([picture, picture], [str(tmp_path / "rows.npy")]):
-        assert main(["predict", *files, "--url", server.http, "--receipt", str(receipt)]) == 1
+        assert main(["predict", *files, "--url", server.http, "--model", NAME, "--receipt", str(receipt)]) == 1
         assert "--receipt is for one" in capsys.readouterr().err
     assert not receipt.exists()
 
@@ -116,7 +118,9 @@ def test_the_command_s_receipt_is_of_one_row(server, tmp_path, capsys):
 def test_a_wrong_file_ends_the_command_with_one_line_that_names_it(server, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(png(ROW))
     (tmp_path / "b.csv").write_text("1,2\n")
-    assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "b.csv"), "--url", server.http]) == 1
+    assert (
+        main(["predict", str(tmp_path / "a.png"), str(tmp_path / "b.csv"), "--url", server.http, "--model", NAME]) == 1
+    )
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 1
     assert captured.err.count("\n") == 1
@@ -148,7 +152,9 @@ def alone(*words):
 
 def test_without_the_server_files_are_predicted_and_receipts_verified(server, tmp_path):
     (tmp_path / "a.png").write_bytes(png(ROW))
-    asked = alone("predict", tmp_path / "a.png", "--url", server.http, "--receipt", tmp_path / "receipt")
+    asked = alone(
+        "predict", tmp_path / "a.png", "--url", server.http, "--model", NAME, "--receipt", tmp_path / "receipt"
+    )
     assert asked.returncode == 0, asked.stderr
     assert json.loads(asked.stdout)["prediction"]["label"] == "above"
     judged = alone("verify", tmp_path / "receipt", "--key", PUBLIC)
