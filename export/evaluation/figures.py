@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from export.evaluation.band import Between
 from export.evaluation.records import TEST, Record
 
 BINS = 15
+Line = Literal["smoothed", "mixture", "joint"]
+"""What may be right and certified: the smoothed class, the mixture's, or a class together with being in distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,16 @@ class Smoothed:
     certified: list[Between]
     mean_radius: float
     abstained: Between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """The joint label on ordinary rows: right is the row's class together with being in distribution, and `out` is the share
+    that is certified to be out, which is neither right nor abstained.
+    """
+
+    smoothed: Smoothed
+    out: Between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +118,7 @@ class Figures:
     smoothed: Smoothed
     mixture_accuracy: Between | None
     mixed: Smoothed | None
+    joint: Joint | None
     labels: list[OfLabel]
     detection: Detection | None
     base_calibration: CalibrationFigures | None
@@ -139,7 +153,8 @@ def figures(
         accuracy=_share([each.base == each.label for each in test], confidence),
         smoothed=_smoothed(test, radii, confidence),
         mixture_accuracy=_share([each.mixture == each.label for each in test], confidence) if mixes else None,
-        mixed=_smoothed(test, radii, confidence, mixed=True) if mixes else None,
+        mixed=_smoothed(test, radii, confidence, "mixture") if mixes else None,
+        joint=_joint(test, radii, confidence),
         labels=[_of_label(test, place, name, radii, confidence) for place, name in enumerate(labels)],
         detection=None if target_tpr is None else _detection(records, test, 1 - target_tpr, confidence),
         base_calibration=_calibrated([(each.confidence, each.base == each.label) for each in test]),
@@ -151,17 +166,38 @@ def figures(
     )
 
 
-def worth(records: Sequence[Record], *, mixed: bool = False) -> NDArray[np.float64]:
+def worth(records: Sequence[Record], line: Line = "smoothed") -> NDArray[np.float64]:
     """For each row the radius within which it is right and certified; -1 where it is not."""
-    pairs = [(each.mixed, each.mixed_radius) if mixed else (each.certified, each.radius) for each in records]
+    pairs = [_certified(each, line) for each in records]
     return np.array(
         [radius if label == each.label else -1.0 for (label, radius), each in zip(pairs, records, strict=True)]
     )
 
 
-def _smoothed(rows: Sequence[Record], radii: Sequence[float], confidence: float, *, mixed: bool = False) -> Smoothed:
-    values = worth(rows, mixed=mixed)
-    abstained = [(each.mixed if mixed else each.certified) < 0 for each in rows]
+def _certified(record: Record, line: Line) -> tuple[int, float]:
+    match line:
+        case "smoothed":
+            return record.certified, record.radius
+        case "mixture":
+            return record.mixed, record.mixed_radius
+        case "joint":
+            return record.joint, record.joint_radius
+
+
+def _is_out(record: Record) -> bool:
+    return record.joint_verdict == "out_of_distribution"
+
+
+def _joint(rows: Sequence[Record], radii: Sequence[float], confidence: float) -> Joint | None:
+    if all(each.joint_verdict is None for each in rows):
+        return None
+    out = _share([_is_out(each) for each in rows], confidence)
+    return Joint(smoothed=_smoothed(rows, radii, confidence, "joint"), out=out)
+
+
+def _smoothed(rows: Sequence[Record], radii: Sequence[float], confidence: float, line: Line = "smoothed") -> Smoothed:
+    values = worth(rows, line)
+    abstained = [_certified(each, line)[0] < 0 and not (line == "joint" and _is_out(each)) for each in rows]
     return Smoothed(
         certified=band.curve(values, radii, confidence),
         mean_radius=float(np.mean(np.maximum(values, 0.0))) if len(rows) else 0.0,

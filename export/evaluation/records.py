@@ -30,8 +30,9 @@ class Record:
     """The answer to one row of a set. Labels are indices, -1 for none; radii are in the caller's units.
 
     `certified` and `mixed` are the labels that were certified, -1 where the answer abstained; `mixture` is the mixture's
-    own label. `confidence` and `mixture_confidence` are the largest probabilities. `score_lower` and `score_upper` bound
-    the smoothed score within the bundle's radius, None where they are trivial.
+    own label. `joint` is the class that is certified together with being in distribution; `joint_verdict` is None where the
+    bundle declares no joint label. `confidence` and `mixture_confidence` are the largest probabilities. `score_lower` and
+    `score_upper` bound the smoothed score within the bundle's radius, None where they are trivial.
     """
 
     of: str
@@ -52,6 +53,9 @@ class Record:
     verdict: str | None = None
     score_lower: float | None = None
     score_upper: float | None = None
+    joint_verdict: str | None = None
+    joint: int = -1
+    joint_radius: float = 0.0
     draws: int = 0
     lost: int = 0
 
@@ -71,7 +75,7 @@ def record(
             " when it has not"
         )
     certificate, mixture, ood = (answer.get(part) or {} for part in ("certificate", "mixture", "ood"))
-    inside = ood.get("certified") or {}
+    inside, joint = ood.get("certified") or {}, answer.get("joint") or {}
     certified = labels.get(certificate.get("label") or "", -1)
     of_mixture = labels.get(mixture.get("label") or "", -1)
     return Record(
@@ -93,6 +97,9 @@ def record(
         verdict=inside.get("verdict"),
         score_lower=inside.get("score_lower"),
         score_upper=inside.get("score_upper"),
+        joint_verdict=joint.get("verdict"),
+        joint=labels.get(joint.get("label") or "", -1),
+        joint_radius=float(joint.get("radius") or 0.0),
         draws=int(answer["draws"]),
         lost=int(answer["lost_draws"]),
     )

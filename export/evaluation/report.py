@@ -41,6 +41,8 @@ def _accuracy(figures: Figures) -> str:
     lines.append(_row("smoothed", "-", figures.smoothed))
     if figures.mixed:
         lines.append(_row("mixture", str(figures.mixture_accuracy), figures.mixed))
+    if figures.joint:
+        lines.append(_row("joint label", "-", figures.joint.smoothed))
     return "\n".join(lines)
 
 
@@ -57,6 +59,11 @@ def _words(figures: Figures) -> str:
         " radii at once (Dvoretzky, Kiefer and Wolfowitz, with Massart's constant), of other shares the exact interval of"
         " Clopper and Pearson. Both speak of rows like these.",
     ]
+    if figures.joint:
+        lines.append(
+            f"Joint label: right is the row's label together with being in distribution, as one; {figures.joint.out} of the"
+            " rows are certified to be out of distribution, which is neither right nor abstained."
+        )
     for name, each in (
         ("the accurate network", figures.base_calibration),
         ("the mixture", figures.mixture_calibration),

@@ -39,7 +39,7 @@ class CertificateRead:
 
     def __str__(self) -> str:
         within = f", {self.label!r} within {down(self.radius)}" if self.label is not None else ""
-        return self.status + within
+        return self.status + within + (" (against the best of the other labels)" if self.two_sided else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ def _evaluate(options: argparse.Namespace, bundle: Any, test: Any) -> None:
         write(options.json, json.dumps(report.document(found), indent=1))
     if options.plot:
         records = store.of(TEST)
-        lines = {"smoothed": worth(records)} | ({"mixture": worth(records, mixed=True)} if found.mixed else {})
+        lines = {"smoothed": worth(records)} | ({"mixture": worth(records, "mixture")} if found.mixed else {})
+        lines |= {"joint label": worth(records, "joint")} if found.joint else {}
         plots.certified_curve(options.plot, lines, bundle.manifest.input.units, options.confidence)
 
 

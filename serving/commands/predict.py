@@ -17,7 +17,7 @@ from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
 _ASKED = ("certify", "target_radius", "radius_tolerance", "max_draws", "draws", "alpha", "deadline_ms")
-_HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", "distribution", "draws")
+_HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", "distribution", "draws", "joint label")
 _WIDEST = 40
 
 
@@ -155,12 +155,15 @@ def _lines(answers: Iterator[tuple[Path, list[dict[str, Any]]]], _: Sequence[Pat
 
 def _table(answers: Iterator[tuple[Path, list[dict[str, Any]]]], files: Sequence[Path]) -> None:
     """A line for each row as it comes; the file's column is as wide as the names, the others as what they mostly hold."""
-    widths = (min(_WIDEST, max(len("file"), *(len(each.name) for each in files))), 3, 16, 11, 16, 9, 19, 6)
+    widest = min(_WIDEST, max(len("file"), *(len(each.name) for each in files)))
+    widths = (widest, 3, 16, 11, 16, 9, 19, 6, 11)
+    columns = len(_HEADINGS)
     for index, (file, rows) in enumerate(answers):
         if index == 0:
-            print(_line(_HEADINGS, widths))
+            columns -= not any("joint" in row for row in rows)
+            print(_line(_HEADINGS[:columns], widths[:columns]))
         for number, row in enumerate(rows):
-            print(_line(_cells(file, number, row), widths), flush=True)
+            print(_line(_cells(file, number, row)[:columns], widths[:columns]), flush=True)
 
 
 def _cells(file: Path, number: int, row: dict[str, Any]) -> tuple[str, ...]:
@@ -170,8 +173,18 @@ def _cells(file: Path, number: int, row: dict[str, Any]) -> tuple[str, ...]:
     decided = "-" if not ood else "in_distribution" if ood.get("in_distribution") else "out_of_distribution"
     verdict = (ood.get("certified") or {}).get("verdict") or decided
     radius = down(certificate["radius"]) if certificate else "-"
-    smoothed = certificate.get("status", "off"), certificate.get("label") or "-", radius
-    return (file.name, str(number), row["label"], *smoothed, verdict.replace("_", " "), str(row["draws"]))
+    status = certificate.get("status", "off") + (", two-sided" if certificate.get("two_sided") else "")
+    smoothed = status, certificate.get("label") or "-", radius
+    return (file.name, str(number), row["label"], *smoothed, verdict.replace("_", " "), str(row["draws"]), _joint(row))
+
+
+def _joint(row: dict[str, Any]) -> str:
+    """A class that is in distribution, or out; with the radius within which that holds."""
+    from serving.client.answers import down
+
+    joint = row.get("joint") or {}
+    said = {"in_distribution": f"in, {joint.get('label')}", "out_of_distribution": "out"}.get(joint.get("verdict", ""))
+    return f"{said} within {down(joint['radius'])}" if said else "-"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from export import data
 from export.build.outside import aupr, auroc, far_at_tpr_ood95, miss_at_tpr_id95, outside_sets
 from export.evaluation import band, figures, plots, report, sigma
 from export.evaluation.evaluate import FigureOptions, evaluate, of_test, summary
-from export.evaluation.records import EvaluationError, Record, Store
+from export.evaluation.records import EvaluationError, Record, Store, record
 from tests.half_space import CUT, LABELS, SIGMA, THRESHOLD, true_radius, write_half_space
 
 
@@ -228,6 +228,33 @@ def test_a_wrong_label_counts_at_no_radius_and_a_right_one_up_to_its_own():
     assert [each.share for each in found.smoothed.certified] == [0.5, 0.25]
     assert figures.worth(some).tolist() == [1.0, -1.0, 0.5, -1.0]
     assert [[each.share for each in of.smoothed.certified] for of in found.labels] == [[0.5, 0.5], [0.5, 0.0]]
+
+
+def test_a_joint_label_counts_where_its_class_is_right_and_out_is_neither_right_nor_abstained():
+    verdicts = ["in_distribution", "in_distribution", "out_of_distribution", "undetermined"]
+    some = records(joint_verdict=verdicts, joint=[0, 1, -1, -1], joint_radius=[1.5, 3.0, 2.0, 0.0])
+    found = figured(some)
+    assert [each.share for each in found.joint.smoothed.certified] == [0.25, 0.25]
+    same = figured(records(certified=[0, 1, 1, -1], radius=[1.5, 3.0, 2.0, 0.0]))
+    assert found.joint.smoothed.certified == same.smoothed.certified
+    assert (found.joint.out.share, found.joint.smoothed.abstained.share) == (0.25, 0.25)
+    assert "| joint label |" in report.markdown(found)
+    assert figured(records(certified=[0])).joint is None
+    assert "oint label" not in report.markdown(figured(records(certified=[0])))
+
+
+@pytest.mark.parametrize(("verdict", "label"), [("in_distribution", "above"), ("out_of_distribution", None)])
+def test_an_answer_s_joint_label_is_kept_in_its_record(verdict, label):
+    answer = Exactly().answer(np.array([144, 0, 0, 0]))
+    kept = record(
+        answer | {"joint": {"verdict": verdict, "label": label, "radius": 4.5}},
+        {name: place for place, name in enumerate(LABELS)},
+        "test",
+        0,
+        np.zeros(4, np.int32),
+        1,
+    )
+    assert (kept.joint_verdict, kept.joint, kept.joint_radius) == (verdict, -1 if label is None else 1, 4.5)
 
 
 def test_the_band_covers_the_whole_curve_and_pointwise_intervals_do_not():

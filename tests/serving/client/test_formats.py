@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from serving.client.answers import Predicted, down
 from serving.client.asking import body_of, needs_shape
+from serving.commands import predict
 from serving.errors import InvalidInput
 from tests.serving.client.documents import ROW
 from tests.serving.wires.pictures import encoded, grey
@@ -125,6 +127,47 @@ def test_an_answer_says_what_it_claims_and_escapes_its_labels_in_a_notebook():
     assert "<b>" not in page
     assert answer.document is ROW
     assert answer.certificate.p_a_lower == 0.97
+
+
+JOINT = {
+    "verdict": "in_distribution",
+    "label": "bag",
+    "p_lower": 0.9,
+    "radius": 0.31259,
+    "norm": "l2",
+    "threshold": 3.0,
+}
+SAID = {
+    "in_distribution": ("in distribution as 'bag' within 0.3125", "in, bag within 0.3125"),
+    "out_of_distribution": ("out of distribution within 0.3125", "out within 0.3125"),
+    "undetermined": ("undetermined", "-"),
+}
+
+
+@pytest.mark.parametrize("verdict", SAID)
+def test_a_joint_label_and_two_sided_bounds_are_said_in_words_and_in_a_table(verdict, capsys):
+    nothing = {"p_lower": None, "radius": 0.0} if verdict == "undetermined" else {}
+    label = {} if verdict == "in_distribution" else {"label": None}
+    two_sided = {**ROW["certificate"], "two_sided": True}
+    row = {**ROW, "certificate": two_sided, "joint": {**JOINT, "verdict": verdict, **label, **nothing}}
+    words, cell = SAID[verdict]
+    answer = Predicted.of(row)
+    assert str(answer.joint) == words
+    assert "certified, 'bag' within 0.5 (against the best of the other labels);" in repr(answer)
+    assert words in repr(answer)
+    assert "<th style='text-align:left'>joint label</th>" in answer._repr_html_()
+    predict._table(iter([(Path("a.npy"), [row])]), [Path("a.npy")])
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.endswith("joint label")
+    assert line.endswith(f"384     {cell}")
+    assert "certified, two-sided" in line
+
+
+def test_a_table_of_answers_without_a_joint_label_has_no_column_for_it(capsys):
+    predict._table(iter([(Path("a.npy"), [ROW])]), [Path("a.npy")])
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.endswith("draws")
+    assert line.endswith("384")
 
 
 def test_parts_that_are_not_there_are_none():
