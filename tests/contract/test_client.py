@@ -68,7 +68,10 @@ def test_a_receipt_is_verified_and_an_altered_one_is_not(server):
 async def test_refusals_are_those_of_the_server_and_a_server_that_is_not_there_is_unavailable(server):
     with Client(server.http, "other") as client, pytest.raises(NotFound, match="other"):
         client.predict(png(ROW))
-    with Client(server.http) as client, pytest.raises(InvalidInput, match=f"the server has 2 models; name one of {NAME}"):
+    with (
+        Client(server.http) as client,
+        pytest.raises(InvalidInput, match=f"the server has 2 models; name one of {NAME}"),
+    ):
         client.predict(png(ROW))
     with Client(server.http, NAME) as client:
         for given in ([1, 2, 3], np.zeros((2, *ROW.shape), int)):
