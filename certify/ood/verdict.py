@@ -11,7 +11,7 @@ bounded at every number of draws by `certify.bounds.quantiles`, and so is `P(sco
 `radius`; not the noise-free score, not the score printed above. **verdict**: that median stays above (or not above) the
 threshold within `radius`; not semantic novelty, and not a false-alarm rate. **p_value**: if this input is exchangeable
 with the calibration inputs, p <= a has probability at most a, over calibration and input together; not under attack,
-not not given this calibration set. **robust alarm**: see `certify.ood.robust_alarm`.
+not given this calibration set. **robust alarm**: see `certify.ood.robust_alarm`.
 """
 
 from __future__ import annotations
