@@ -209,11 +209,15 @@ def test_memory_is_that_of_a_batch_not_of_the_data(write, tmp_path):
     if write in (folders, parquet_pictures):
         pictures = pictures[:400]  # a file each, and none of them is kept: their names are
     found = data.open(write(tmp_path, pictures, np.arange(len(pictures)) * 3 // len(pictures)))
-    peaks = []
-    for part in (found.first(len(found) // 4), found):
-        tracemalloc.start()
-        rows = sum(len(batch) for batch in part.batches(32))
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert rows == len(part)
-    assert peaks[1] < 1.5 * peaks[0] + 50_000, peaks
+    # The servers of other tests may take some memory meanwhile, but not three times in a row.
+    assert any(_peak(found) < 1.5 * _peak(found.first(len(found) // 4)) + 50_000 for _ in range(3))
+
+
+def _peak(part):
+    """The most bytes that the process took while all rows were read."""
+    tracemalloc.start()
+    rows = sum(len(batch) for batch in part.batches(32))
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == len(part)
+    return found
