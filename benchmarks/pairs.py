@@ -3,7 +3,8 @@
 python -m benchmarks.pairs OTHER [--pairs 10] [plain | plain-ray | engine | latency | throughput ...]
 
 `plain` and `plain-ray` start the server of each checkout in turn and ask it for plain predictions, with the same clients for
-both. Any other name is a benchmark, which each checkout runs by its own code; figures that both have are compared. The
+both. Any other name is a benchmark, which each checkout runs by its own code and, where it has one, by its own environment
+(`make bench` there makes it); figures that both have are compared. The
 interval is that of the median ratio between order statistics, exact for any distribution; a loss counts if it lies wholly
 beyond 5 %.
 """
@@ -117,7 +118,8 @@ def benchmark(name: str, arguments: list[str]) -> Callable[[Path], Figures]:
 
     def run(checkout: Path) -> Figures:
         environment = os.environ | {"PYTHONPATH": str(checkout)}
-        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+        own = checkout / ".venv" / "bin" / "python"
+        command = [str(own) if own.exists() else sys.executable, "-m", f"benchmarks.{name}", *arguments]
         subprocess.run(command, cwd=checkout, env=environment, check=True, stdout=subprocess.DEVNULL)
         rows = json.loads((checkout / "benchmarks" / "out" / f"{name}.json").read_text())
         return {row["figure"]: row["ratio"] if row["less_is_better"] else 1 / row["ratio"] for row in rows}

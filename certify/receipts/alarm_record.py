@@ -15,46 +15,26 @@ then has `robust_alarm`, whether it is raised, wherever there is a claim about t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from certify.ood.robust_alarm import AlarmTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmRecord:
+class AlarmRecord(AlarmTerms):
     """See `AlarmTerms`; `above` of the draws had a score above `threshold`, which is a calibration score."""
 
-    far: float
-    radius: float
-    of_median: float
-    of_bound: float
-    threshold: float
     above: int
 
     @property
     def terms(self) -> AlarmTerms:
         """What the bundle fixes."""
-        return AlarmTerms(
-            far=self.far,
-            radius=self.radius,
-            of_median=self.of_median,
-            of_bound=self.of_bound,
-            threshold=self.threshold,
-        )
+        return AlarmTerms(**{each.name: getattr(self, each.name) for each in fields(AlarmTerms)})
 
 
 def alarm_record(terms: AlarmTerms | None, above: int | None) -> AlarmRecord | None:
     """The record of a count under these terms."""
-    if terms is None or above is None:
-        return None
-    return AlarmRecord(
-        far=terms.far,
-        radius=terms.radius,
-        of_median=terms.of_median,
-        of_bound=terms.of_bound,
-        threshold=terms.threshold,
-        above=above,
-    )
+    return None if terms is None or above is None else AlarmRecord(**asdict(terms), above=above)
 
 
 def alarm_holds(alarm: AlarmRecord, threshold: float, above: int, scored: int) -> list[tuple[str, bool, str]]:
