@@ -21,10 +21,11 @@ from pydantic import ValidationError
 from certify.strict_json import shown
 from export import data as data_sets
 from export.build import picture_flags, score_graph
-from export.build.assemble import Plan, assemble
+from export.build.assemble import assemble
 from export.build.compose import Entrance
 from export.build.grid import check_finite, one_or_each
 from export.build.learn import Labelled, parted
+from export.build.plan import Plan
 from export.build.taken import arranged, shape_for
 from export.build.taken import samples as taken_samples
 from export.build.versions import Faults

@@ -18,11 +18,11 @@ from onnx import TensorProto
 
 from export import data as data_sets
 from export.build import enough, learn, score_graph, versions
-from export.build.assemble import to_stderr
 from export.build.calibrate import Calibration, calibrate_on, golden_outputs
 from export.build.lattice import lattices
 from export.build.learn import noisy_run, used
 from export.build.passes import noisy_lattice, row_key
+from export.build.plan import to_stderr
 from export.build.quantised import quantised
 from export.build.served_pictures import decode_for
 from export.build.versions import Faults

@@ -10,7 +10,8 @@ from math import floor, log10
 
 import numpy as np
 
-from export.build.assemble import Plan, provisional
+from export.build.assemble import provisional
+from export.build.plan import Plan
 from export.evaluation import sigma
 from export.inspection.inspect import Found
 from export.sources.source import Source, SourceError
