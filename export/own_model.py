@@ -216,9 +216,7 @@ def _of_source(
     check_finite(samples)
     entrance = _entrance(options, samples.shape[1:])
     seen = entrance.apply(samples[: inspection.TRIED].astype(np.float64))
-    kind = _kind(options.output_kind)
-    found = inspection.inspect(source, samples=seen, output=options.output, output_kind=kind)
-    inspection.check_sure(found)
+    found, robust = _found(source, seen, options)
     plan = Plan(
         name=name,
         samples=samples,
@@ -229,7 +227,7 @@ def _of_source(
         entrance=entrance,
         labelled=labelled,
         command=command,
-        robust=None if options.robust is None else _robust(options.robust, seen, options.output_kind),
+        robust=robust,
     )
     try:
         if options.sigma is None:
@@ -249,9 +247,29 @@ def _check_further(also: Sequence[str], labelled: Labelled | None) -> None:
         raise SourceError("--also alarm goes with --data: what raises it is calibrated on held-out rows")
 
 
-def _robust(file: str | Path, seen: NDArray[Any], output_kind: str | None) -> tuple[Source, inspection.Found]:
+def _found(
+    source: Source, seen: NDArray[Any], options: ExportOptions
+) -> tuple[inspection.Found, tuple[Source, inspection.Found] | None]:
+    """The accurate network, and the robust one where there is one, each by running it.
+
+    What is said of an output is of the accurate network's, and of the robust one's where that is open. Raises `SourceError`.
+    """
+    kind = _kind(options.output_kind)
+    robust, told = (None, False) if options.robust is None else _robust(options.robust, seen, options.output, kind)
+    found = inspection.inspect(source, samples=seen, output=options.output, output_kind=kind, where_open=told)
+    inspection.check_sure(found)
+    return found, robust
+
+
+def _robust(
+    file: str | Path, seen: NDArray[Any], output: str | None, kind: Kind | None
+) -> tuple[tuple[Source, inspection.Found], bool]:
+    """The robust network, and whether it needed what is said of the kind of an output."""
     source = opened(file, None, seen.shape[1:])
-    return source, inspection.inspect(source, samples=seen, output_kind=_kind(output_kind))
+    named = output if output in {each.name for each in source.model.graph.output} else None
+    found = inspection.inspect(source, samples=seen, output=named, output_kind=kind, where_open=True)
+    inspection.check_sure(found)
+    return (source, found), found.output.as_said
 
 
 def check(bundle: str | Path) -> list[str]:

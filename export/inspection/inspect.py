@@ -50,10 +50,12 @@ def inspect(
     samples: NDArray[Any] | None = None,
     output: str | None = None,
     output_kind: Kind | None = None,
+    where_open: bool = False,
 ) -> Found:
     """What the model is. `samples` [n, *shape] are inputs in its own units; without them some are made up.
 
-    Raises `SourceError` for what cannot be served.
+    `output_kind` is what the user says of its output, or, `where_open`, of one whose kind running it leaves open. Raises
+    `SourceError` for what cannot be served.
     """
     model, name = source.model, source.name
     entry = given(model, name)
@@ -66,7 +68,7 @@ def inspect(
     said = original(values.astype(_numpy(entry)))
     found = {each: told(each, said[each], len(values), maker(model, each)) for each in floats}
     best = chosen(found, output, name)
-    if output_kind is not None:
+    if output_kind is not None and not (where_open and best.sure):
         best = as_said(best, output_kind, said[best.name], name)
     if best.size == 1 and best.kind == "scores":
         raise SourceError(

@@ -25,6 +25,7 @@ class Output:
     """One output of the graph: `size` numbers a row, or None where it does not classify; `why` in words.
 
     `sure`: nothing else gives such numbers. One number a row may be a quantity as well, and then nothing is a label.
+    `as_said`: of a kind that the user says.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Output:
     size: int | None
     why: str
     sure: bool = True
+    as_said: bool = False
 
     @property
     def labels(self) -> int:
@@ -104,9 +106,11 @@ def as_said(output: Output, kind: Kind, values: NDArray[Any], name: str) -> Outp
         wrong = f"numbers from {finite.min():.3g} to {finite.max():.3g}, beyond 0 to 1"
     elif kind == "softmax" and not _sum_to_one(finite):
         wrong = f"rows that sum to {finite[0].sum():.3g}, and not to 1"
+    elif kind == "logits" and output.size == 1 and output.sure:
+        wrong = "what a Sigmoid has made, one number a row"
     if wrong:
         raise SourceError(f"--output-kind {kind}: {name} gives {wrong}, as {output.name!r}; say another kind, or none")
-    return Output(name=output.name, kind=kind, size=output.size, why="as you said")
+    return Output(name=output.name, kind=kind, size=output.size, why="as you said", as_said=True)
 
 
 def varies(numbers: NDArray[Any]) -> bool:

@@ -114,6 +114,7 @@ def robustify(
     )
     seen = entrance.apply(samples[: inspection.TRIED].astype(np.float64))
     found = inspection.inspect(source, samples=seen, output=output, output_kind=output_kind)
+    inspection.check_sure(found)
     held_out = None if test is None else arranged(data_sets.open(test, label=label), shape, on_grid=step is not None)
     task = _Task(
         source=source,

@@ -309,6 +309,87 @@ def test_one_number_a_row_is_no_label_before_the_user_says_so(tmp_path, body, sa
             exported(path, tmp_path)
 
 
+OTHER = ", float[4,1] u = {-3.0, 5.0, -4.0, 3.0}, float low = {0.0}, float high = {1.0}"
+OTHER_LOGITS, OTHER_SOFTMAX = LOGITS.replace("Relu(s)", "Neg(s)"), SOFTMAX.replace("Relu(s)", "Neg(s)")
+OTHER_LOGIT, OTHER_SIGMOID = "y = MatMul(x, u)", "z = MatMul(x, u) y = Sigmoid(z)"
+OTHER_CLIP = "z = MatMul(x, u) y = Clip(z, low, high)"
+
+
+def two_networks(tmp_path, first, robust):
+    """The files of an accurate network and of one that votes, of other weights; each gives three numbers, or one."""
+    for folder in ("first", "robust"):
+        (tmp_path / folder).mkdir()
+    outputs = [ONE if "Gemm" not in body else "float[n, 3] y" for body in (first, robust)]
+    return (
+        written(tmp_path / "first", first, outputs[0]),
+        written(tmp_path / "robust", robust, outputs[1], constants=OTHER),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "robust", "said", "cut"),
+    [
+        (LOGITS, OTHER_SOFTMAX, None, None),
+        (LOGITS, OTHER_SOFTMAX, "logits", None),
+        (SOFTMAX, OTHER_LOGITS, "softmax", None),
+        (ONE_LOGIT, OTHER_LOGIT, "logits", 0.0),
+        (ONE_LOGIT, OTHER_SIGMOID, "logits", 0.5),
+        (ONE_SIGMOID, OTHER_SIGMOID, None, 0.5),
+        (ONE_SIGMOID, OTHER_LOGIT, "logits", 0.0),
+        (ONE_SIGMOID, OTHER_CLIP, "sigmoid", 0.5),
+    ],
+)
+def test_what_the_robust_network_gives_is_found_by_running_it(tmp_path, first, robust, said, cut):
+    """And is as said where that is open, of whichever network. `cut`: where one number means the second label."""
+    one, other = two_networks(tmp_path, first, robust)
+    bundle = exported(one, tmp_path, robust=other, output_kind=said)
+    lattice, numbers, votes = served(bundle)
+    values = (bundle.manifest.input.low + bundle.manifest.input.step * lattice).astype(np.float32)
+    given, voted = original(one, values), original(other, values)
+    wanted = voted.argmax(axis=1) if cut is None else (voted[:, 0] > cut).astype(int)
+    assert np.array_equal(votes, wanted)
+    assert len(set(votes)) > 1
+    expected = given if first == SOFTMAX else np.exp(given) / np.exp(given).sum(axis=1, keepdims=True)
+    if cut is not None:
+        second = given if first == ONE_SIGMOID else 1 / (1 + np.exp(-given))
+        expected = np.hstack([1 - second, second])
+    np.testing.assert_allclose(numbers, expected, atol=1e-5)
+    assert bundle.manifest.base_output == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("first", "robust", "said", "reason"),
+    [
+        (
+            ONE_SIGMOID,
+            OTHER_LOGIT,
+            None,
+            r"robust\.onnx gives one number a row, 'y'.* a quantity.*--output-kind logits",
+        ),
+        (ONE_SIGMOID, OTHER_CLIP, None, r"robust\.onnx gives one number a row, 'y'.* a quantity.*--output-kind logits"),
+        (ONE_LOGIT, OTHER_SIGMOID, None, r"model\.onnx gives one number a row, 'y'.* a quantity.*--output-kind logits"),
+        (ONE_SIGMOID, OTHER_LOGIT, "sigmoid", r"--output-kind sigmoid: robust\.onnx gives numbers .*beyond 0 to 1"),
+        (ONE_SIGMOID, OTHER_SIGMOID, "logits", r"--output-kind logits: model\.onnx gives what a Sigmoid has made"),
+        (ONE_SIGMOID, OTHER_LOGITS, None, "--robust: robust.onnx tells 3 labels apart, and model.onnx 2"),
+    ],
+)
+def test_a_robust_network_whose_output_may_be_anything_is_refused_by_the_flag(tmp_path, first, robust, said, reason):
+    one, other = two_networks(tmp_path, first, robust)
+    other = other.rename(other.with_name("robust.onnx"))
+    with pytest.raises(SourceError, match=reason):
+        exported(one, tmp_path, robust=other, output_kind=said)
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_robust_networks_output_is_found_among_several_by_its_name(tmp_path):
+    one, other = two_networks(tmp_path, LOGITS, OTHER_LOGITS)
+    both = written(other.parent, OTHER_LOGITS, "float[n, 3] y, float[n, 4] s")
+    with pytest.raises(SourceError, match="several outputs that may classify: y .*, s .*--output NAME"):
+        exported(one, tmp_path, robust=both)
+    bundle = exported(one, tmp_path, robust=both, output="y")
+    assert len(bundle.manifest.labels) == 3
+
+
 def test_one_number_beyond_0_to_1_is_no_probability_whatever_is_said(tmp_path):
     with pytest.raises(SourceError, match="--output-kind sigmoid: .*beyond 0 to 1"):
         exported(written(tmp_path, ONE_LOGIT, ONE), tmp_path, output_kind="sigmoid")

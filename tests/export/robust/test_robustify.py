@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import numpy_helper, parser
 from safetensors.torch import load_file
 from torch import nn
 
@@ -138,6 +138,17 @@ def test_a_robust_network_of_other_labels_is_refused(graph, tmp_path):
     rows, _ = rows_of(40, 2)
     with pytest.raises(SourceError, match=r"--robust: other\.onnx tells 3 labels apart, and brittle\.onnx 2"):
         own_model.export(graph, name="n", samples=rows, sigma=SIGMA, robust=other, out=tmp_path)
+
+
+def test_one_number_a_row_is_trained_on_once_it_is_said_what_it_is(data, tmp_path):
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> graph (float[n, {COLUMNS}] x) => (float[n, 1] y)
+        {{ y = ReduceMean<axes = [1], keepdims = 1>(x) }}"""
+    )
+    (tmp_path / "one.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(SourceError, match=r"one number a row, 'y'.* a quantity.*--output-kind logits"):
+        export.robustify(tmp_path / "one.onnx", data=data, out=tmp_path / "robust", **SETTINGS)
+    assert not (tmp_path / "robust").exists()
 
 
 def test_a_module_in_memory_stays_as_it_is(data, tmp_path):
