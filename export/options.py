@@ -80,8 +80,8 @@ class ExportOptions:
         default=(),
         metadata=_flag(
             "claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label),"
-            " two_sided (the class against the best of the others, for many classes), alarm (one of the score, whose false"
-            " ones stay rare under attack; no share)",
+            " two_sided (the class against the best of the others; declared anyway where they enlarge held-out radii),"
+            " alarm (one of the score, whose false ones stay rare under attack; no share)",
             type=names,
             metavar="CLAIM,...",
         ),

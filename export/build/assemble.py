@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from certify.claims.procedures import SLICE
 from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
-from export.build import batch_rows, declaration, foresee, learn, network, score_graph
+from export.build import batch_rows, declaration, foresee, learn, network, score_graph, two_sides
 from export.build.calibrate import golden_outputs
 from export.build.compare import check_expected, check_varies
 from export.build.grid import Grid
@@ -74,6 +74,7 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     law = gaussian_on_grid(grid.sigma_steps, tails)
     work = follow(onnx.load_from_string(settled.voting.made.graph), found.shape, source.name).multiplications
     served = _served(settled, law, work)
+    settled = replace(settled, plan=_with_two_sides(settled, served, law))
     prior = _prior(settled, served, law)
     golden_rows = _golden_rows(found, work)
     golden = golden_outputs(
@@ -168,6 +169,32 @@ def _learnt(settled: _Settled, law: LatticeGaussian, rows: int) -> Learnt | None
         work=work,
         tell=plan.tell,
     )
+
+
+def _with_two_sides(settled: _Settled, served: _Served, law: LatticeGaussian) -> Plan:
+    """The plan, with two-sided bounds where they reach farther on held-out rows; how far they reach is told."""
+    plan = settled.plan
+    if settled.data is None or len(settled.labels) == 2:
+        return plan
+    mixed = declaration.mixture(settled.accurate.found, plan)
+    found = two_sides.from_held_out(
+        settled.data.held_out,
+        settled.spec,
+        law,
+        served.under_noise,
+        alpha=Defaults.model_fields["alpha"].default,
+        split=declaration.claims(plan, None, detecting=True).split(),
+        labels=len(settled.labels),
+        robust_weight=mixed.robust_weight if mixed else None,
+    )
+    asked = "two_sided" in plan.options.also
+    why = (
+        "as asked for" if asked else "for they reach farther" if found.pays else "for they reach no farther to speak of"
+    )
+    plan.tell(f"two-sided bounds: {found}; {'declared' if asked or found.pays else 'left out'}, {why}")
+    if asked or not found.pays:
+        return plan
+    return replace(plan, options=replace(plan.options, also=(*plan.options.also, "two_sided")))
 
 
 def _prior(settled: _Settled, served: _Served, law: LatticeGaussian) -> PriorSpec | None:

@@ -150,7 +150,7 @@ def manifest(
     Raises pydantic's `ValidationError` for what contradicts itself.
     """
     source, found = network.source, network.found
-    mixed = (plan.labelled is not None or plan.robust is not None) and _probable(found)
+    mixed = mixture(found, plan)
     what = ", ".join(["certificates", *(["detector"] if learnt else []), *(["mixture"] if mixed else [])])
     return Manifest(
         format=FORMAT,
@@ -169,11 +169,17 @@ def manifest(
         decision=ArgmaxRule(rule="argmax"),
         claims=claims(plan, prior, detecting=learnt is not None),
         ood=None if learnt is None else _ood(learnt, grid, alarm="alarm" in plan.options.also),
-        mixture=MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None,
+        mixture=mixed,
         defaults=Defaults(target_radius=grid.sigma / 2),
         batch_rows=rows,
         provenance=_provenance(network, plan, learnt),
     )
+
+
+def mixture(found: Found, plan: Plan) -> MixtureSpec | None:
+    """Of the network's own probabilities with its votes, or those of another; None without labelled data or another."""
+    mixed = (plan.labelled is not None or plan.robust is not None) and _probable(found)
+    return MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None
 
 
 def claims(plan: Plan, prior: PriorSpec | None, *, detecting: bool) -> ClaimsSpec:

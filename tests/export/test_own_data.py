@@ -17,8 +17,8 @@ from scipy.special import logsumexp
 from export import data, own_model
 from export.build.calibrate import CalibrationError
 from export.build.learn import parted
-from export.build.prior_worth import PAYS
 from export.build.taken import arranged, samples, shape_for
+from export.build.two_sides import PAYS
 from export.bundle import load
 from export.data import DataError
 from export.data.in_memory import of_arrays
@@ -151,7 +151,9 @@ def test_votes_are_foreseen_from_held_out_rows_alone(network, tmp_path):
         own_model.export(network[0], name="clothes", samples=rows, foresee=True, sigma=12.0, out=tmp_path)
 
 
-def test_a_prior_that_saves_no_draws_is_left_out_and_said(network, tmp_path, capsys):
+def test_a_prior_that_saves_no_draws_and_two_sides_that_reach_no_farther_are_left_out_and_said(
+    network, tmp_path, capsys
+):
     rows = np.arange(1_000)
     own_model.export(
         network[0],
@@ -165,7 +167,35 @@ def test_a_prior_that_saves_no_draws_is_left_out_and_said(network, tmp_path, cap
     said = capsys.readouterr().err
     found = re.search(r"prior of the votes: (\d\.\d+) of the draws .* on 100 held-out rows; (declared|left out)", said)
     assert (float(found[1]) <= PAYS) or found[2] == "left out"
-    assert (load(tmp_path / "clothes" / "1").prior is not None) == (found[2] == "declared")
+    bundle = load(tmp_path / "clothes" / "1")
+    assert (bundle.prior is not None) == (found[2] == "declared")
+    assert re.search(r"two-sided bounds: .* on 64 held-out rows; left out, for they reach no farther to speak of", said)
+    assert not bundle.manifest.two_sided
+
+
+def hundred(folder):
+    """A network of a hundred labels, each a column of its own, and rows: noise makes any of them of each."""
+    labels = 100
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> graph (float[n, {labels}] x) => (float[n, {labels}] y)
+        {{ y = MatMul(x, w) }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(10 * np.eye(labels, dtype=np.float32), "w"))
+    (folder / "hundred.onnx").write_bytes(model.SerializeToString())
+    truth = np.arange(900) % labels
+    rows = np.random.default_rng(4).random((900, labels)) * 0.2 + 0.8 * np.eye(labels)[truth]
+    np.savez(folder / "hundred.npz", x=rows.astype(np.float32), y=truth)
+    return folder / "hundred.onnx", folder / "hundred.npz"
+
+
+def test_two_sided_bounds_are_declared_where_misses_spread_over_many_labels(tmp_path, capsys):
+    model, rows = hundred(tmp_path)
+    given = {"name": "hundred", "data": rows, "sigma": 0.3, "score": "energy", "out": tmp_path}
+    bundle = own_model.export(model, faults=lambda folder: [], **given)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("two-sided bounds: "))
+    assert float(line.split()[2]) > 1.5
+    assert line.endswith("on 64 held-out rows; declared, for they reach farther")
+    assert bundle.manifest.two_sided
 
 
 def test_held_out_rows_that_all_give_the_same_are_refused(network, tmp_path):
