@@ -81,7 +81,9 @@ def test_by_tls_it_is_scraped_beside_handshakes_that_never_end_and_never_in_the_
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_silent_connection_is_closed_after_a_while(port):
+def test_a_silent_connection_is_closed_after_a_while(port, monkeypatch):
+    assert 0 < metrics_server._Handler.timeout <= 5
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.5)
     with socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
         assert silent.recv(1) == b""
 
