@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,19 +30,28 @@ def infer(**tensor):
     return oip.ModelInferRequest(model_name="pictures", inputs=[TENSOR(name="image", **tensor)])
 
 
-def many(count=60_000):
-    """Messages of few bytes and many fields, wherever a client can put them."""
-    texts = [str(place) for place in range(count)]
-    yield oip.ModelInferRequest(inputs=[TENSOR()] * count)
-    yield oip.ModelInferRequest(outputs=[oip.ModelInferRequest.InferRequestedOutputTensor()] * count)
-    yield oip.ModelInferRequest(raw_input_contents=[b""] * count)
-    yield oip.ModelInferRequest(parameters={each: Parameter() for each in texts})
-    yield infer(parameters={each: Parameter() for each in texts})
-    yield infer(contents=Contents(bytes_contents=[b""] * count))
+COUNT = 60_000
 
 
-@pytest.mark.parametrize("message", list(many()), ids=["inputs", "outputs", "raw", "parameters", "deep", "bytes"])
-def test_a_message_of_very_many_fields_is_refused(message):
+def named():
+    return {str(place): Parameter() for place in range(COUNT)}
+
+
+# Large messages are made when they are asked for, not whenever tests are collected.
+MANY = {
+    "inputs": lambda: oip.ModelInferRequest(inputs=[TENSOR()] * COUNT),
+    "outputs": lambda: oip.ModelInferRequest(outputs=[oip.ModelInferRequest.InferRequestedOutputTensor()] * COUNT),
+    "raw": lambda: oip.ModelInferRequest(raw_input_contents=[b""] * COUNT),
+    "parameters": lambda: oip.ModelInferRequest(parameters=named()),
+    "deep": lambda: infer(parameters=named()),
+    "bytes": lambda: infer(contents=Contents(bytes_contents=[b""] * COUNT)),
+}
+"""Messages of few bytes and many fields, wherever a client can put them."""
+
+
+@pytest.mark.parametrize("make", MANY.values(), ids=MANY)
+def test_a_message_of_very_many_fields_is_refused(make):
+    message = make()
     with pytest.raises(TooLarge, match="fields"):
         parts.check(message.SerializeToString() + b"\x08\x00" * 2**15, message.DESCRIPTOR, NUMBERS)
 
@@ -59,35 +69,40 @@ def test_fields_that_nobody_knows_count():
         parts.check(b"\xfa\x7f\x00" * 30_000, oip.ModelInferRequest.DESCRIPTOR, NUMBERS)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        pytest.param(infer(contents=Contents(**{f"{name}_contents": [1] * (NUMBERS + 1)})), id=name)
-        for name in ("bool", "int", "int64", "uint", "uint64")
-    ]
-    + [pytest.param(pb.PredictRequest(grid=pb.GridTensor(data=[1] * (NUMBERS + 1))), id="grid")]
-    + [pytest.param(infer(shape=[1] * (NUMBERS + 1)), id="shape")],
-)
-def test_numbers_that_are_read_one_by_one_are_bounded(message):
+def contents_of(name, values):
+    return infer(contents=Contents(**{f"{name}_contents": values}))
+
+
+NUMBERED = {
+    **{name: partial(contents_of, name) for name in ("bool", "int", "int64", "uint", "uint64")},
+    "grid": lambda values: pb.PredictRequest(grid=pb.GridTensor(data=values)),
+    "shape": lambda values: infer(shape=values),
+}
+
+
+@pytest.mark.parametrize("make", NUMBERED.values(), ids=NUMBERED)
+def test_numbers_that_are_read_one_by_one_are_bounded(make):
+    message = make([1] * (NUMBERS + 1))
     data = message.SerializeToString()
     with pytest.raises(TooLarge, match="one by one"):
         parts.check(data, message.DESCRIPTOR, NUMBERS)
     parts.check(data, message.DESCRIPTOR, NUMBERS + 1)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        pytest.param(oip.ModelInferRequest(raw_input_contents=[bytes(8 * MIB)]), id="raw"),
-        pytest.param(infer(contents=Contents(fp32_contents=[0.5] * MIB)), id="floats"),
-        pytest.param(infer(contents=Contents(fp64_contents=[0.5] * MIB)), id="doubles"),
-        pytest.param(infer(contents=Contents(bytes_contents=[b"x" * 1000] * 1024)), id="files"),
-        pytest.param(pb.PredictRequest(image=pb.Image(content=bytes(8 * MIB))), id="a picture"),
-        pytest.param(pb.PredictRequest(values=pb.ValueTensor(data=[0.5] * MIB)), id="values"),
-        pytest.param(infer(datatype="UINT8"), id="a small one"),
-    ],
-)
-def test_what_is_quick_to_parse_is_taken(message):
+QUICK = {
+    "raw": lambda: oip.ModelInferRequest(raw_input_contents=[bytes(8 * MIB)]),
+    "floats": lambda: contents_of("fp32", [0.5] * MIB),
+    "doubles": lambda: contents_of("fp64", [0.5] * MIB),
+    "files": lambda: contents_of("bytes", [b"x" * 1000] * 1024),
+    "a picture": lambda: pb.PredictRequest(image=pb.Image(content=bytes(8 * MIB))),
+    "values": lambda: pb.PredictRequest(values=pb.ValueTensor(data=[0.5] * MIB)),
+    "a small one": lambda: infer(datatype="UINT8"),
+}
+
+
+@pytest.mark.parametrize("make", QUICK.values(), ids=QUICK)
+def test_what_is_quick_to_parse_is_taken(make):
+    message = make()
     parts.check(message.SerializeToString(), message.DESCRIPTOR, NUMBERS)
 
 
