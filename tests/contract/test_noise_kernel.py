@@ -41,7 +41,7 @@ def drawn(law, key, start, rows, lattice):
 
 
 @pytest.mark.skipif(noise_kernel.njit is None, reason="numba is absent")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     sigma=st.sampled_from(SIGMAS),
     key=st.binary(min_size=16, max_size=16),

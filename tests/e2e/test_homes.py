@@ -104,7 +104,8 @@ async def in_a_crowd(home, picture, options):
             return answer.json()["predictions"][0]
 
         patient = options | {"deadline_ms": 60_000}  # a crowd alone would shorten it on a slow machine
-        asked = [ask(each, deadline_ms=60_000) for each in clothes(40)[10:]]
+        # Each draws as long as the picture may in batches beside it, and no longer.
+        asked = [ask(each, deadline_ms=60_000, max_draws=1_000) for each in clothes(40)[10:]]
         return (await asyncio.gather(ask(picture, **patient), *asked, ask(picture, **patient)))[:: len(asked) + 1]
 
 

@@ -74,7 +74,7 @@ def _refusal(document):
 
 
 @pytest.mark.parametrize("which", range(len(DOCUMENTS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_number_anywhere_is_judged_and_never_raises(which, data):
     place, values = data.draw(st.sampled_from(PLACES[which]))
@@ -84,7 +84,7 @@ def test_any_number_anywhere_is_judged_and_never_raises(which, data):
 
 
 @pytest.mark.parametrize("which", range(len(DOCUMENTS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_several_numbers_of_one_record_are_judged_together(which, data):
     """Sums and differences of them may overflow."""
