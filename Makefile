@@ -11,8 +11,10 @@ serve: $(VENV)/.serve
 	$(BIN)/certserve serve models $(ARGS)
 
 # By two workers at once; ARGS='-n 0' is one after the other. Whatever the environment says, Python keeps what it has compiled:
-# the tests start a hundred processes, and each would compile all modules anew.
+# the tests start a hundred processes, and each would compile all modules anew. Nor has any of them threads for its sums, which
+# would wait for each other on processors that are taken.
 test: export PYTHONDONTWRITEBYTECODE =
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.test
 	$(BIN)/pytest -m 'not slow' -n 2 $(ARGS)
 

@@ -7,6 +7,7 @@ Ray goes to one of them, and begins first: it waits more than it computes, and t
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from functools import cache, partial
@@ -18,6 +19,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 REAL_SERVERS = "tests/e2e/"
+FIRST = (REAL_SERVERS, "tests/export/", "tests/statistical/")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_loaded_is_no_garbage():
+    """Thousands of tests and some hundred modules stay: to look through them takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,13 +72,37 @@ def _authorities_that_are_read_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _operators_that_are_listed_once():
+    """Each export to ONNX would read and translate the source of five hundred operators anew, for a second."""
+    torch = sys.modules.get("torch")
+    with pytest.MonkeyPatch.context() as patch:
+        if torch is not None:
+            patch.setattr(torch.onnx, "export", partial(_with_one_list, patch, torch.onnx.export))
+        yield
+
+
+def _with_one_list(patch, export, *given, **more):
+    # Not before: it takes a second to import.
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    if not hasattr(ONNXRegistry.from_torchlib, "cache_info"):
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+    return export(*given, **more)
+
+
 def _remembered(create, verify=True, cert=None, trust_env=True):
     by_default = verify is True and cert is None and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ)
     return (create if by_default else create.__wrapped__)(verify, cert, trust_env)
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: not item.nodeid.startswith(REAL_SERVERS))
+    items.sort(key=lambda item: _place(item.nodeid))
+
+
+def _place(test):
+    """Where it stands among all tests: the longest files early, lest one worker ends long before the other."""
+    return next((place for place, start in enumerate(FIRST) if test.startswith(start)), len(FIRST))
 
 
 @pytest.hookimpl(optionalhook=True)

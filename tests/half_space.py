@@ -8,6 +8,7 @@ coordinate itself.
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def write_half_space(
         manifest,
         base=base,
         noisy=noisy,
-        tails=rounded_gaussian_tails(SIGMA),
+        tails=_tails(),
         golden=Golden(
             base_input=grid,
             base_probabilities=(shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32),
@@ -115,6 +116,11 @@ def write_half_space(
         ),
         calibration=None if class_alone else calibration(),
     )
+
+
+@cache
+def _tails() -> NDArray[np.uint64]:
+    return rounded_gaussian_tails(SIGMA)
 
 
 def calibration() -> NDArray[np.float64]:
