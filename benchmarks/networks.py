@@ -186,4 +186,6 @@ def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, 
         lambda x: tuple(noisy_graph(x)),
         lambda x: base_graph(x)[0],
     )
-    write(folder / name / "1", manifest, base=base, noisy=noisy, tails=tails, golden=golden, calibration=scores)
+    write(
+        folder / name / "1", manifest, base=base, noisy=noisy, noise={"tails": tails}, golden=golden, calibration=scores
+    )

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from certify.smoothing.law import scale
 from export import data as data_sets
 from export.build import enough, learn, score_graph, versions
 from export.build.calibrate import Calibration, calibrate_on, golden_outputs
@@ -209,7 +210,7 @@ def _manifest(old: Bundle, version: str, calibrated: Calibration | None, ranges:
 def _measured(graphs: dict[str, bytes], some: Dataset, old: Bundle, draws: int) -> list[PrecisionFigures]:
     labels, spec = old.manifest.labels, old.manifest.input
     runs = {name: _run(graph, old) for name, graph in graphs.items()}
-    radii = [old.law.sigma * each for each in IN_SIGMAS]
+    radii = [scale(old.manifest.formulas) * each for each in IN_SIGMAS]
     lattice = np.concatenate(list(_drawn(some, old)))
     wanted = next(iter(runs.values()))(lattice)[0]
     found = []
@@ -237,9 +238,10 @@ def _rate(run: NoisyRun, batch: NDArray[np.int32]) -> float:
 
 
 def _table(found: Sequence[PrecisionFigures], old: Bundle, rows: int, draws: int, layers: int) -> str:
-    radii = [old.law.sigma * each for each in IN_SIGMAS]
+    sigma = scale(old.manifest.formulas)
+    radii = [sigma * each for each in IN_SIGMAS]
     lines = [
-        f"{layers} layers in 8 bits; {rows:,} rows, sigma {old.law.sigma:g}, {draws:,} draws bound (100 more choose), alpha"
+        f"{layers} layers in 8 bits; {rows:,} rows, sigma {sigma:g}, {draws:,} draws bound (100 more choose), alpha"
         f" {old.manifest.defaults.alpha:g}; draws a second of the network alone on one thread of this machine; in brackets a"
         " band at confidence 0.95 for all radii at once.",
         "",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from certify.bounds import binomial
 from certify.mixture.mix import WeightRange
+from certify.smoothing.law import scale
 from certify.smoothing.margins import needed_alone
 from export import data as data_sets
 from export.build import versions
@@ -87,8 +88,9 @@ class Weighed:
     def lines(self) -> dict[str, list[tuple[float, float]]]:
         """Accuracy and certified accuracy of fixed weights and of the learnt one, at each radius, to be drawn."""
         found: dict[str, list[tuple[float, float]]] = {}
+        sigma = scale(self.bundle.manifest.formulas)
         for place, sigmas in enumerate(IN_SIGMAS):
-            radius = f"at {sigmas * self.bundle.law.sigma:.4g}"
+            radius = f"at {sigmas * sigma:.4g}"
             found[f"fixed, {radius}"] = [(each.fixed, each.certified[place]) for each in self.points]
             found[f"learnt, {radius}"] = [(each.learnt, each.certified[place]) for each in self.points]
         return found
@@ -257,8 +259,8 @@ def _accuracy(rows: Seen, weights: OfRows, minimum: float, old: Bundle) -> float
 
 
 def _certified(rows: Seen, minimum: float, old: Bundle) -> tuple[float, ...]:
-    radii, right = _radii(rows, minimum, old), rows.chosen == rows.truth
-    return tuple(float(np.mean(right & (radii > 0) & (radii >= each * old.law.sigma))) for each in IN_SIGMAS)
+    radii, right, sigma = _radii(rows, minimum, old), rows.chosen == rows.truth, scale(old.manifest.formulas)
+    return tuple(float(np.mean(right & (radii > 0) & (radii >= each * sigma))) for each in IN_SIGMAS)
 
 
 def _manifest(old: Bundle, version: str, declared: WeightRange, data: Dataset) -> Manifest:
@@ -279,9 +281,10 @@ def _manifest(old: Bundle, version: str, declared: WeightRange, data: Dataset) -
 
 
 def _table(points: Sequence[CurvePoint], old: Bundle, rows: int, draws: int, maximum: float) -> str:
-    radii = [f"certified {each * old.law.sigma:.4g}" for each in IN_SIGMAS]
+    sigma = scale(old.manifest.formulas)
+    radii = [f"certified {each * sigma:.4g}" for each in IN_SIGMAS]
     lines = [
-        f"{rows:,} rows, sigma {old.law.sigma:g}, {draws:,} draws bound ({CHOOSING} more choose), alpha"
+        f"{rows:,} rows, sigma {sigma:g}, {draws:,} draws bound ({CHOOSING} more choose), alpha"
         f" {old.manifest.defaults.alpha:g}; learnt weights reach from the minimum to {maximum:g}, and certify what the"
         " minimum does. The last columns: the largest fixed weight that is at least as accurate, and what it certifies.",
         "",

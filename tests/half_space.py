@@ -106,7 +106,7 @@ def write_half_space(
         manifest,
         base=base,
         noisy=noisy,
-        tails=_tails(),
+        noise={"tails": _tails()},
         golden=Golden(
             base_input=grid,
             base_probabilities=(shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32),

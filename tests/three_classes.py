@@ -48,7 +48,7 @@ def write_three_classes(
         manifest,
         base=_base(),
         noisy=_noisy(),
-        tails=rounded_gaussian_tails(SIGMA),
+        noise={"tails": rounded_gaussian_tails(SIGMA)},
         golden=Golden(
             base_input=grid,
             base_probabilities=(powers / powers.sum(axis=1, keepdims=True)).astype(np.float32),

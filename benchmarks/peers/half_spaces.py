@@ -39,7 +39,7 @@ def write_all(folder: Path, scratch: Path) -> None:
             plain.manifest.model_copy(update=manifest),
             base=_of_shape(plain.base, shape),
             noisy=_of_shape(plain.noisy, shape),
-            tails=rounded_gaussian_tails(SIGMA),
+            noise={"tails": rounded_gaussian_tails(SIGMA)},
             golden=replace(
                 golden,
                 base_input=_widened(golden.base_input, size).reshape(-1, *shape),

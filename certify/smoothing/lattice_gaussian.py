@@ -21,6 +21,7 @@ coordinates owns the blocks `[i B, (i + 1) B)` of lane 0, `B = ceil(d / 16)`: co
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -151,6 +152,11 @@ class LatticeGaussian:
     sigma: float
     norm: Euclidean
     name: str = NAME
+
+    @property
+    def tensors(self) -> Mapping[str, NDArray[np.uint64]]:
+        """The tails of its table."""
+        return {"tails": self.table.tails}
 
     def at(self, x: NDArray[np.integer[Any]]) -> LatticeGaussianAt:
         """The law at one input, integers (*shape)."""

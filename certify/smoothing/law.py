@@ -89,6 +89,13 @@ class Guarantee(Protocol):
         ...
 
 
+def scale(law: Guarantee) -> float:
+    """The length by which radii under a law are told where none was asked for: an eighth of its reach, which is sigma where
+    the noise is Gaussian.
+    """
+    return law.reach.size / 8
+
+
 class LawAt(Protocol):
     """A law at one input: its draws, each a pure function of (key, index of the draw), and its guarantee."""
 
@@ -123,6 +130,11 @@ class Law(Protocol):
     @property
     def name(self) -> str:
         """See `Guarantee.name`."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, NDArray[Any]]:
+        """The tables that it is drawn from, by name, as bundles keep them; none where it needs none."""
         ...
 
     def at(self, x: NDArray[np.integer[Any]]) -> LawAt:

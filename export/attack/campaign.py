@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.law import Guarantee
+from certify.smoothing.law import Guarantee, scale
 from export.attack.ball import GridBall
 from export.attack.claims import Aim, Claim, issued
 from export.attack.judge import Judgement, judge, level_of
@@ -123,7 +123,9 @@ def attack(
     spec = bundle.manifest
     how = "projected gradients and gradient-free" if ascent else "gradient-free"
     model = f"{spec.name}/{spec.version}"
-    findings = Findings(model=model, digest=bundle.digest, sigma=bundle.law.sigma, plan=plan, searched_by=how)
+    findings = Findings(
+        model=model, digest=bundle.digest, sigma=scale(bundle.manifest.formulas), plan=plan, searched_by=how
+    )
     started = time.monotonic()
     attacker = _Attacker(bundle, noisy, runtime, inputs, labels, plan, ascent, findings, started + plan.seconds)
     pictures = range(min(plan.pictures, len(inputs)))

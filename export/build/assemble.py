@@ -17,7 +17,8 @@ import onnx
 from numpy.typing import NDArray
 
 from certify.claims.procedures import SLICE
-from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
+from certify.smoothing.law import Law, scale
+from certify.smoothing.laws import gaussian_on_grid
 from export.build import batch_rows, declaration, foresee, learn, network, score_graph, two_sides
 from export.build.calibrate import golden_outputs
 from export.build.compare import check_expected, check_varies
@@ -70,8 +71,7 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     grid = declaration.grid_of(plan)
     lattice = grid.integers(plan.samples)
     settled = _settled(source, found, plan, grid, lattice)
-    tails = rounded_gaussian_tails(grid.sigma_steps)
-    law = gaussian_on_grid(grid.sigma_steps, tails)
+    law = gaussian_on_grid(grid.sigma_steps, rounded_gaussian_tails(grid.sigma_steps))
     work = follow(onnx.load_from_string(settled.voting.made.graph), found.shape, source.name).multiplications
     served = _served(settled, law, work)
     settled = replace(settled, plan=_with_two_sides(settled, served, law))
@@ -80,7 +80,7 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     golden = golden_outputs(
         _candidates(lattice, 2 * golden_rows), law, served.under_noise, settled.accurate.plainly, rows=golden_rows
     )
-    return _put_in_place(settled, served, prior, tails, golden, faults)
+    return _put_in_place(settled, served, prior, law, golden, faults)
 
 
 def provisional(source: Source, found: Found, plan: Plan) -> tuple[Manifest, NoisyRun]:
@@ -140,7 +140,7 @@ def _enough(plan: Plan) -> Labelled | None:
     return plan.labelled
 
 
-def _served(settled: _Settled, law: LatticeGaussian, work: float) -> _Served:
+def _served(settled: _Settled, law: Law, work: float) -> _Served:
     """The graphs, once a score is learnt where there are data for one; a noisy row takes `work` multiplications."""
     plan, accurate, voting = settled.plan, settled.accurate, settled.voting
     rows = batch_rows.chosen(voting.made.graph, voting.found.shape, work, plan.tell, plan.options.batch_rows)
@@ -152,7 +152,7 @@ def _served(settled: _Settled, law: LatticeGaussian, work: float) -> _Served:
     return _Served(base=base, noisy=noisy, rows=rows, learnt=learnt, under_noise=in_batches(noisy_run(run), rows))
 
 
-def _learnt(settled: _Settled, law: LatticeGaussian, rows: int) -> Learnt | None:
+def _learnt(settled: _Settled, law: Law, rows: int) -> Learnt | None:
     if settled.data is None:
         return None
     plan, voting = settled.plan, settled.voting
@@ -171,7 +171,7 @@ def _learnt(settled: _Settled, law: LatticeGaussian, rows: int) -> Learnt | None
     )
 
 
-def _with_two_sides(settled: _Settled, served: _Served, law: LatticeGaussian) -> Plan:
+def _with_two_sides(settled: _Settled, served: _Served, law: Law) -> Plan:
     """The plan, with two-sided bounds where they reach farther on held-out rows; how far they reach is told."""
     plan = settled.plan
     if settled.data is None or len(settled.labels) == 2:
@@ -197,14 +197,14 @@ def _with_two_sides(settled: _Settled, served: _Served, law: LatticeGaussian) ->
     return replace(plan, options=replace(plan.options, also=(*plan.options.also, "two_sided")))
 
 
-def _prior(settled: _Settled, served: _Served, law: LatticeGaussian) -> PriorSpec | None:
+def _prior(settled: _Settled, served: _Served, law: Law) -> PriorSpec | None:
     """A prior of the votes, where it saves draws on held-out rows, or is asked for; what it saves is told."""
     plan, data, learnt = settled.plan, settled.data, served.learnt
     if data is None or learnt is None:
         return None
     alpha, made = Defaults.model_fields["alpha"].default, declaration.claims(plan, None, detecting=True)
     asked = foresee.PriorAim(
-        radius=law.sigma / 2,
+        radius=scale(law.at(np.zeros(settled.spec.shape, np.int32)).guarantee) / 2,
         alpha=alpha,
         split=made.split(),
         labels=len(settled.labels),
@@ -240,7 +240,7 @@ def _put_in_place(
     settled: _Settled,
     served: _Served,
     prior: PriorSpec | None,
-    tails: NDArray[np.uint64],
+    law: Law,
     golden: Golden,
     faults: Faults,
 ) -> Bundle:
@@ -256,7 +256,7 @@ def _put_in_place(
             declaration.manifest(accurate, plan, settled.grid, version, served.rows, learnt, prior, served.noisy),
             base=served.base,
             noisy=served.noisy,
-            tails=tails,
+            noise=law.tensors,
             golden=golden,
             calibration=None if learnt is None else learnt.calibration.scores,
             others={ORIGINAL: accurate.source.original}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.ood.scores import SCORES, Fitting, Scorer, fit_all
-from certify.smoothing.laws import LatticeGaussian
+from certify.smoothing.law import Law
 from export.build import enough, score_graph
 from export.build.calibrate import Calibration, calibrate_on
 from export.build.choose import MOST_ROWS, choose
@@ -121,7 +121,7 @@ def learn(
     data: Labelled,
     spec: InputSpec,
     labels: tuple[str, ...],
-    law: LatticeGaussian,
+    law: Law,
     rows: int,
     *,
     score: str | None = None,
@@ -205,7 +205,7 @@ def _chosen(
     scorers: Mapping[str, Scorer],
     data: Labelled,
     spec: InputSpec,
-    law: LatticeGaussian,
+    law: Law,
     features_of: Callable[[NDArray[np.int32]], tuple[NDArray[np.floating], NDArray[np.floating]]],
     tell: Tell,
 ) -> str:
@@ -232,6 +232,7 @@ def _notes(given: Scorable, data: Labelled, calibration: Calibration) -> Mapping
     }
 
 
-def _identity(graph: bytes, spec: InputSpec, law: LatticeGaussian) -> str:
+def _identity(graph: bytes, spec: InputSpec, law: Law) -> str:
     """What a walk over data depends on, besides them."""
-    return hashlib.sha256(graph + spec.model_dump_json().encode() + repr(law.sigma).encode()).hexdigest()
+    parameters = dict(law.at(np.zeros(spec.shape, np.int32)).guarantee.parameters)
+    return hashlib.sha256(graph + spec.model_dump_json().encode() + repr(parameters).encode()).hexdigest()

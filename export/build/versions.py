@@ -56,7 +56,7 @@ def put(
             manifest,
             base=base,
             noisy=noisy,
-            tails=old.law.table.tails,
+            noise=old.law.tensors,
             golden=golden,
             calibration=calibration,
             others=others,

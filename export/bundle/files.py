@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from safetensors.numpy import save as save_tensors
 
 from certify.bounds.prior import PriorTable
 from certify.ood.verdict import Detector
-from certify.smoothing.laws import LatticeGaussian
+from certify.smoothing.law import Law
 from export import regular_file
 from export.bundle import tensors
 from export.bundle.manifest import MANIFEST, Manifest, parse
@@ -40,7 +41,7 @@ class Bundle:
     digest: str
     base: bytes
     noisy: bytes
-    law: LatticeGaussian
+    law: Law
     golden: Golden
     detector: Detector | None
     prior: PriorTable | None = None
@@ -66,13 +67,13 @@ def load(folder: Path) -> Bundle:
         base=files[BASE],
         noisy=files[NOISY],
         law=law,
-        golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, law.table.largest),
+        golden=tensors.golden(folder / GOLDEN, files[GOLDEN], manifest, law),
         detector=_detector(folder, files.get(CALIBRATION, b""), manifest, law),
         prior=prior.table() if (prior := manifest.claims.of_class.prior) else None,
     )
 
 
-def _detector(folder: Path, data: bytes, manifest: Manifest, law: LatticeGaussian) -> Detector | None:
+def _detector(folder: Path, data: bytes, manifest: Manifest, law: Law) -> Detector | None:
     here = law.at(np.zeros(manifest.input.shape, dtype=np.int32)).guarantee  # an input matters by its shape alone
     return tensors.detector(folder / CALIBRATION, data, manifest.ood, here) if manifest.ood else None
 
@@ -88,19 +89,20 @@ def write(
     *,
     base: bytes,
     noisy: bytes,
-    tails: NDArray[np.uint64],
+    noise: Mapping[str, NDArray[Any]],
     golden: Golden,
     calibration: NDArray[np.float64] | None = None,
     others: Mapping[str, bytes] | None = None,
 ) -> Bundle:
     """Write a bundle to `folder`, filling in `files`, and load it back.
 
-    `others` are files that are kept with it, by name, and read by nobody who serves: the model as it came.
+    `noise` are the tensors of its law, which proves them: see `Law.tensors`. `others` are files that are kept with it, by
+    name, and read by nobody who serves: the model as it came.
     """
     files = {
         BASE: base,
         NOISY: noisy,
-        NOISE: save_tensors({"tails": tails}),
+        NOISE: save_tensors(dict(noise)),
         GOLDEN: save_tensors(tensors.stored(golden)),
     }
     files |= others or {}

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certify.smoothing.ball import Euclidean
 from certify.smoothing.gaussian import Gaussian
-from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
+from certify.smoothing.law import Law
+from certify.smoothing.laws import gaussian_on_grid
 from export.bundle.input_spec import GridSpec
 from export.bundle.schema import Positive, Strict
 
 
 class GaussianSpec(Strict):
     """Rounded Gaussian noise: `sigma` in the units of the grid is `sigma_steps` grid steps, drawn by `stream`."""
+
+    TENSORS: ClassVar[Mapping[str, type[np.generic]]] = {"tails": np.uint64}
+    """What the file of its noise has to hold."""
 
     name: Literal["gaussian"]
     stream: Literal["noise-v1"]
@@ -35,10 +40,10 @@ class GaussianSpec(Strict):
         """
         return _gaussian(self.sigma, self.sigma_steps, grid.length, grid.units, grid.norm)
 
-    def drawn(self, tails: NDArray[np.uint64], grid: GridSpec) -> LatticeGaussian:
+    def drawn(self, tensors: Mapping[str, NDArray[Any]], grid: GridSpec) -> Law:
         """The law itself, with the table of its noise; raises `ValueError` for a table that is another's."""
         formulas = self.formulas(grid)
-        return gaussian_on_grid(self.sigma_steps, tails, formulas.sigma, formulas.norm)
+        return gaussian_on_grid(self.sigma_steps, tensors["tails"], formulas.sigma, formulas.norm)
 
     def check(self, grid: GridSpec) -> None:
         """Raise `ValueError` unless the law fits the grid."""

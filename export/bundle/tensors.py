@@ -16,8 +16,7 @@ from certify.bounds.anytime import MAX_DRAWS
 from certify.ood.conformal import pac_threshold
 from certify.ood.robust_alarm import AlarmTerms, threshold_of
 from certify.ood.verdict import Detector
-from certify.smoothing.law import Guarantee
-from certify.smoothing.laws import LatticeGaussian
+from certify.smoothing.law import Guarantee, Law
 from certify.strict_json import shown
 from export.bundle.claims_spec import AlarmSpec, OodSpec
 from export.bundle.manifest import Manifest
@@ -53,26 +52,26 @@ _GOLDEN: Mapping[str, type[np.generic]] = {
 }
 
 
-def law(path: Path, data: bytes, manifest: Manifest) -> LatticeGaussian:
-    """The declared law with the table in `data`, proven to be that of rounded Gaussian noise; raises `BundleError`."""
-    tails = _tensors(path, data, {"tails": np.uint64})["tails"]
+def law(path: Path, data: bytes, manifest: Manifest) -> Law:
+    """The declared law with the tables in `data`, proven to be those of its noise; raises `BundleError`."""
+    tables = _tensors(path, data, manifest.law.TENSORS)
     try:
-        return manifest.law.drawn(tails, manifest.input.grid)
+        return manifest.law.drawn(tables, manifest.input.grid)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
 
 
-def golden(path: Path, data: bytes, manifest: Manifest, reach: int) -> Golden:
-    """The golden inputs and outputs in `data`, of a model that the manifest declares; raises `BundleError`.
-
-    `reach` is the largest noise that can be drawn, in grid steps.
+def golden(path: Path, data: bytes, manifest: Manifest, law: Law) -> Golden:
+    """The golden inputs and outputs in `data`, of a model that the manifest declares, under its `law`; raises
+    `BundleError`.
     """
     found = Golden(**_tensors(path, data, _GOLDEN, {"base_input", "noisy_input"}))
     _check_shapes(path, found, manifest)
     labels, top = len(manifest.labels), manifest.input.tops
+    lowest, highest = law.span(0, manifest.input.top)
     ranges = {
         "base_input": (0, top),
-        "noisy_input": (-reach, top + reach),
+        "noisy_input": (lowest, top + (highest - manifest.input.top)),
         "base_probabilities": (0, 1 + 1e-6) if manifest.base_output == "probabilities" else _FINITE,
         "votes": (0, labels),
         "scores": _FINITE,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.smoothing.law import scale
 from export.build import enough
 from export.build.choose import rows_of
 from export.build.lattice import LatticeRows, label_places, lattices, with_places
@@ -104,7 +105,7 @@ def summary(
 ) -> Figures:
     """The figures of records, whoever gathered them."""
     wanted = wanted or FigureOptions()
-    sigma, tested = manifest.law.sigma, sum(each.of == TEST for each in records)
+    sigma, tested = scale(manifest.formulas), sum(each.of == TEST for each in records)
     return figures(
         records,
         manifest.labels,

@@ -14,7 +14,8 @@ import numpy as np
 
 from certify.bounds import binomial
 from certify.smoothing.ball import Euclidean
-from certify.smoothing.laws import LatticeGaussian, gaussian_on_grid
+from certify.smoothing.law import Law, scale
+from certify.smoothing.laws import gaussian_on_grid
 from export.build.lattice import label_places, lattices, with_places
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.passes import draw_rows
@@ -95,7 +96,7 @@ def worth(
     labels: tuple[str, ...],
     validation: Dataset,
     noisy: NoisyRun,
-    law: LatticeGaussian,
+    law: Law,
     draws: int,
     alpha: float,
     *,
@@ -104,7 +105,9 @@ def worth(
     """Of each row the radius within which it is right and certified, -1 where it is not."""
     guarantee = law.at(np.zeros(spec.shape, np.int32)).guarantee
     places, start = label_places(validation, labels), 0
-    bar: ProgressBar[object] = progress(what=f"sigma {law.sigma:g}", total=len(validation), unit="row", quiet=quiet)
+    bar: ProgressBar[object] = progress(
+        what=f"sigma {scale(guarantee):g}", total=len(validation), unit="row", quiet=quiet
+    )
     with bar:
         for rows, truth in lattices(validation, spec, _ROWS):
             drawn = draw_rows(rows, law, noisy, "sigma", CHOOSING + draws, first=start, quiet=True)

@@ -136,7 +136,7 @@ def run(
         manifest(recipe, choice, calibration, len(training)),
         base=base_graph,
         noisy=noisy_graph,
-        tails=tails,
+        noise=law.tensors,
         golden=golden_outputs(pictures[:64], law, run_noisy, run_base),
         calibration=calibration.scores,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from certify.smoothing.laws import LatticeGaussian
+from certify.smoothing.law import Law
 from export.build.lattice import label_places, lattices, with_places
 from export.bundle import InputSpec
 from export.bundle.batches import NoisyRun
@@ -39,7 +39,7 @@ def measured(
     data: Dataset,
     spec: InputSpec,
     labels: tuple[str, ...],
-    law: LatticeGaussian,
+    law: Law,
     radii: Sequence[float],
     draws: int,
 ) -> Measured:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.smoothing.keys import KEY_BYTES
 from export.bundle import Bundle
 
 ProbeRows = NDArray[np.int32]
@@ -43,7 +44,7 @@ def extremes(bundle: Bundle) -> ProbeRows:
 
 
 def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
-    """Golden inputs, flat ones and pure chance in turn, each with fresh noise of the bundle's size."""
+    """Golden inputs, flat ones and pure chance in turn, each with fresh noise of the bundle's law."""
     generator, spec = np.random.default_rng(seed), bundle.manifest.input
     golden, rows = bundle.golden.noisy_input, np.empty((count, *spec.shape), np.int32)
     for index, row in enumerate(rows):
@@ -54,7 +55,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> ProbeRows:
             row[...] = generator.integers(spec.top + 1)
         else:
             row[...] = generator.integers(0, spec.tops + 1, spec.shape)
-        row += np.rint(bundle.manifest.law.sigma_steps * generator.standard_normal(spec.shape)).astype(np.int32)
+        row[...] = bundle.law.at(row).sample(seed.to_bytes(KEY_BYTES, "little"), index, index + 1)[0]
     return np.clip(rows, *bundle.law.span(0, spec.top))  # golden inputs have had their noise before
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from certify.smoothing.lattice_gaussian import LatticeGaussianAt, RoundedGaussian
+from certify.smoothing.lattice_gaussian import LatticeGaussian, LatticeGaussianAt, RoundedGaussian
 from export.bundle import Bundle
 from export.bundle.files import BASE, NOISY
 from export.graphs.prepared import Prepared
@@ -23,6 +23,7 @@ from serving.runtimes.device_batch import AsTheyAre, DevicePart, element_kind
 from serving.runtimes.device_driver import Driver
 from serving.runtimes.device_lane import Network
 from serving.runtimes.device_line import LANES, DeviceLine
+from serving.runtimes.device_program import DeviceError
 from serving.runtimes.device_rate import Rate, advice, neighbours
 from serving.runtimes.noise_kernel import Draws
 from serving.runtimes.runtime import DrawRange, FinishedPasses, InFlight, Passes, portions
@@ -54,12 +55,19 @@ def open_on(
     """
     noisy, base = make(NOISY, bundle.manifest.batch_rows), make(BASE, base_rows)
     code = compiled(_element(bundle, noisy[1]))
-    _measure(bundle, Rate(driver, code, bundle.law.table, bundle.manifest.input.size), noisy[1], make)
+    _measure(bundle, Rate(driver, code, _table(bundle), bundle.manifest.input.size), noisy[1], make)
     return DeviceRuntime(bundle, driver, code, noisy, base, base_rows, library)
 
 
+def _table(bundle: Bundle) -> RoundedGaussian:
+    """What the kernel on the device draws from."""
+    if not isinstance(bundle.law, LatticeGaussian):
+        raise DeviceError(f"{bundle.key}: no kernel draws the law {bundle.law.name!r} on a device; use --provider cpu")
+    return bundle.law.table
+
+
 def _element(bundle: Bundle, network: WholeNetwork) -> int:
-    return element_kind(bundle.law.table, 0, bundle.manifest.input.top, network.input_type)
+    return element_kind(_table(bundle), 0, bundle.manifest.input.top, network.input_type)
 
 
 def _measure(bundle: Bundle, rate: Rate, noisy: WholeNetwork, make: Make) -> None:
@@ -93,7 +101,7 @@ class DeviceRuntime:
         library: str,
     ) -> None:
         shape, self._base_rows, self._rows = bundle.manifest.input.shape, base_rows, bundle.manifest.batch_rows
-        self._shape, self._size, self._table = shape, bundle.manifest.input.size, bundle.law.table
+        self._shape, self._size, self._table = shape, bundle.manifest.input.size, _table(bundle)
         (self._noisy_graph, self._noisy), (self._base_graph, self._base) = noisy, base
         classes = len(bundle.manifest.labels)
         self._line = DeviceLine(driver, code, self._noisy, self._table, self._rows, self._size, classes)

@@ -159,6 +159,10 @@ class Deletion:
     rate: float = 0.75
     name: str = "token-deletion"
 
+    @property
+    def tensors(self):
+        return {}
+
     def at(self, x):
         return DeletionAt(np.asarray(x, dtype=np.int32), self.rate)
 
@@ -317,6 +321,10 @@ class Columns:
     kept: int
     changed: int
     name: str = "columns"
+
+    @property
+    def tensors(self):
+        return {f"column_{place}": table.tails for place, table in enumerate(self.tables)}
 
     def at(self, x):
         return ColumnsAt(np.asarray(x, dtype=np.int32), self)

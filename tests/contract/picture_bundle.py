@@ -25,7 +25,7 @@ def write_pixels(folder, scratch, name=NAME):
         plain.manifest.model_copy(update={"name": name, "input": spec(SHAPE, "CHW", name="image")}),
         base=_behind_a_picture(plain.base),
         noisy=_behind_a_picture(plain.noisy),
-        tails=rounded_gaussian_tails(SIGMA),
+        noise={"tails": rounded_gaussian_tails(SIGMA)},
         golden=replace(
             golden,
             base_input=golden.base_input.reshape(-1, *SHAPE),

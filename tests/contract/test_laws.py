@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from certify.claims.certificate import AlphaSplit, Terms
 from certify.claims.counts import Counts
@@ -24,6 +25,7 @@ from certify.receipts.receipt import read
 from certify.receipts.recheck import asked, recheck
 from certify.smoothing.ball import Ball, Euclidean, parse
 from certify.smoothing.lattice_gaussian import LatticeGaussian, RoundedGaussian
+from certify.smoothing.law import scale
 from certify.smoothing.laws import LAWS, rebuilt
 from export.build.noise_table import rounded_gaussian_tails
 from serving.engine.job import Job, SliceResult
@@ -276,6 +278,14 @@ def test_a_guarantee_is_rebuilt_from_its_name_and_parameters(known):
     with pytest.raises(ValueError, match="law: expected one of"):
         rebuilt("no such law", known.parameters, known.charge)
     assert pickle.loads(pickle.dumps(known)) == known
+    assert 0 < scale(known) <= known.reach.size < np.inf
+
+
+def test_what_a_law_is_drawn_from_is_kept_in_a_file_of_tensors(case):
+    kept = load(save(dict(case.law.tensors)))
+    assert {name: found.tolist() for name, found in kept.items()} == {
+        name: table.tolist() for name, table in case.law.tensors.items()
+    }
 
 
 def test_a_ball_is_parsed_from_the_wire_and_refuses_what_is_none(case):

@@ -70,3 +70,20 @@ def test_the_normal_law_is_the_gaussian_law_s_alone(path):
 
 SIMULATED = {"export/attack/simulation.py"}
 """It simulates the truth, by formulas of its own, of what the procedures claim."""
+
+OF_THE_GAUSSIAN_LAW = {"sigma", "sigma_steps", "tails"}
+LAWS = ("certify/smoothing/", "serving/runtimes/", "export/bundle/law_spec.py")
+CHOOSE_SIGMA = ("export/build/", "export/evaluation/", "export/own_model.py", "export/recipes/", "export/robust/")
+"""Whoever makes a bundle of the Gaussian law, measures which sigma it should have, or trains a network under its noise."""
+SAY_SIGMA = (
+    "certify/receipts/receipt.py",
+    *(f"serving/commands/{each}.py" for each in ("evaluate", "export", "robustify")),
+)
+"""A public field, and options."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=of)
+def test_no_number_of_the_gaussian_law_is_asked_for_but_where_it_is_chosen_said_or_drawn(path):
+    """Whoever loads, serves, audits or attacks a bundle knows its law by the port alone."""
+    asked = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert of(path).startswith((*LAWS, *CHOOSE_SIGMA, *SAY_SIGMA)) or not asked & OF_THE_GAUSSIAN_LAW

@@ -183,13 +183,13 @@ def answer_parameters(answer: Answer, model: Model) -> dict[str, str | int]:
     """
     manifest = model.manifest
     certificates = [row.certificate for row in answer.predictions if row.certificate]
-    law = manifest.formulas if not certificates else certificates[0].law
+    law = (certificates[0].law if certificates else manifest.formulas).parameters
     found: dict[str, str | int] = {
         "certserve.model_digest": answer.model.digest,
         "certserve.model_runtime": answer.model.runtime,
-        "certserve.sigma": repr(law.parameters["sigma"] if certificates else manifest.law.sigma),
+        **({"certserve.sigma": repr(law["sigma"])} if "sigma" in law else {}),
         "certserve.alpha": repr(answer.predictions[0].alpha),
-        "certserve.norm": str(law.parameters["norm"]),
+        "certserve.norm": str(law["norm"]),
         "certserve.procedure": certificates[0].procedure if certificates else Off.name,
         "certserve.step": repr(manifest.input.length),
         "certserve.queue_us": round(answer.queue_s * 1e6),

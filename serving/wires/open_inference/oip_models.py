@@ -113,7 +113,7 @@ def _output(name: str, model: Model) -> Document:
 
 def _parameters(model: Model) -> dict[str, str]:
     """Strings, as the configuration wants them; lists and objects are JSON."""
-    manifest = model.manifest
+    manifest, law = model.manifest, model.manifest.formulas.parameters
     grid = manifest.input.grid.model_dump(include={"low", "step", "high", "step_length"}, exclude_none=True)
     return {
         "certserve.digest": model.digest,
@@ -121,7 +121,7 @@ def _parameters(model: Model) -> dict[str, str]:
         "certserve.input_datatypes": json.dumps([*datatypes.NUMPY, datatypes.BYTES]),
         "certserve.grid": json.dumps(grid),
         "certserve.units": manifest.input.units,
-        "certserve.sigma": repr(manifest.law.sigma),
+        **({"certserve.sigma": repr(law["sigma"])} if "sigma" in law else {}),
         "certserve.labels": json.dumps(list(manifest.labels)),
         "certserve.defaults": manifest.defaults.model_dump_json(),
     }

@@ -45,7 +45,7 @@ def test_a_reloaded_detector_is_bit_equal(tmp_path):
     files = {
         "base": again.base,
         "noisy": again.noisy,
-        "tails": np.asarray(again.law.table.tails),
+        "noise": again.law.tensors,
         "golden": again.golden,
     }
     kept = write(tmp_path / "other", manifest, **files, calibration=scores).detector
@@ -203,7 +203,7 @@ def test_a_bundle_whose_declared_sigma_is_too_large_is_served_with_the_exact_one
     files = {
         "base": bundle.base,
         "noisy": bundle.noisy,
-        "tails": np.asarray(bundle.law.table.tails),
+        "noise": bundle.law.tensors,
         "golden": bundle.golden,
     }
     manifest = bundle.manifest.model_copy(update={"law": law})

@@ -312,7 +312,7 @@ async def test_a_receipt_of_columns_with_steps_of_their_own_is_of_distances_in_t
     steps = (1.0, 2.0, 0.5, 10.0)
     grid = spec((4,), step=steps, high=tuple(255 * each for each in steps), step_length=1.0, name="features")
     manifest = bundle.manifest.model_copy(update={"input": grid})
-    scaled = replace(bundle, manifest=manifest, law=manifest.law.drawn(np.array(bundle.law.table.tails), grid.grid))
+    scaled = replace(bundle, manifest=manifest, law=manifest.law.drawn(bundle.law.tensors, grid.grid))
     runtime = Wrapped(scaled)
     engine = Engine(
         [Served(scaled, runtime)], Scheduler(), 1, max_pending_draws=200_000, signer=SIGNER, clock=runtime.clock

@@ -74,7 +74,7 @@ def write_sound(models, scratch):
         plain.manifest.model_copy(update=declared),
         base=plain.base,
         noisy=plain.noisy,
-        tails=rounded_gaussian_tails(SIGMA),
+        noise={"tails": rounded_gaussian_tails(SIGMA)},
         golden=plain.golden,
         calibration=plain.detector.calibration,
     )
