@@ -17,6 +17,7 @@ and matters where that class falls short by little: `KAPPA_UPPER` has its mass t
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from scipy.special import betainc, betaln
 
@@ -53,8 +54,12 @@ def exceeds(draws: int, hits: int, m: float, alpha: float, kappa: float = KAPPA)
     return log_evidence(draws, hits, m, kappa=kappa) >= -math.log(alpha) + GUARD
 
 
+@lru_cache(maxsize=4096)
 def least_hits(draws: int, m: float, alpha: float) -> int | None:
-    """The least number of hits that proves `p > m` at plain level `alpha`; None if even `draws` hits do not."""
+    """The least number of hits that proves `p > m` at plain level `alpha`; None if even `draws` hits do not.
+
+    Every answer of a bundle asks for one of few, so they are kept.
+    """
     if alpha <= 0 or not exceeds(draws, draws, m, alpha):
         return None
     return first_true(0, draws, lambda hits: exceeds(draws, hits, m, alpha))

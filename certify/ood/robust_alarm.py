@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +62,7 @@ class RobustAlarm:
     @property
     def clean_share(self) -> float:
         """`q_0`, rounded down, of the noise as it is drawn."""
-        majority = (self.score_draws + 1) // 2
-        complement = binomial.clopper_pearson_complement(self.score_draws, majority, self.of_median)
-        return math.nextafter(1 - complement, 0.0)
+        return _clean_share(self.score_draws, self.of_median)
 
     @property
     def attacked_share(self) -> float:
@@ -130,6 +129,13 @@ def alarm(terms: AlarmTerms, law: Guarantee, score_draws: int, draws: int, above
     rule = terms.rule(law, score_draws)
     least = rule.least_above(draws) if draws else None
     return Alarm(raised=least is not None and above >= least, radius=terms.radius, false_alarms=rule.false_alarms)
+
+
+@lru_cache(maxsize=256)
+def _clean_share(score_draws: int, of_median: float) -> float:
+    """Kept, since every answer of a bundle asks for the same."""
+    complement = binomial.clopper_pearson_complement(score_draws, (score_draws + 1) // 2, of_median)
+    return math.nextafter(1 - complement, 0.0)
 
 
 def _rank(draws: int, hits: int | None) -> int | None:
