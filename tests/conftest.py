@@ -31,13 +31,13 @@ def _what_is_loaded_is_no_garbage():
 
 @pytest.fixture(scope="session", autouse=True)
 def _as_much_of_the_processor_as_others():
-    """Threads that draw give way to all others. Where other programs run, they would be starved, and requests cut at their
-    deadlines.
+    """Threads that draw or decode give way to others. Where other programs run, they would be starved, and requests cut at
+    their deadlines.
     """
-    engine = sys.modules.get("serving.engine.engine")  # not imported for those who have nothing to do with it
+    priority = sys.modules.get("serving.priority")  # not imported for those who have nothing to do with it
     with pytest.MonkeyPatch.context() as patch:
-        if engine is not None:
-            patch.setattr(engine, "_NICENESS", 0)
+        if priority is not None:
+            patch.setattr(priority, "_STEP", 0)
         yield
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from export.bundle import Bundle
 from serving import metrics, processors
 from serving.config import Settings
-from serving.engine.engine import Engine, Served
+from serving.engine.engine import Engine
 from serving.engine.scheduler import Scheduler
+from serving.engine.served import Served
 from serving.models.proof import prove
 from serving.runtimes.open import open_runtime
 from serving.security.secret import read_signing_key

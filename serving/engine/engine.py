@@ -1,9 +1,10 @@
 """The loop: threads that share the runtimes of all models and run what the workload plans.
 
 A worker takes a batch from the workload, submits its draws to the runtime and hands the results back; where the runtime asks
-for more in flight, it submits the next before it waits for the results of the last.
+for more in flight, it submits the next before it waits for the results of the last. A runtime that works while it is
+submitted to does so in a thread beside the worker, which gives way to all others.
 Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
-outside of it.
+outside of it, and no loop waits for it.
 
 A device may fail: its batch is drawn again. Or it is lost for good: the engine refuses everything as unavailable, so that
 another one answers, and is unhealthy. Or it may hang: nobody can know that, so nothing is drawn again, but a thread
@@ -12,78 +13,47 @@ that never touches a device keeps the deadlines, and answers come from what was 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
-import os
-import sys
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundle import Bundle
 from serving import metrics
 from serving.engine.clock import EngineClock, SystemClock
+from serving.engine.following import Following
+from serving.engine.giving_way import GivingWay
+from serving.engine.in_flight import Unwritten
 from serving.engine.job import Job
 from serving.engine.line import RequestId
-from serving.engine.proven import Proven
+from serving.engine.lock import EngineLock
+from serving.engine.pace import Pace
 from serving.engine.scheduler import Scheduler
+from serving.engine.served import Served
 from serving.engine.shares import ShareJob
-from serving.engine.waiting import LARGE, Waiting, beside, over
-from serving.engine.workload import BaseBatch, NoisyBatch, Unwritten, Workload
-from serving.errors import SEE_LOG, Internal
-from serving.events import Base, Event, Events, Final, Progress
+from serving.engine.waiting import LARGE, Waiting, beside
+from serving.engine.workload import BaseBatch, NoisyBatch, Workload
+from serving.errors import SEE_LOG, CertserveError, Internal
+from serving.events import Event, Events
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
-from serving.runtimes.runtime import DeviceLost, InFlight, Passes, Runtime
-from serving.security.signing import Notary, Signer
+from serving.priority import give_way
+from serving.runtimes.runtime import DeviceLost, InFlight
+from serving.security.signing import Signer
 
 _log = logging.getLogger("certserve.engine")
 
-_MEMORY_S = 2.0  # of work, in the rate of the device: many batches, so that one that had to wait does not count for all
-_KNOWN_S = 0.25  # of work, before which that rate is not known
-_TURN_S, _MOST_BATCHES = 0.02, 6  # of a worker's turn, for whose end waits what is finished, cancelled or new
-_NICENESS = 10  # of threads that draw, over those that read requests, predict without noise and answer
-_PACE_S, _WATCHING = 0.25, 0.1  # between two events of progress, and the share of the time that all of them may take
 _FEW = 32  # rows of a request that are admitted where it is asked for; more take long, and others would wait meanwhile
-_COMPOSING_S = 0.0003  # for the answer of a row, before it is known
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
-
-_Prepare = Callable[[], Sequence[Job | ShareJob]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """A bundle and what runs it, proven."""
-
-    bundle: Bundle
-    runtime: Runtime
-
-
-@dataclass(slots=True, eq=False)
-class _Rate:
-    """How many passes a worker makes in a second of work, of late."""
-
-    made: float = 0.0
-    seconds: float = 0.0
-
-    def note(self, passes: int, seconds: float) -> None:
-        """Some passes were made in so much time."""
-        kept = math.exp(-seconds / _MEMORY_S)
-        self.made, self.seconds = kept * self.made + passes, kept * self.seconds + seconds
-
-    def per_second(self) -> float:
-        """The rate; infinite while it is not known."""
-        return self.made / self.seconds if self.seconds > _KNOWN_S else math.inf
+_Jobs = Sequence[Job | ShareJob]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +76,11 @@ class _Flight:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A thread that draws, what it has in flight, the oldest first, and when its last batch ended."""
+    """A thread that draws, what it has in flight, the oldest first, and when its last batch ended; `beneath` it is the one
+    that gives way. One without that makes base predictions alone.
+    """
 
-    base_only: bool = False
+    beneath: GivingWay | None = None
     flying: deque[_Flight] = field(default_factory=deque)
     ended: float = -math.inf
 
@@ -130,25 +102,22 @@ class Engine:
     ) -> None:
         self._served = {each.bundle.digest: each for each in served}
         self.runtimes = {each.bundle.key: each.runtime.description for each in served}
-        self.catalogue = Catalogue([_proven(each, signer) for each in served])
+        self.catalogue = Catalogue([each.proven(signer) for each in served])
         self._work = Workload(self.catalogue, scheduler, max_pending_draws)
         self._clock = clock or SystemClock()
-        self._watched = 0  # requests whose progress is asked for; the loop's alone
+        self._following = Following(self._so_far)
         # The lock guards all that is below; what is above never changes, but for the workload, which it guards as well.
-        self._lock = threading.Lock()
+        self._lock = EngineLock()
         self._waiting: dict[RequestId, Waiting] = {}
-        self._wake, self._wake_base = threading.Condition(self._lock), threading.Condition(self._lock)
-        self._wake_clock, self._alarm = threading.Condition(self._lock), math.inf
+        self._wake, self._wake_base, self._wake_clock = (self._lock.condition() for _ in range(3))
+        self._alarm = math.inf
         self._unwritten: list[tuple[Waiting, Unwritten]] = []
-        self._composing_s = _COMPOSING_S
         self._closed = self._told = self._lost = False
-        self._drawn, self._predicted = _Rate(), _Rate()
-        self._batch_s: dict[str, float] = {}
+        self._pace = Pace(threads)
         self._at_work: dict[BaseBatch | NoisyBatch, float] = {}
-        self._workers = threads
-        # One thread more, for base predictions alone: the system lets it in beside threads that give way.
-        workers = [*(_Worker() for _ in range(threads)), _Worker(base_only=True)]
-        turns = [*(partial(self._turn, worker) for worker in workers), self._keep_deadlines]
+        self._workers = [_Worker(GivingWay(f"engine-beneath-{place}")) for place in range(threads)]
+        # One thread more, for base predictions alone, so that none waits for a noisy batch to end.
+        turns = [*(partial(self._turn, worker) for worker in (*self._workers, _Worker())), self._keep_deadlines]
         self._threads = [
             threading.Thread(target=self._run, args=(turn, place < threads), name=f"engine-{place}", daemon=True)
             for place, turn in enumerate(turns)
@@ -166,36 +135,12 @@ class Engine:
         return await self._done(task, partial(self._work.prepare, task))
 
     async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]], None]:
-        """Each event is composed when it is asked for, from what is counted by then; whoever does not ask costs nothing."""
-        async with self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting, self._watching():
-            seen = None
-            while not await over(waiting):
-                reply, took = await asyncio.to_thread(self._looked, waiting.number, len(task.rows))
-                draws = sum(row.draws for row in reply.rows) if reply else 0
-                if reply is None or (seen is not None and draws <= seen):
-                    continue
-                yield Base(_bare(reply)) if seen is None else Progress(reply)
-                if seen is not None:
-                    await asyncio.wait([waiting.future], timeout=pause(took, self._watched))
-                seen = draws if seen is not None else 0
-            reply = await waiting.future
-            if seen is None:
-                yield Base(_bare(reply))
-            yield Final(reply)
-
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        self._watched += 1
-        try:
-            yield
-        finally:
-            self._watched -= 1
-
-    def _looked(self, number: RequestId, count: int) -> tuple[Reply[Prediction] | None, float]:
-        """What is proven by now, and the seconds of work that it took to say."""
-        began = time.thread_time()
-        reply = self._so_far(number, count)
-        return reply, time.thread_time() - began
+        async with (
+            self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting,
+            contextlib.aclosing(self._following.events(waiting, len(task.rows))) as events,
+        ):
+            async for event in events:
+                yield event
 
     def _so_far(self, number: RequestId, count: int) -> Reply[Prediction] | None:
         """Composed row by row, so that nobody waits for the lock meanwhile."""
@@ -213,47 +158,67 @@ class Engine:
         """The share of every row of a task: what came of `draws`, whole slices, until its deadline. Else as `predict`."""
         return await self._done(task, partial(self._work.prepare, task, draws))
 
-    async def _done(self, task: Task, prepare: _Prepare) -> Reply[Any]:
+    async def _done(self, task: Task, prepare: Callable[[], _Jobs]) -> Reply[Any]:
         async with self._admitted(task, prepare) as waiting:
             return await waiting.future
 
     @contextlib.asynccontextmanager
-    async def _admitted(self, task: Task, prepare: _Prepare, followed: bool = False) -> AsyncIterator[Waiting]:
+    async def _admitted(
+        self, task: Task, prepare: Callable[[], _Jobs], followed: bool = False
+    ) -> AsyncIterator[Waiting]:
         """One request in flight, until its outcome or the end of the context, which takes its work away."""
-        loop = asyncio.get_running_loop()
-        few = len(task.rows) <= _FEW
-        until = self._clock.now() + task.timeout_s
-        enter = partial(self._enter, prepare, until, followed, loop, loop.create_future())
-        waiting = enter() if few else await beside(enter, self._leave)
+        few, until, waiting = len(task.rows) <= _FEW, self._clock.now() + task.timeout_s, Waiting.here()
+        if few:
+            self._lock.soon(partial(self._enter, waiting, prepare(), until, followed))
+            if waiting.refused:
+                raise waiting.refused
+        else:
+            await beside(partial(self._enter_large, waiting, prepare, until, followed), self._leave_large)
         try:
             yield waiting
         finally:
-            if not waiting.settled():
-                self._leave(waiting) if few else loop.run_in_executor(LARGE, self._leave, waiting)
+            if waiting.settled():
+                pass
+            elif few:
+                self._lock.soon(partial(self._leave, waiting))
+            else:
+                waiting.loop.run_in_executor(LARGE, self._leave_large, waiting)
 
-    def _enter(
-        self,
-        prepare: _Prepare,
-        until: float,
-        followed: bool,
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[Reply[Any]],
-    ) -> Waiting:
+    def _enter_large(self, waiting: Waiting, prepare: Callable[[], _Jobs], until: float, followed: bool) -> Waiting:
         jobs = prepare()
         with self._lock:
-            rates = self._workers * self._drawn.per_second(), self._predicted.per_second()
-            now = self._clock.now()
-            number = self._work.admit(jobs, max(0.0, until - now), now, *rates, followed, self._composing_s)
-            waiting = self._waiting[number] = Waiting(number, loop, future, asyncio.Event())
-            self._wake_base.notify()
-            if self._work.next_deadline() < self._alarm:
-                self._wake_clock.notify()
-            if self._work.waits():
-                self._wake.notify_all()
+            self._enter(waiting, jobs, until, followed)
+        if waiting.refused:
+            raise waiting.refused
         return waiting
 
-    def _leave(self, waiting: Waiting) -> None:
+    def _leave_large(self, waiting: Waiting) -> None:
         with self._lock:
+            self._leave(waiting)
+
+    def _enter(self, waiting: Waiting, jobs: _Jobs, until: float, followed: bool) -> None:
+        """Let a request in, or refuse it. Under the lock, as all that has to do with the workload."""
+        now = self._clock.now()
+        try:
+            number = self._work.admit(
+                jobs, max(0.0, until - now), now, *self._pace.per_second(), followed, self._pace.composing_s
+            )
+        except CertserveError as error:
+            waiting.refuse(error)
+            return
+        except Exception:
+            _log.exception("a request could not be let in")
+            waiting.refuse(Internal(f"the engine failed; {SEE_LOG}"))
+            return
+        waiting.number, self._waiting[number] = number, waiting
+        self._wake_base.notify()
+        if self._work.next_deadline() < self._alarm:
+            self._wake_clock.notify()
+        if self._work.waits():
+            self._wake.notify_all()
+
+    def _leave(self, waiting: Waiting) -> None:
+        if waiting.number is not None:
             self._waiting.pop(waiting.number, None)
             self._work.cancel(waiting.number)
 
@@ -286,10 +251,12 @@ class Engine:
             self._wake_clock.notify()
         for thread in self._threads:
             thread.join(timeout=10)
+        for worker in self._workers:
+            if worker.beneath:
+                worker.beneath.close()
 
     def _run(self, turn: Callable[[], bool], draws: bool) -> None:
-        if draws:
-            _give_way()
+        give_way(1 if draws else 0)
         going = True
         while going:
             try:
@@ -302,11 +269,11 @@ class Engine:
 
     def _turn(self, worker: _Worker) -> bool:
         """Begin what comes next, after a wait if need be, and settle what is over; false once the engine is closed."""
-        batch, started = self._next(worker.base_only, wait=not worker.flying)
+        batch, started = self._next(worker.beneath is None, wait=not worker.flying)
         if isinstance(batch, BaseBatch):
             self._run_base(batch, started)
         elif batch is not None:
-            worker.flying.append(self._submit(batch, started))
+            worker.flying.append(_Flight(batch, self._submitted(worker, batch), started))
             if len(worker.flying) < self._served[batch.plan.model].runtime.ahead:
                 return True
         if worker.flying:
@@ -322,7 +289,7 @@ class Engine:
         with self._lock:
             while not self._closed:
                 now = self._clock.now()
-                batch = self._work.next_batch(now, base_only, self._together)
+                batch = self._work.next_batch(now, base_only, self._pace.together)
                 self._tell()
                 if batch is not None:
                     self._wake_next(base_only)
@@ -343,13 +310,6 @@ class Engine:
         del self._at_work[batch]
         return self._clock.now()
 
-    def _together(self, model: str, wanted: int) -> int:
-        """As many batches as fit into a turn, where there are as many for every worker: their models come back to back, and
-        Python's own work, slow after each for want of what the model drove from the caches, comes once.
-        """
-        batch_s = max(self._batch_s.get(model, math.inf), _TURN_S / _MOST_BATCHES)
-        return max(1, min(int(_TURN_S / batch_s), wanted // self._workers))
-
     def _keep_deadlines(self) -> bool:
         """End what is over its deadline, and have the answers of that composed, for which nobody waits under the lock."""
         with self._lock:
@@ -361,18 +321,23 @@ class Engine:
             unwritten, self._unwritten = self._unwritten, []
             going = not self._closed
         for waiting, each in unwritten:
-            if len(each.lives) <= _FEW:
+            if len(each.rows) <= _FEW:
                 self._write(waiting, each)
             else:  # beside this thread, for which others wait
-                threading.Thread(target=self._write, args=(waiting, each), name="engine-writes", daemon=True).start()
+                write = partial(self._write_large, waiting, each)
+                threading.Thread(target=write, name="engine-writes", daemon=True).start()
         return going
+
+    def _write_large(self, waiting: Waiting, unwritten: Unwritten) -> None:
+        give_way(2)
+        self._write(waiting, unwritten)
 
     def _write(self, waiting: Waiting, unwritten: Unwritten) -> None:
         began = self._clock.now()
         waiting.settle(unwritten.written())
-        took = (self._clock.now() - began) / len(unwritten.lives)
+        took = self._clock.now() - began
         with self._lock:
-            self._composing_s += (took - self._composing_s) / 4
+            self._pace.composed(len(unwritten.rows), took)
 
     def _tell(self) -> None:
         for number, outcome in self._work.take_unwritten():
@@ -389,11 +354,9 @@ class Engine:
         metrics.PENDING.set(self._work.owed)
 
     def _run_base(self, batch: BaseBatch, started: float) -> None:
-        served = self._served[batch.plan.model]
         probabilities: NDArray[np.float32] | None = None
         try:
-            rows = np.stack(batch.lattices)
-            probabilities = _probabilities(served, rows)
+            probabilities = self._served[batch.plan.model].probabilities(batch.lattices)
         except DeviceLost as error:
             self._lose(error)
         except Exception:
@@ -401,17 +364,21 @@ class Engine:
         with self._lock:
             now = self._over(batch)
             self._work.deliver_base(batch, probabilities, now)
-            self._predicted.note(len(batch.lattices), now - started)
+            self._pace.predicted(len(batch.lattices), now - started)
         metrics.DEVICE_SECONDS.inc(now - started)
 
-    def _submit(self, batch: NoisyBatch, started: float) -> _Flight:
+    def _submitted(self, worker: _Worker, batch: NoisyBatch) -> InFlight | None:
+        """Its draws on the device, or None where that failed."""
+        runtime = self._served[batch.plan.model].runtime
+        submit = partial(runtime.submit, batch.draws)
         try:
-            return _Flight(batch, self._served[batch.plan.model].runtime.submit(batch.draws), started)
+            # One that keeps nothing in flight works now.
+            return worker.beneath.run(submit) if worker.beneath and runtime.ahead == 1 else submit()
         except DeviceLost as error:
             self._lose(error)
         except Exception:
             _log.exception("a batch of noisy passes could not be begun")
-        return _Flight(batch, None, started)
+        return None
 
     def _lose(self, error: DeviceLost) -> None:
         """The device is gone, and what this engine has in hand is another's: draws are keyed, so that loses time alone."""
@@ -429,7 +396,7 @@ class Engine:
         drawn = sum(part.rows for part in batch.plan.slices)
         try:
             if flight.results is not None:
-                results = _votes(flight.results.result(), drawn, self._served[batch.plan.model].bundle)
+                results = self._served[batch.plan.model].passes(flight.results, drawn)
         except DeviceLost as error:
             self._lose(error)
         except Exception:
@@ -438,54 +405,10 @@ class Engine:
             now = self._over(batch)
             took = now - max(flight.started, worker.ended)  # before that the device had another batch of this worker
             self._work.deliver_noisy(batch, results, now)
-            self._drawn.note(drawn, took)
+            self._pace.drawn(drawn, took)
             if results is not None:
-                self._batch_s[batch.plan.model] = took / batch.plan.batches
+                self._pace.ran(batch.plan.model, batch.plan.batches, took)
         worker.ended = now
         metrics.DEVICE_SECONDS.inc(took)
         metrics.DRAWS.inc(drawn)
         metrics.BATCH_ROWS.inc(batch.plan.rows * batch.plan.batches)
-
-
-def pause(took: float, watched: int) -> float:
-    """Seconds until a request is looked at again that took so long, as each of those that are `watched` may."""
-    return max(_PACE_S, took * watched / _WATCHING)
-
-
-def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:
-    """The base predictions alone: no draw is counted for them, and nothing is claimed."""
-    nothing: dict[str, Any] = dict.fromkeys(("certificate", "ood", "mixture", "joint", "receipt", "granted_draws"))
-    return replace(reply, rows=tuple(replace(row, draws=0, lost_draws=0, **nothing) for row in reply.rows))
-
-
-def _give_way() -> None:
-    """Let the other threads of the server in whenever they have something to do, which is never long."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        thread = threading.get_native_id()
-        with contextlib.suppress(OSError):  # a sandbox may not allow it
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
-
-
-def _proven(served: Served, signer: Signer | None) -> Proven:
-    description = served.runtime.description
-    return Proven(served.bundle, description, Notary(signer=signer, runtime=description) if signer else None)
-
-
-def _probabilities(served: Served, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Of each row, and in one column more its weight where the bundle declares that it depends on the input."""
-    bundle, mixture = served.bundle, served.bundle.manifest.mixture
-    learnt = mixture is not None and mixture.declared is not None
-    found = served.runtime.weighted(rows) if learnt else served.runtime.base(rows)
-    if found.shape != (len(rows), len(bundle.manifest.labels) + learnt):
-        raise ValueError(f"{bundle.key}: the base graph gave {found.shape} for {len(rows)} rows")
-    return found
-
-
-def _votes(found: Passes, draws: int, bundle: Bundle) -> Passes:
-    """What a runtime returned, if it is a vote and a score for every draw: absent ones would count as misses."""
-    votes, scores = found
-    if votes.shape != (draws,) or scores.shape != (draws,) or votes.dtype.kind not in "iu":
-        raise ValueError(
-            f"{bundle.key}: the noisy graph gave {votes.dtype} {votes.shape}, {scores.shape} for {draws} draws"
-        )
-    return votes, scores

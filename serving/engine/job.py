@@ -19,7 +19,7 @@ from certify.claims.procedures import SLICE, run, split_of
 from certify.mixture.mix import mix
 from certify.ood.joint_label import in_agreement
 from certify.ood.verdict import ScoreCounts, tally, verdict
-from certify.smoothing.law import LawAt
+from certify.smoothing.law import Guarantee
 from export.bundle import Bundle
 from serving.engine.fair import Party
 from serving.engine.joint_tally import joint_tally
@@ -45,10 +45,12 @@ class Job:
 
     Its draws have the places from `first` on: those from 0 on are counted as votes, by their index in the stream of its key;
     those below 0, which only `fixed` has, are the first of the stream that gives the score. With a `notary` its answer
-    carries a signed receipt.
+    carries a signed receipt. Given the job of another row of the task, it shares its terms with that where they are equal.
     """
 
-    def __init__(self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, task: Task, row: int, notary: Notary | None = None, beside: Job | None = None
+    ) -> None:
         self.bundle = bundle
         self.request_id, self.trace_id = task.request_id, task.trace_id
         self.party = Party(task.asker, task.weight)
@@ -57,7 +59,9 @@ class Job:
         self.first = first_place(bundle, task)
         self._parts = task.parts
         self.law = bundle.law.at(self.lattice)
-        self._terms = _terms(bundle, task, self.law)
+        guarantee = self.law.guarantee
+        known = beside._terms if beside else None
+        self._terms: Terms = known if known and known.law == guarantee else _terms(bundle, task, guarantee)
         self._procedure = run(task.procedure, self._terms, task.max_draws)
         self._foresees = bundle.prior is not None and self._procedure is not None and task.procedure.anytime
         self._base: NDArray[np.float32] | None = None
@@ -251,10 +255,10 @@ def source(task: Task, row: int, first: int, place: int) -> tuple[bytes, int]:
     return (task.keys[row], place) if place >= 0 else (task.score_keys[row], place - first)
 
 
-def _terms(bundle: Bundle, task: Task, law: LawAt) -> Terms:
+def _terms(bundle: Bundle, task: Task, guarantee: Guarantee) -> Terms:
     spec = bundle.manifest
     return Terms(
-        law=law.guarantee,
+        law=guarantee,
         alpha=task.alpha,
         split=split_of(task.procedure, spec.alpha_split, len(spec.fixed_draws)),
         classes=len(spec.labels),

@@ -9,27 +9,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from serving.engine.in_flight import Outcome
 from serving.engine.line import RequestId
-from serving.engine.workload import Outcome
 from serving.errors import CertserveError
 from serving.messages import Reply
+from serving.priority import give_way
 
 _log = logging.getLogger("certserve.engine")
 
 # One thread for all large requests: several would hold the engine's lock, and the interpreter, one after the other, while
 # small ones wait.
-LARGE = ThreadPoolExecutor(1, thread_name_prefix="engine-large")
+LARGE = ThreadPoolExecutor(1, "engine-large", give_way, (2,))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Waiting:
-    """One request in flight: its number, and the loop and future of whoever awaits its outcome."""
+    """One request: its number, once it is let in, and the loop and future of whoever awaits its outcome."""
 
-    number: RequestId
+    number: RequestId | None
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Reply[Any]]
     news: asyncio.Event
     """Set when there is more to say of a request that is followed, the last time with its outcome."""
+    refused: CertserveError | None = None
+    """Why it was not let in."""
+
+    @classmethod
+    def here(cls) -> Waiting:
+        """A request of the running loop, not let in yet."""
+        loop = asyncio.get_running_loop()
+        return cls(None, loop, loop.create_future(), asyncio.Event())
+
+    def refuse(self, error: CertserveError) -> None:
+        """It is not let in. Any thread may say so; who is on the loop need not wait to hear it."""
+        self.refused = error
+        self.settle(error)
 
     def settle(self, outcome: Outcome) -> None:
         """It ends with this outcome. Any thread may say so."""

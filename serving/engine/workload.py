@@ -12,39 +12,30 @@ import itertools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.bundle import Bundle
-from serving import log
 from serving.engine.deadlines import Deadlines
-from serving.engine.fair import Party
+from serving.engine.in_flight import Outcome, RowUnderway, Underway, Unwritten, about
 from serving.engine.job import Job, SliceResult
 from serving.engine.line import JobId, RequestId, Slice
 from serving.engine.proven import Proven
+from serving.engine.room import make_room
 from serving.engine.scheduler import BasePlan, Demand, NoisyPlan, Scheduler, Together, one_at_a_time
 from serving.engine.shares import ShareJob
-from serving.errors import (
-    SEE_LOG,
-    CertserveError,
-    DeadlinePassed,
-    Internal,
-    NotOffered,
-    Overloaded,
-    Unavailable,
-)
-from serving.messages import Prediction, Reply, Share, Task
+from serving.errors import SEE_LOG, CertserveError, DeadlinePassed, Internal, NotOffered, Unavailable
+from serving.messages import Prediction, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
 from serving.runtimes.runtime import DrawRange
 
-Outcome = Reply[Any] | CertserveError
 _log = logging.getLogger("certserve.engine")
 _ATTEMPTS = 2
 _BASE = -1
+_NOTHING = "%s: %d draws from %d came to nothing"
 _STOPPING = "the server is stopping; try again elsewhere"
 
 
@@ -64,52 +55,6 @@ class NoisyBatch:
     draws: tuple[DrawRange, ...]
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    arrived: float
-    answers: list[Prediction | Share | None]
-    first: JobId
-    """The job of its first row; the others follow."""
-    digest: str
-    id: str = ""
-    followed: bool = False
-    started: float | None = None
-    jobs: set[JobId] = field(default_factory=set)
-    trace_id: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class _Live:
-    job: Job | ShareJob
-    request: RequestId
-    row: int
-    failures: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unwritten:
-    """The outcome of a request whose remaining rows have ended as they were, still to be composed; nothing in flight is
-    touched by that.
-    """
-
-    request: _Request
-    lives: Sequence[_Live]
-    now: float
-    by: Proven
-
-    def written(self) -> Outcome:
-        """Compose it."""
-        for live in self.lives:
-            try:
-                self.request.answers[live.row] = live.job.answer()
-            except Exception:
-                error = _defect(live)
-                extra = log.about(self.request.id, self.request.trace_id)
-                _log.error("request %s is refused: %s", self.request.id, error.message, extra=extra)
-                return error
-        return _reply(self.request, self.now, self.by)
-
-
 class Workload:
     """The requests in flight on one device that serves what the `catalogue` says.
 
@@ -127,8 +72,8 @@ class Workload:
         self._begun: dict[str, Proven] = {}
         self._max_pending = max_pending_draws
         self._numbers = itertools.count()
-        self._live: dict[JobId, _Live] = {}
-        self._requests: dict[RequestId, _Request] = {}
+        self._rows: dict[JobId, RowUnderway] = {}
+        self._requests: dict[RequestId, Underway] = {}
         self._deadlines = Deadlines()
         self._outcomes: list[tuple[RequestId, Outcome | Unwritten]] = []
         self._news: set[RequestId] = set()
@@ -165,7 +110,9 @@ class Workload:
                 "receipt: this server has no signing key, so it gives no receipts; leave it out, or have the operator set"
                 " signing_key_file"
             )
-        return [Job(bundle, task, row, notary) for row in range(len(task.rows))]
+        jobs = [Job(bundle, task, 0, notary)]
+        jobs += (Job(bundle, task, row, notary, beside=jobs[0]) for row in range(1, len(task.rows)))
+        return jobs
 
     def admit(
         self,
@@ -187,24 +134,14 @@ class Workload:
         if self._closed:
             raise Unavailable(self._closed, retry_after_s=1)
         self._begin(jobs[0].bundle)
-        rows = sum(not job.has_base for job in jobs)
-        self._wait_for_base(rows, jobs[0].party, timeout_s, predictions_per_second)
-        self._make_room(jobs, timeout_s, draws_per_second)
+        rates = draws_per_second, predictions_per_second
+        make_room(self._scheduler, jobs, timeout_s, *rates, self._max_pending)
         number = next(self._numbers)
         self._deadlines.add(number, now + timeout_s - min(len(jobs) * composing_s, timeout_s / 4))
         identities = [next(self._numbers) for _ in jobs]
-        first = jobs[0]
-        request = self._requests[number] = _Request(
-            now,
-            [None] * len(jobs),
-            identities[0],
-            first.bundle.digest,
-            first.request_id,
-            followed,
-            trace_id=first.trace_id,
-        )
-        self._live.update((each, _Live(jobs[row], number, row)) for row, each in enumerate(identities))
-        request.jobs.update(identities)
+        self._requests[number] = _underway(jobs, identities, now, followed)
+        for place, (each, job) in enumerate(zip(identities, jobs, strict=True)):
+            self._rows[each] = RowUnderway(job, number, place)
         self._schedule(identities, number, jobs[0])
         return number
 
@@ -232,38 +169,6 @@ class Workload:
         )
         self._scheduler.add_all(identities, demand)
 
-    def _wait_for_base(self, rows: int, party: Party, timeout_s: float, predictions_per_second: float) -> None:
-        """Refuse a request of so many rows whose base predictions would not be there in its time: without them there is no
-        answer at all. A lone one never is refused.
-        """
-        before = self._scheduler.base_before(rows, party.name)
-        if before and before + rows > predictions_per_second * timeout_s:
-            late = (before + rows) / predictions_per_second - timeout_s
-            raise Overloaded(
-                f"{before} predictions come before the {rows} of this request: over what can be made in its time; try again"
-                " later, allow more time or send fewer rows",
-                retry_after_s=min(60.0, max(1.0, late)),
-            )
-
-    def _make_room(self, jobs: Sequence[Job | ShareJob], timeout_s: float, draws_per_second: float) -> None:
-        """Under pressure budgets shrink first: a request gets no more than half of what can be drawn in its time beside what
-        others are sure to get before it, so that they fall smoothly. It is refused where that does not leave its own least;
-        a lone one never is.
-        """
-        least = sum(job.least_draws for job in jobs)
-        before = self._scheduler.owed_before(least, max(job.forecast()[0] for job in jobs), jobs[0].party)
-        if not before:
-            return
-        can = min(float(self._max_pending), draws_per_second * timeout_s)
-        if before + least > can:
-            raise Overloaded(
-                f"{before} draws come before the {least} that this request needs at least: over what can be drawn in its"
-                " time; try again later, allow more time or send fewer rows",
-                retry_after_s=min(60.0, max(1.0, (before + least - can) / max(draws_per_second, 1.0))),
-            )
-        for job in jobs:
-            job.shorten(int(can - before) // (2 * len(jobs)))
-
     def cancel(self, number: RequestId) -> None:
         """Whoever asked has gone: its work leaves, and it gets no outcome."""
         request = self._requests.pop(number, None)
@@ -271,7 +176,7 @@ class Workload:
         if request:
             self._scheduler.remove_all(request.jobs)
             for identity in request.jobs:
-                del self._live[identity]
+                del self._rows[identity]
 
     def close(self, because: str = _STOPPING) -> None:
         """Refuse what is in flight, and everything from now on, as unavailable."""
@@ -304,17 +209,17 @@ class Workload:
         """What is proven of a row, without a receipt; None where its base prediction is due, or its request has ended."""
         if (request := self._requests.get(number)) is None:
             return None
-        done, live = request.answers[row], self._live.get(request.first + row)
-        if live is None:
+        done, left = request.answers[row], self._rows.get(request.first + row)
+        if left is None:
             assert isinstance(done, Prediction)
             return done
-        assert isinstance(live.job, Job)
-        return live.job.answer(receipt=False) if live.job.has_base else None
+        assert isinstance(left.job, Job)
+        return left.job.answer(receipt=False) if left.job.has_base else None
 
     def reply_so_far(self, number: RequestId, rows: Sequence[Prediction], now: float) -> Reply[Prediction] | None:
         """What was said of every row as a reply; None where the request has ended."""
         request = self._requests.get(number)
-        return _reply(request, now, self._begun[request.digest], rows) if request else None
+        return request.reply(now, self._begun[request.digest], rows) if request else None
 
     def next_deadline(self) -> float:
         """When `expire` has to be called; infinite where nothing is in flight."""
@@ -333,41 +238,41 @@ class Workload:
         plan = plan or self._scheduler.plan_base()
         if plan is None:
             return None
-        lives = [self._live[job] for job in _jobs(plan)]
-        for live in lives:
-            request = self._requests[live.request]
+        rows = [self._rows[job] for job in _jobs(plan)]
+        for row in rows:
+            request = self._requests[row.request]
             request.started = now if request.started is None else request.started
         if isinstance(plan, BasePlan):
-            return BaseBatch(plan, tuple(live.job.lattice for live in lives))
-        return NoisyBatch(plan, tuple(_draws(part, live) for part, live in zip(plan.slices, lives, strict=True)))
+            return BaseBatch(plan, tuple(row.job.lattice for row in rows))
+        return NoisyBatch(plan, tuple(_draws(part, row) for part, row in zip(plan.slices, rows, strict=True)))
 
     def expire(self, now: float) -> None:
         """End what is over its deadline: with the best that is proven, or an error where there is no base prediction."""
         for number in self._deadlines.due(now):
             request = self._requests[number]
-            lives = [self._live[job] for job in request.jobs]
-            if all(live.job.has_base for live in lives):
+            rows = [self._rows[job] for job in request.jobs]
+            if all(row.job.has_base for row in rows):
                 self.cancel(number)
-                self._outcomes.append((number, Unwritten(request, lives, now, self._begun[request.digest])))
+                self._outcomes.append((number, Unwritten(request, rows, now, self._begun[request.digest])))
             else:
                 self._fail(number, DeadlinePassed("the deadline passed before the base prediction; allow more time"))
 
     def deliver_base(self, batch: BaseBatch, probabilities: NDArray[np.float32] | None, now: float) -> None:
         """Probabilities (rows, C) of a base batch, or None if it came to nothing."""
-        for row, identity in enumerate(batch.plan.jobs):
-            if (live := self._live.get(identity)) is None:
+        for place, identity in enumerate(batch.plan.jobs):
+            if (row := self._rows.get(identity)) is None:
                 continue
-            if probabilities is not None and np.isfinite(probabilities[row]).all():
+            if probabilities is not None and np.isfinite(probabilities[place]).all():
                 try:
-                    live.job.receive_base(probabilities[row].copy())
+                    row.job.receive_base(probabilities[place].copy())
                     self._look(identity, now)
                 except Exception:
-                    self._broke(live)
-            elif _failed(live, _BASE) < _ATTEMPTS:
-                self._scheduler.base_again(identity, batch.plan.model, live.request, live.job.party)
+                    self._broke(row)
+            elif row.failed(_BASE) < _ATTEMPTS:
+                self._scheduler.base_again(identity, batch.plan.model, row.request, row.job.party)
             else:
                 came = "failed twice" if probabilities is None else "gave no finite answer"
-                self._fail(live.request, Internal(f"row {live.row}: the base network {came}; {SEE_LOG}"))
+                self._fail(row.request, Internal(f"row {row.place}: the base network {came}; {SEE_LOG}"))
 
     def deliver_noisy(
         self, batch: NoisyBatch, results: tuple[NDArray[np.int64], NDArray[np.float32]] | None, now: float
@@ -386,37 +291,36 @@ class Workload:
             wrong = (votes < 0) | (votes > none) if votes.min() < 0 or votes.max() > none else None
         place, counted = 0, dict[JobId, None]()
         for part in batch.plan.slices:
-            rows = slice(place, place + part.rows)
+            places = slice(place, place + part.rows)
             place += part.rows
-            if (live := self._live.get(part.job)) is None:
+            if (row := self._rows.get(part.job)) is None:
                 continue
-            lost = results is None or (wrong is not None and bool(wrong[rows].any()))
-            if lost and _failed(live, part.start) < _ATTEMPTS:
+            lost = results is None or (wrong is not None and bool(wrong[places].any()))
+            if lost and row.failed(part.start) < _ATTEMPTS:
                 self._scheduler.again(part)
                 continue
             if lost:
-                nothing = "%s: %d draws from %d came to nothing"
-                _log.warning(nothing, _name(live), part.rows, part.start, extra=_about(live.job))
+                _log.warning(_NOTHING, row, part.rows, part.start, extra=about(row.job))
             self._scheduler.settle(part)
-            found = (None, None) if results is None or lost else (results[0][rows], results[1][rows])
+            found = (None, None) if results is None or lost else (results[0][places], results[1][places])
             try:
-                live.job.receive(part.start, SliceResult(part.rows, *found))
+                row.job.receive(part.start, SliceResult(part.rows, *found))
                 counted[part.job] = None
             except Exception:
-                self._broke(live)
+                self._broke(row)
         for identity in counted:
-            if (live := self._live.get(identity)) is None:  # a job that fails takes the others of its request with it
+            if (row := self._rows.get(identity)) is None:  # a job that fails takes the others of its request with it
                 continue
             try:
                 self._look(identity, now)
             except Exception:
-                self._broke(live)
+                self._broke(row)
 
     def _look(self, identity: JobId, now: float) -> None:
-        live = self._live[identity]
-        job = live.job
-        if self._requests[live.request].followed:
-            self._news.add(live.request)
+        row = self._rows[identity]
+        job = row.job
+        if self._requests[row.request].followed:
+            self._news.add(row.request)
         if job.done:
             self._finish(identity, now)
         elif job.drawing:
@@ -425,67 +329,51 @@ class Workload:
             self._scheduler.remove_draws(identity)
 
     def _finish(self, identity: JobId, now: float) -> None:
-        live = self._live[identity]
+        row = self._rows[identity]
         try:
-            answer = live.job.answer()
+            answer = row.job.answer()
         except Exception:
-            self._broke(live)
+            self._broke(row)
             return
-        request = self._requests[live.request]
-        request.answers[live.row] = answer
+        request = self._requests[row.request]
+        request.answers[row.place] = answer
         request.jobs.discard(identity)
         self._scheduler.remove(identity)
-        del self._live[identity]
+        del self._rows[identity]
         if not request.jobs:
-            del self._requests[live.request]
-            self._deadlines.remove(live.request)
-            self._outcomes.append((live.request, _reply(request, now, self._begun[request.digest])))
+            del self._requests[row.request]
+            self._deadlines.remove(row.request)
+            self._outcomes.append((row.request, request.reply(now, self._begun[request.digest])))
 
-    def _broke(self, live: _Live) -> None:
+    def _broke(self, row: RowUnderway) -> None:
         """A defect of ours that shows in one row: its request fails, and no other."""
-        self._fail(live.request, _defect(live))
+        self._fail(row.request, row.defect())
 
     def _fail(self, number: RequestId, error: CertserveError) -> None:
         if number in self._requests:
-            if SEE_LOG in error.message:
-                request = self._requests[number]
-                extra = log.about(request.id, request.trace_id)
-                _log.error("request %s is refused: %s", request.id, error.message, extra=extra)
+            self._requests[number].log(error)
             self.cancel(number)
             self._outcomes.append((number, error))
 
 
-def _defect(live: _Live) -> Internal:
-    """To be called where the answer of a row could not be composed."""
-    _log.exception("%s: an answer could not be composed", _name(live), extra=_about(live.job))
-    return Internal(f"row {live.row}: an answer could not be composed; {SEE_LOG}")
+def _underway(jobs: Sequence[Job | ShareJob], identities: Sequence[JobId], now: float, followed: bool) -> Underway:
+    first = jobs[0]
+    return Underway(
+        arrived=now,
+        answers=[None] * len(jobs),
+        first=identities[0],
+        digest=first.bundle.digest,
+        id=first.request_id,
+        trace_id=first.trace_id,
+        followed=followed,
+        jobs=set(identities),
+    )
 
 
 def _jobs(plan: BasePlan | NoisyPlan) -> list[JobId]:
     return list(plan.jobs) if isinstance(plan, BasePlan) else [part.job for part in plan.slices]
 
 
-def _draws(part: Slice, live: _Live) -> DrawRange:
-    key, start = live.job.source(part.start)
-    return DrawRange(live.job.law, key, start, start + part.rows)
-
-
-def _name(live: _Live) -> str:
-    """A row as the log speaks of it."""
-    return f"request {live.job.request_id}, row {live.row}"
-
-
-def _about(job: Job | ShareJob) -> dict[str, str]:
-    return log.about(job.request_id, job.trace_id)
-
-
-def _failed(live: _Live, what: int) -> int:
-    live.failures[what] = live.failures.get(what, 0) + 1
-    return live.failures[what]
-
-
-def _reply(request: _Request, now: float, by: Proven, rows: Sequence[Any] = ()) -> Reply[Any]:
-    started = now if request.started is None else request.started
-    whole: tuple[Any, ...] = tuple(rows or (answer for answer in request.answers if answer is not None))
-    queued, ran = started - request.arrived, now - started
-    return Reply(rows=whole, queue_s=queued, compute_s=ran, digest=by.digest, runtime=by.runtime)
+def _draws(part: Slice, row: RowUnderway) -> DrawRange:
+    key, start = row.job.source(part.start)
+    return DrawRange(row.job.law, key, start, start + part.rows)

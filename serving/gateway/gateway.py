@@ -29,11 +29,12 @@ from serving.log import REQUEST_ID, TRACE_ID
 from serving.messages import Answer, InputNote, Model, ModelIdentity, Prediction, PredictRequest, Reply, Task
 from serving.models.catalogue import Catalogue
 from serving.models.identity import refuse_others
+from serving.priority import give_way
 from serving.security.callers import ANONYMOUS, CALLER, INFER, LEFT, Caller
 
 _QUICK = 64 * 1024
 # Few, for threads that run Python let the loop wait for each other's turns.
-_LARGE = ThreadPoolExecutor(2, thread_name_prefix="gateway-large")
+_LARGE = ThreadPoolExecutor(2, "gateway-large", give_way, (2,))
 _FREE = contextlib.nullcontext(Bill(0))
 
 

@@ -12,7 +12,7 @@ from serving.engine.engine import Engine, Load, Served
 from serving.engine.job import Job
 from serving.engine.scheduler import Scheduler
 from serving.engine.workload import Workload
-from serving.errors import DeadlinePassed, Internal, NotFound, Overloaded, Unavailable
+from serving.errors import DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.gateway.gateway import Gateway
 from serving.messages import Options, PredictRequest
 from serving.models.catalogue import Catalogue
@@ -194,7 +194,7 @@ async def test_others_are_answered_while_what_a_deadline_has_ended_is_composed(s
 
 
 async def test_the_time_that_composing_takes_is_taken_from_a_request_of_many_rows(bundle, monkeypatch):
-    monkeypatch.setattr("serving.engine.engine._COMPOSING_S", 0.001)
+    monkeypatch.setattr("serving.engine.pace._COMPOSING_S", 0.001)
     runtime = Wrapped(bundle)
     engine = Engine([Served(bundle, runtime)], Scheduler(40), 1, max_pending_draws=10**8, clock=runtime.clock)
     gateway = Gateway(Catalogue([bundle]), engine, SECRET, Limits())
@@ -250,6 +250,38 @@ async def test_who_leaves_while_many_rows_are_taken_in_leaves_nothing_behind(ser
     answer = await ask(gateway, [90, 1, 2, 3], certify="off")
     assert answer.predictions[0].class_index == 0
     await until(lambda: engine.load() == Load(requests=0, owed=0, running=0))
+
+
+async def test_no_loop_waits_for_the_lock(served):
+    """Whoever holds it may have been put aside by the system. Here it is the loop's own thread: it would wait for ever."""
+    gateway, engine, _ = served
+    with engine._lock:
+        asked = asyncio.ensure_future(ask(gateway, [150, 1, 2, 3]))
+        left = asyncio.ensure_future(ask(gateway, [128, 1, 2, 3], certify="best", max_draws=100_000))
+        refused = asyncio.ensure_future(ask(gateway, [150, 1, 2, 4], certify="off", deadline_ms=1, receipt=True))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait([left, refused])
+    assert (await asked).predictions[0].certificate.status == "certified"
+    with pytest.raises(NotOffered):
+        await refused
+    await until(lambda: engine.load() == Load(requests=0, owed=0, running=0))
+
+
+async def test_a_request_that_cannot_be_let_in_is_our_error_and_nobody_else_s(served, monkeypatch, caplog):
+    right = Workload.admit
+
+    def admit(self, jobs, *others):
+        if len(jobs) == 2 or len(jobs) > 32:
+            raise ZeroDivisionError
+        return right(self, jobs, *others)
+
+    monkeypatch.setattr(Workload, "admit", admit)
+    for rows in (2, 33):
+        with pytest.raises(Internal, match="the engine failed"):
+            await ask(served[0], *[[150, 1, 2, row] for row in range(rows)], certify="off")
+    assert (await ask(served[0], [150, 1, 2, 3])).predictions[0].certificate.status == "certified"
+    assert caplog.text.count("a request could not be let in") == 2
 
 
 async def test_a_device_that_hangs_delays_no_answer_and_is_known(served):

@@ -196,7 +196,7 @@ class CountsLooks(dict):
 def test_no_turn_looks_at_every_request_in_flight(bundles, monkeypatch):
     """With many in flight, batches are planned, delivered and admitted without one pass over the requests."""
     walk = Walk(bundles, 0)
-    for name in ("_requests", "_live"):
+    for name in ("_requests", "_rows"):
         monkeypatch.setattr(walk.work, name, CountsLooks())
     for name in ("_entries", "_base"):
         monkeypatch.setattr(walk.scheduler, name, CountsLooks())

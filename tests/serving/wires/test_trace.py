@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from protos.certserve.v1 import certserve_pb2 as pb
 from protos.certserve.v1 import certserve_pb2_grpc as pb_grpc
 from serving import errors, log
-from serving.engine.workload import _about
+from serving.engine.in_flight import about
 from serving.wires.http.server import build_app
 from serving.wires.trace import known
 from tests.serving.wires.fake_gateway import FakeGateway
@@ -170,5 +170,5 @@ async def logging_as_engine_and_gateway(self, request):
         request_id, trace_id = "me.2", "abc"
 
     logging.getLogger("certserve.gateway").warning("of the gateway")
-    logging.getLogger("certserve.engine").warning("of the engine", extra=_about(Job))
+    logging.getLogger("certserve.engine").warning("of the engine", extra=about(Job))
     raise errors.Overloaded("x")
