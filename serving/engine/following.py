@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,12 @@ from serving.engine.line import RequestId
 from serving.engine.waiting import Waiting, over
 from serving.events import Base, Event, Final, Progress
 from serving.messages import Prediction, Reply
+from serving.priority import give_way
 
 SoFar = Callable[[RequestId, int], Reply[Prediction] | None]
 """What is proven of a request of so many rows by now; None where a base prediction is due, or the request has ended."""
 
+_LOOKS = ThreadPoolExecutor(2, "engine-looks", give_way, (2,))
 _PACE_S, _WATCHING = 0.25, 0.1  # between two events of progress, and the share of the time that all of them may take
 
 
@@ -34,7 +37,8 @@ class Following:
         try:
             seen = None
             while not await over(waiting):
-                reply, took = await asyncio.to_thread(self._looked, waiting, rows)
+                looking = asyncio.get_running_loop().run_in_executor(_LOOKS, self._looked, waiting, rows)
+                reply, took = await looking
                 draws = sum(row.draws for row in reply.rows) if reply else 0
                 if reply is None or (seen is not None and draws <= seen):
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -15,8 +16,10 @@ from serving.errors import Unavailable
 from serving.events import Events
 from serving.messages import Prediction, Reply, Share, Task
 from serving.models.catalogue import Catalogue
+from serving.priority import give_way
 
 _log = logging.getLogger("certserve.gateway")
+_MERGING = ThreadPoolExecutor(2, "gateway-merge", give_way, (2,))  # it takes seconds for a thousand rows of many draws
 
 
 class Engines(Protocol):
@@ -53,7 +56,8 @@ class Dealer:
         deadline = time.monotonic() + task.timeout_s
         replies = await self._counted(task, ranges)
         try:
-            return await asyncio.to_thread(merge, bundle, task, ranges[: len(replies)], replies)
+            merging = partial(merge, bundle, task, ranges[: len(replies)], replies)
+            return await asyncio.get_running_loop().run_in_executor(_MERGING, merging)
         except MixedRuntimes as error:
             _log.warning("no certificate is split from now on: %s", error)
             self._number = 1
