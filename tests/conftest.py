@@ -25,6 +25,10 @@ FIRST = (REAL_SERVERS, "tests/export/", "tests/statistical/")
 @pytest.fixture(scope="session", autouse=True)
 def _what_is_loaded_is_no_garbage():
     """Thousands of tests and some hundred modules stay: to look through them takes half a second each time."""
+    _leave_to_no_collector()
+
+
+def _leave_to_no_collector():
     gc.collect()
     gc.freeze()
 
@@ -86,9 +90,12 @@ def _with_one_list(patch, export, *given, **more):
     # Not before: it takes a second to import.
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    if not hasattr(ONNXRegistry.from_torchlib, "cache_info"):
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
-    return export(*given, **more)
+    if hasattr(ONNXRegistry.from_torchlib, "cache_info"):
+        return export(*given, **more)
+    patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+    found = export(*given, **more)
+    _leave_to_no_collector()  # it has loaded as much again
+    return found
 
 
 def _remembered(create, verify=True, cert=None, trust_env=True):

@@ -23,6 +23,7 @@ from serving.config import Settings
 from serving.deployments.local import running
 
 ROOT = Path(__file__).resolve().parent.parent
+AS_INSTALLED = ROOT / "tests" / "e2e" / "as_installed"
 SECRET = b"s" * 32
 
 
@@ -89,7 +90,8 @@ def command_line(
         ]
         log = Path(folder) / "log"
         with log.open("wb") as stream:
-            given = os.environ | {"PYTHONPATH": str(checkout)} | (environment or {})
+            path = f"{AS_INSTALLED}{os.pathsep}{checkout}"
+            given = os.environ | {"PYTHONPATH": path} | (environment or {})
             server = subprocess.Popen(command, cwd=checkout, env=given, stderr=stream, stdout=stream)
         family: set[psutil.Process] = set()
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import psutil
@@ -99,6 +101,25 @@ def seconds_until(condition, most_s: float) -> float:
             return time.monotonic() - began
         time.sleep(0.05)
     return float("inf")
+
+
+def all_end_with(address: Address, killed: str) -> None:
+    """Kill a process that cannot come back: the ports are free within ten seconds, and no process and no file is left."""
+    everybody = family(address)
+    (folder,) = {Path(part) for part in _folders(everybody)}
+    of_role(address, killed)[0].kill()
+    assert seconds_until(lambda: not left(everybody) and free(address), 10) < 10
+    assert not folder.exists()
+    said = [line for line in address.log.read_text().splitlines() if "has ended" in line]
+    assert len(said) == (0 if killed == "root" else 1), address.log.read_text()
+    assert all(line.startswith("certserve: ") for line in said)
+
+
+def _folders(processes: list[psutil.Process]) -> Iterator[str]:
+    for process in processes:
+        for each in sockets(process, "unix"):
+            if found := re.match(r"(.*?/cs-[^/]+)/", str(each.laddr)):
+                yield found[1]
 
 
 @dataclass(frozen=True)

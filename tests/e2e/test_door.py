@@ -24,8 +24,9 @@ from serving.security import keys
 from serving.wires.http.server import build_app
 from tests.certificates import Authority, Pair
 from tests.contract.door import QUOTA, Bearers, bearers, bearing, differences
+from tests.e2e import faults
 from tests.half_space import write_half_space
-from tests.servers import Address, command_line, post_rows
+from tests.servers import Address, Ending, command_line, post_rows
 from tests.serving.security.credentials import key
 from tests.serving.wires.fake_gateway import FakeGateway
 
@@ -46,6 +47,7 @@ class Home:
     who: Bearers
     watched: dict[str, str]
     """What another bears who may draw no more than `QUOTA` in a day."""
+    ending: Ending
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -90,8 +92,9 @@ def home(request, tmp_path_factory):
         settings += ["--engines", "2", "--gateways", "2", "--tls-client-ca-file", folder / "authority"]
     arguments, local = [*map(str, settings), "--threads", "1"], request.param == "local"
     context = trusting(folder, CLIENT)
-    with command_line(folder / "models", *arguments, local=local, environment=SMALL, context=context) as address:
-        yield Home(address, folder, who, bearing(text))
+    about = {"environment": SMALL, "context": context, "ending": (ending := Ending())}
+    with command_line(folder / "models", *arguments, local=local, **about) as address:
+        yield Home(address, folder, who, bearing(text), ending)
 
 
 async def test_every_route_and_method_lets_in_whom_it_should_over_tls(home):
@@ -272,3 +275,19 @@ def test_no_key_is_in_the_log_or_in_the_list_of_processes(home):
         said += " ".join(each.cmdline()) + str(each.environ())
     assert not [text for text in borne if text and text.split()[-1] in said]
     assert "PRIVATE KEY" not in said
+
+
+@pytest.mark.parametrize("home", ["ray"], indirect=True)
+async def test_a_raylet_that_is_killed_ends_all_of_it(home):
+    """The last test of this server: clients get an error at once. Other processes are killed in `test_stops`."""
+
+    async def asking():
+        while True:
+            await home.ask()
+
+    clients = [asyncio.create_task(asking()) for _ in range(4)]
+    await asyncio.sleep(0.5)
+    home.ending.exit_code = 1
+    await asyncio.to_thread(faults.all_end_with, home.address, "raylet")
+    outcomes = await asyncio.wait_for(asyncio.gather(*clients, return_exceptions=True), 30)
+    assert [each for each in outcomes if not isinstance(each, AssertionError | httpx.TransportError)] == []

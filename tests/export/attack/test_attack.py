@@ -332,9 +332,9 @@ def test_the_noise_itself_points_at_the_boundary():
 
 
 def test_the_simulation_passes_and_says_its_limits():
-    tallies = simulation.simulate(64, seed=1, quiet=True)
+    tallies = simulation.simulate(32, seed=1, quiet=True)
     assert {each.kind for each in tallies} == set(simulation.BUDGETS)
-    assert all(each.passed and each.runs == 64 for each in tallies)
+    assert all(each.passed and each.runs == 32 for each in tallies)
     assert report.passed(None, tallies)
     assert "no counterexample was found" in report.summary(None, tallies)
 
@@ -347,7 +347,7 @@ def test_the_simulation_finds_an_optional_stopping_fault(monkeypatch):
     monkeypatch.setattr(anytime, "chosen_exceeds", mutant)
     simulation._false_votes.cache_clear()
     try:
-        tallies = {each.kind: each for each in simulation.simulate(160, seed=1, quiet=True)}
+        tallies = {each.kind: each for each in simulation.simulate(96, seed=1, quiet=True)}
     finally:
         simulation._false_votes.cache_clear()
     assert not tallies["certificate"].passed
