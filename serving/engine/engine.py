@@ -17,6 +17,7 @@ import contextlib
 import logging
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ from serving.security.signing import Signer
 _log = logging.getLogger("certserve.engine")
 
 _FEW = 32  # rows of a request that are admitted where it is asked for; more take long, and others would wait meanwhile
+_A_MOMENT_S = 0.0005  # for whoever waits for the lock to wake up and take it
 _HUNG_S = 60.0  # in one batch: by then it is of no use to anybody who waits
 
 _Jobs = Sequence[Job | ShareJob]
@@ -151,6 +153,8 @@ class Engine:
             if said is None:
                 return None
             rows.append(said)
+            if self._lock.wanted:
+                time.sleep(_A_MOMENT_S)
         with self._lock:
             return self._work.reply_so_far(number, rows, self._clock.now())
 

@@ -20,6 +20,12 @@ class EngineLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked: deque[Callable[[], None]] = deque()
+        self._waiting: deque[None] = deque()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a thread waits for it. Whoever lets go and takes it again at once has it before that is awake."""
+        return bool(self._waiting)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Have something done under the lock: now where it is free, else by whoever holds it, before that lets go. What is
@@ -34,7 +40,15 @@ class EngineLock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """See `threading.Lock`."""
-        return self._lock.acquire(blocking, timeout)
+        if self._lock.acquire(blocking=False):
+            return True
+        if not blocking:
+            return False
+        self._waiting.append(None)
+        try:
+            return self._lock.acquire(timeout=timeout)
+        finally:
+            self._waiting.pop()
 
     def release(self) -> None:
         """See `threading.Lock`; before that, what was asked for."""
@@ -43,7 +57,7 @@ class EngineLock:
         self._do_what_waits()  # who asked between the two found it taken
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()

@@ -32,6 +32,25 @@ def test_whoever_waits_under_the_lock_lets_go_of_it_and_is_woken_by_what_is_aske
         assert condition.wait_for(lambda: come, 60)
 
 
+def test_it_knows_whether_anybody_waits_for_it():
+    lock, taken = EngineLock(), threading.Event()
+
+    def take():
+        with lock:
+            taken.set()
+
+    waiting = threading.Thread(target=take)
+    with lock:
+        lock.soon(lambda: None)  # asks, and waits for nothing
+        assert (lock.wanted, lock.acquire(blocking=False)) == (False, False)
+        waiting.start()
+        while not lock.wanted:
+            taken.wait(0.001)
+        assert not taken.is_set()
+    waiting.join(60)
+    assert (taken.is_set(), lock.wanted) == (True, False)
+
+
 def test_what_fails_is_written_into_the_log_and_fails_nobody_else(caplog):
     lock, done = EngineLock(), []
     with lock:
