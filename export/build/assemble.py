@@ -25,7 +25,7 @@ from export.build.compare import check_expected, check_varies
 from export.build.grid import Grid
 from export.build.lattice import lattices
 from export.build.learn import Labelled, Learnt, noisy_run
-from export.build.network import Network
+from export.build.network import ServedNetwork
 from export.build.noise_table import rounded_gaussian_tails
 from export.build.plan import Plan
 from export.build.versions import Faults, next_version
@@ -51,12 +51,12 @@ class _Settled:
     spec: InputSpec
     labels: tuple[str, ...]
     data: Labelled | None
-    accurate: Network
-    voting: Network
+    accurate: ServedNetwork
+    voting: ServedNetwork
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Served:
+class _ServedGraphs:
     """The two graphs of the bundle, what was learnt for them, and the noisy one at work in batches of `rows`."""
 
     base: bytes
@@ -114,7 +114,7 @@ def _settled(source: Source, found: Found, plan: Plan, grid: Grid, lattice: NDAr
 
 
 def _check_labelled(
-    rows: Labelled, spec: InputSpec, labels: tuple[str, ...], accurate: Network, voting: Network
+    rows: Labelled, spec: InputSpec, labels: tuple[str, ...], accurate: ServedNetwork, voting: ServedNetwork
 ) -> None:
     """Something of the rows comes through both networks, and their labels stand in the networks' order."""
     held_out = rows.held_out
@@ -140,7 +140,7 @@ def _enough(plan: Plan) -> Labelled | None:
     return plan.labelled
 
 
-def _served(settled: _Settled, law: Law, work: float) -> _Served:
+def _served(settled: _Settled, law: Law, work: float) -> _ServedGraphs:
     """The graphs, once a score is learnt where there are data for one; a noisy row takes `work` multiplications."""
     plan, accurate, voting = settled.plan, settled.accurate, settled.voting
     rows = batch_rows.chosen(voting.made.graph, voting.found.shape, work, plan.tell, plan.options.batch_rows)
@@ -149,7 +149,7 @@ def _served(settled: _Settled, law: Law, work: float) -> _Served:
     base = accurate.made.graph if one else score_graph.base(accurate.made)
     noisy = learnt.graph if learnt else base if one else score_graph.votes(voting.made)
     run = open_graph(noisy, f"{accurate.source.name}, as it would be served under noise,")
-    return _Served(base=base, noisy=noisy, rows=rows, learnt=learnt, under_noise=in_batches(noisy_run(run), rows))
+    return _ServedGraphs(base=base, noisy=noisy, rows=rows, learnt=learnt, under_noise=in_batches(noisy_run(run), rows))
 
 
 def _learnt(settled: _Settled, law: Law, rows: int) -> Learnt | None:
@@ -171,7 +171,7 @@ def _learnt(settled: _Settled, law: Law, rows: int) -> Learnt | None:
     )
 
 
-def _with_two_sides(settled: _Settled, served: _Served, law: Law) -> Plan:
+def _with_two_sides(settled: _Settled, served: _ServedGraphs, law: Law) -> Plan:
     """The plan, with two-sided bounds where they reach farther on held-out rows; how far they reach is told."""
     plan = settled.plan
     if settled.data is None or len(settled.labels) == 2:
@@ -197,7 +197,7 @@ def _with_two_sides(settled: _Settled, served: _Served, law: Law) -> Plan:
     return replace(plan, options=replace(plan.options, also=(*plan.options.also, "two_sided")))
 
 
-def _prior(settled: _Settled, served: _Served, law: Law) -> PriorSpec | None:
+def _prior(settled: _Settled, served: _ServedGraphs, law: Law) -> PriorSpec | None:
     """A prior of the votes, where it saves draws on held-out rows, or is asked for; what it saves is told."""
     plan, data, learnt = settled.plan, settled.data, served.learnt
     if data is None or learnt is None:
@@ -238,7 +238,7 @@ def _golden_rows(found: Found, work: float) -> int:
 
 def _put_in_place(
     settled: _Settled,
-    served: _Served,
+    served: _ServedGraphs,
     prior: PriorSpec | None,
     law: Law,
     golden: Golden,

@@ -16,7 +16,7 @@ from export.build import columns, learn, picture_flags
 from export.build.calibrate import SCORE_DRAWS
 from export.build.grid import Grid, GridError, check_moves, declared
 from export.build.learn import Learnt
-from export.build.network import Network
+from export.build.network import ServedNetwork
 from export.build.plan import Plan
 from export.bundle import (
     FORMAT,
@@ -136,7 +136,7 @@ def _kind(plan: Plan, shape: tuple[int, ...], grid: Grid) -> ImageKind | Feature
 
 
 def manifest(
-    network: Network,
+    network: ServedNetwork,
     plan: Plan,
     grid: Grid,
     version: str,
@@ -188,7 +188,7 @@ def claims(plan: Plan, prior: PriorSpec | None, *, detecting: bool) -> ClaimsSpe
     return claims_of(**shares, prior=prior, two_sided="two_sided" in plan.options.also)
 
 
-def _provenance(network: Network, plan: Plan, learnt: Learnt | None) -> Provenance:
+def _provenance(network: ServedNetwork, plan: Plan, learnt: Learnt | None) -> Provenance:
     source, output = network.source, network.found.output
     versions = {name: version_of(name) for name in ("certserve", "onnx", "onnxruntime")}
     return Provenance(

@@ -18,7 +18,7 @@ from export.sources.source import Source, SourceError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Network:
+class ServedNetwork:
     """`made` is what would be served of what was `found` in the `source`, and `run` runs it."""
 
     source: Source
@@ -32,17 +32,17 @@ class Network:
         return lambda batch: np.concatenate([self.run(row[None])["probabilities"] for row in batch])
 
 
-def served(source: Source, found: Found, grid: Grid, entrance: Entrance) -> Network:
+def served(source: Source, found: Found, grid: Grid, entrance: Entrance) -> ServedNetwork:
     """The network behind its entrance, from grid integers on."""
     made = composed(found, grid, entrance)
-    return Network(
+    return ServedNetwork(
         source=source, found=found, made=made, run=open_graph(made.graph, f"{source.name}, as it would be served,")
     )
 
 
 def compared(
     source: Source, found: Found, grid: Grid, entrance: Entrance, lattice: NDArray[np.int32], *, scored: bool
-) -> Network:
+) -> ServedNetwork:
     """The same, once it gives the original's numbers at `lattice`; to be `scored`, in an opset that heads can be added to.
 
     Raises `SourceError`.
