@@ -46,8 +46,13 @@ DEMO = "fashion-mnist"
 NAMES = ("cnn", DEMO, "resnet20")
 CLASSES = 10
 _DEMO_FOLDER = Path(__file__).resolve().parent.parent / "models" / DEMO
-_SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32), "large": (3, 224, 224)}
-_BATCH_ROWS = {"cnn": 128, "resnet20": 32, "large": 32}  # a batch of a few milliseconds, where a slice is not longer
+_SHAPES = {"cnn": (1, 28, 28), "resnet20": (3, 32, 32), "large": (3, 224, 224), "resnet18": (3, 224, 224)}
+_BATCH_ROWS = {
+    "cnn": 128,
+    "resnet20": 32,
+    "large": 32,
+    "resnet18": 32,
+}  # a batch of a few milliseconds, where a slice is not longer
 
 
 class Cnn(nn.Module):
@@ -67,13 +72,16 @@ class Cnn(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions beside the identity, or beside a 1x1 convolution where the shape changes."""
+    """Two convolutions beside the identity, or beside a convolution of 1x1 where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = convolution(inputs, outputs, stride=stride)
         self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-        self.beside = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+        self.beside = nn.Identity()
+        if stride > 1:
+            shrinking = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+            self.beside = nn.Sequential(shrinking, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.beside(x) + self.second(self.first(x)))
@@ -110,6 +118,23 @@ class Large(nn.Module):
         return self.body(lattice / 255)
 
 
+class ResNet18(nn.Module):
+    """He et al. (2016) for ImageNet, layer for layer as torchvision has it: 11.7 million parameters, [n, 3, 224, 224]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(convolution(3, 64, size=7, stride=2), nn.MaxPool2d(3, 2, 1)))
+        width = 64
+        for outputs in (64, 128, 256, 512):
+            self.body.extend([Block(width, outputs, 1 if width == outputs else 2), Block(outputs, outputs, 1)])
+            width = outputs
+        self.body.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()])
+        self.head = nn.Linear(512, 1_000)
+
+    def features(self, lattice: Tensor) -> Tensor:
+        return self.body(lattice / 255)
+
+
 def _kept(folder: Path) -> bool:
     """Whether the bundle of an earlier run is there, and still one that loads."""
     try:
@@ -141,14 +166,16 @@ def pictures(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
 
 def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, golden_tried: int = 32) -> None:
     """A bundle of random weights: complete and proven like any other, but it knows nothing."""
-    shape, tails = _SHAPES[name], rounded_gaussian_tails(SIGMA_STEPS)
+    shape, tails, classes = _SHAPES[name], rounded_gaussian_tails(SIGMA_STEPS), network.head.out_features
     images = pictures(shape, tried)
     with torch.no_grad():
         parts = torch.from_numpy(images).split(32)
         features = torch.cat([network.features(part.float()) for part in parts]).numpy()
-    moments = Moments.empty(features.mean(axis=0), CLASSES).add(features, np.arange(len(images)) % CLASSES)
+    # Each class has two rows or more: where there are few, the same stand for several classes.
+    some = np.resize(features, (max(len(features), 2 * classes), features.shape[1]))
+    moments = Moments.empty(features.mean(axis=0), classes).add(some, np.arange(len(some)) % classes)
     score = distance_head(fit(moments, normalised=False), "md")
-    noisy = noisy_to_onnx(NoisyGraph(network, score, CLASSES), shape)
+    noisy = noisy_to_onnx(NoisyGraph(network, score, classes), shape)
     base = base_to_onnx(BaseGraph(network), shape)
     noisy_graph, base_graph = open_graph(noisy), open_graph(base)
     scores = np.concatenate([noisy_graph(part.numpy())[1] for part in parts]).astype(np.float64)
@@ -157,7 +184,7 @@ def write_random(folder: Path, name: str, network: nn.Module, tried: int = 256, 
         name=name,
         version="1",
         description="random weights, for measuring speed",
-        labels=tuple(f"class {label}" for label in range(CLASSES)),
+        labels=tuple(f"class {label}" for label in range(classes)),
         input=InputSpec(
             name="image",
             kind=ImageKind(kind="image", layout="CHW", mode="L" if shape[0] == 1 else "RGB"),
