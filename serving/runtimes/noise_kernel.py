@@ -2,12 +2,14 @@
 times faster.
 
 `certify.smoothing.lattice_gaussian` is the definition and this a second implementation of it, proven against it before
-a model is ready and compared with it in the contract tests. `X + Z` goes straight into the batch:
+a model is ready and compared with it in the contract tests. `X + Z` goes straight into the batch, some blocks of the
+generator after others, few enough for all between to stay in the processor's first cache:
 
-    words   Philox 4x64-10 for `LANES` counters side by side, its 64x64-bit products made of 32-bit halves: that is what
-            a compiler turns into vector instructions, and it beats the scalar 128-bit product
+    words   Philox 4x64-10, its 64x64-bit products made of 32-bit halves: that is what a compiler turns into vector
+            instructions, for as many blocks side by side as a vector has words
     values  a look-up of each 16-bit prefix; the few that leave the value open are collected
-    refine  the one block of lane 1 that each open place needs, `LANES` of them side by side
+    sums    the input and its noise, row by row
+    refine  the one block of lane 1 that each open place needs
 
 Compiled code is kept in a private folder of the user's (`serving.cache`); where there is no home that can be written to,
 each process compiles anew, which takes seconds. Without numba the reference serves, and a warning says so.
@@ -38,24 +40,31 @@ except ImportError as _error:  # a platform or a Python that numba does not know
 if njit is not None:
     config.CACHE_DIR = str(cache.folder("noise"))  # what lies in a cache is run: nobody else may write to it
 
-LANES = 64
+_BLOCKS = 256
+"""Of the generator, done together: 4,096 values, with all that leads to them in some 20 KB."""
+_TOGETHER = 16
+"""Blocks side by side: a multiple of what the vectors of any processor hold."""
 _LAST_START = 2**40  # so that no counter leaves its first word
 _PREFIXES = 16
-_OPEN = np.int16(-32768)
+_OF_NOTHING = 2**14
+"""The code of the value 0. No prefix has a value beyond 15,900 (`RoundedGaussian`), so that no code is negative: what is
+open is, which a compiler takes for rare.
+"""
+_OPEN = -1
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-_ONE, _WORDS = np.uint64(1), np.uint64(4)
+_NOTHING, _ONE, _WORDS = np.uint64(0), np.uint64(1), np.uint64(4)
 _FIRST_LOW, _FIRST_HIGH = np.uint64(0xE14C6C93), np.uint64(0xD2E7470E)
 _SECOND_LOW, _SECOND_HIGH = np.uint64(0x95121157), np.uint64(0xCA5A8263)
 _WEYL_FIRST, _WEYL_SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
-_PREFIX_SHIFT, _WORD_SHIFT = np.uint64(48), np.uint64(16)
+_PREFIX_SHIFT, _WORD_SHIFT, _BLOCK = np.uint64(48), np.uint64(16), np.uint64(_PREFIXES)
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
 class _Tables(NamedTuple):
-    """A law as the kernel reads it: the value of each prefix or `_OPEN`, the first edge above it, all edges."""
+    """A law as the kernel reads it: the code of each prefix' value or `_OPEN`, the first edge above it, all edges."""
 
-    values: NDArray[np.int16]
+    codes: NDArray[np.int16]
     above: NDArray[np.int64]
     edges: NDArray[np.uint64]
 
@@ -111,8 +120,8 @@ def _tables(law: RoundedGaussian) -> _Tables:
     first = np.arange(2**16, dtype=np.uint64) << _PREFIX_SHIFT
     above = np.searchsorted(edges, first, side="right")
     last = np.searchsorted(edges, first | np.uint64(2**48 - 1), side="right")
-    values = np.where(above == last, above - len(edges) // 2, int(_OPEN)).astype(np.int16)
-    return _Tables(values, above.astype(np.int64), edges)
+    codes = np.where(above == last, above - len(edges) // 2 + _OF_NOTHING, _OPEN).astype(np.int16)
+    return _Tables(codes, above.astype(np.int64), edges)
 
 
 def _compiled(function: _Function) -> _Function:
@@ -122,48 +131,103 @@ def _compiled(function: _Function) -> _Function:
     return compiled
 
 
-@_compiled
-def _philox(counters: NDArray[np.uint64], first: np.uint64, second: np.uint64) -> None:
-    """Ten rounds on `counters` (4, LANES) in place, under the key (first, second)."""
-    c0, c1, c2, c3 = counters[0], counters[1], counters[2], counters[3]
-    for _ in range(10):
-        for i in range(LANES):
-            low, high = c0[i] & _LOW, c0[i] >> _HALF
-            bottom = low * _FIRST_LOW
-            middle = low * _FIRST_HIGH + (bottom >> _HALF)
-            other = high * _FIRST_LOW + (middle & _LOW)
-            first_high = high * _FIRST_HIGH + (middle >> _HALF) + (other >> _HALF)
-            first_low = (other << _HALF) | (bottom & _LOW)
-            low, high = c2[i] & _LOW, c2[i] >> _HALF
-            bottom = low * _SECOND_LOW
-            middle = low * _SECOND_HIGH + (bottom >> _HALF)
-            other = high * _SECOND_LOW + (middle & _LOW)
-            c0[i] = high * _SECOND_HIGH + (middle >> _HALF) + (other >> _HALF) ^ c1[i] ^ first
-            c1[i] = (other << _HALF) | (bottom & _LOW)
-            c2[i] = first_high ^ c3[i] ^ second
-            c3[i] = first_low
-        first += _WEYL_FIRST
-        second += _WEYL_SECOND
+def _written_out(function: _Function) -> _Function:
+    """Compiled where it is called: a call would keep the loop around it from becoming one of vectors."""
+    if njit is None:
+        return function
+    compiled: _Function = njit(nogil=True, inline="always")(function)
+    return compiled
+
+
+_State = tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]
+"""Four words of a block, and the two of the key."""
+
+
+@_written_out
+def _product(word: np.uint64, low_of: np.uint64, high_of: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """The upper and the lower half of a product of 64 by 64 bits; the other factor is given in halves."""
+    low, high = word & _LOW, word >> _HALF
+    bottom = low * low_of
+    middle = low * high_of + (bottom >> _HALF)
+    other = high * low_of + (middle & _LOW)
+    return high * high_of + (middle >> _HALF) + (other >> _HALF), (other << _HALF) | (bottom & _LOW)
+
+
+@_written_out
+def _round(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, first: np.uint64, second: np.uint64) -> _State:
+    upper, lower = _product(c0, _FIRST_LOW, _FIRST_HIGH)
+    upper_of_third, lower_of_third = _product(c2, _SECOND_LOW, _SECOND_HIGH)
+    return (
+        upper_of_third ^ c1 ^ first,
+        lower_of_third,
+        upper ^ c3 ^ second,
+        lower,
+        first + _WEYL_FIRST,
+        second + _WEYL_SECOND,
+    )
 
 
 @_compiled
-def _words(words: NDArray[np.uint64], block: np.uint64, first: np.uint64, second: np.uint64) -> None:
-    """Fill `words` (blocks, 4), a multiple of LANES blocks, with the blocks of lane 0 from `block` on."""
-    counters = np.empty((4, LANES), np.uint64)
-    for done in range(0, len(words), LANES):
-        for i in range(LANES):
-            counters[0, i] = block + np.uint64(done + i) + _ONE
-            counters[1, i] = counters[2, i] = counters[3, i] = np.uint64(0)
-        _philox(counters, first, second)
-        for i in range(LANES):
-            for word in range(4):
-                words[done + i, word] = counters[word, i]
+def _philox(words: NDArray[np.uint64], count: int, lane: np.uint64, first: np.uint64, second: np.uint64) -> None:
+    """The first `count` blocks of `words` (4, _BLOCKS), from the counters (words[0], 0, 0, lane) under (first, second)."""
+    for i in range(-(-count // _TOGETHER) * _TOGETHER):  # whole vectors, for what is left of them is made word by word
+        c0, c1, c2, c3, k0, k1 = _round(words[0, i], _NOTHING, _NOTHING, lane, first, second)
+        # Ten rounds, written out: the compiler makes vectors of an innermost loop alone.
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        c0, c1, c2, c3, k0, k1 = _round(c0, c1, c2, c3, k0, k1)
+        words[0, i], words[1, i], words[2, i], words[3, i] = c0, c1, c2, c3
+
+
+@_compiled
+def _look_up(
+    words: NDArray[np.uint64], count: int, codes: NDArray[np.int16], drawn: NDArray[np.int16], places: NDArray[np.int64]
+) -> int:
+    """The code of each prefix of `count` blocks, into `drawn`; where its value is open, the `places` there, and how many."""
+    prefixes, found = words.view(np.uint16), np.uint64(0)
+    for i in range(count):
+        for word in range(4):
+            for part in range(4):
+                place = 16 * i + 4 * word + part
+                code = codes[prefixes[word, 4 * i + part]]
+                drawn[place] = code
+                if code < 0:
+                    places[found] = place
+                    found += _ONE
+    return int(found)
+
+
+@_compiled
+def _add_to_rows(
+    lattice: NDArray[np.int32], drawn: NDArray[np.int16], block: int, count: int, out: NDArray[np.int32]
+) -> None:
+    """`out` at the `count` blocks from `block` on: the lattice and what was drawn for them."""
+    coordinates = out.shape[1]
+    blocks = (coordinates + _PREFIXES - 1) // _PREFIXES
+    row, before = divmod(block, blocks)
+    done = 0
+    while done < count:
+        several = min(count - done, blocks - before)
+        left = _PREFIXES * before
+        right = min(left + _PREFIXES * several, coordinates)
+        # Slices, since an index that might be negative would keep the loop from becoming one of vectors.
+        into, at, codes = out[row, left:right], lattice[left:right], drawn[_PREFIXES * done :]
+        for j in range(right - left):
+            into[j] = at[j] + (codes[j] - _OF_NOTHING)
+        row, before, done = row + 1, 0, done + several
 
 
 @_compiled
 def _refine(
-    places: NDArray[np.int32],
-    prefixes: NDArray[np.uint16],
+    places: NDArray[np.int64],
+    words: NDArray[np.uint64],
+    block: int,
     start: np.uint64,
     first: np.uint64,
     second: np.uint64,
@@ -172,23 +236,31 @@ def _refine(
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
 ) -> None:
-    """Give the open `places` of `out`, a multiple of LANES of them, their values by their words of lane 1."""
+    """Give the open `places`, `_BLOCKS` at most, in the `words` of the blocks from `block` on their values by lane 1."""
     coordinates = out.shape[1]
-    counters, turns = np.empty((4, LANES), np.uint64), np.empty(LANES, np.int64)
-    for done in range(0, len(places), LANES):
-        for i in range(LANES):
-            number = start * np.uint64(coordinates) + np.uint64(places[done + i])
-            counters[0, i], turns[i] = number // _WORDS + _ONE, np.int64(number % _WORDS)
-            counters[1, i], counters[2, i], counters[3, i] = np.uint64(0), np.uint64(0), _ONE
-        _philox(counters, first, second)
-        for i in range(LANES):
-            row, j = divmod(places[done + i], coordinates)
-            prefix = prefixes[row, j]
-            uniform = (np.uint64(prefix) << _PREFIX_SHIFT) | (counters[turns[i], i] >> _WORD_SHIFT)
-            edge = above[prefix]
-            while edge < edges.size and edges[edge] <= uniform:
-                edge += 1
-            out[row, j] = lattice[j] + edge - edges.size // 2
+    wide = (coordinates + _PREFIXES - 1) // _PREFIXES * _PREFIXES
+    finer, numbers = np.empty((4, _BLOCKS), np.uint64), np.empty(_BLOCKS, np.uint64)
+    rows, columns = np.empty(_BLOCKS, np.int64), np.empty(_BLOCKS, np.int64)
+    row = _PREFIXES * block // wide
+    left = row * wide - _PREFIXES * block
+    for i in range(len(places)):
+        while places[i] >= left + wide:
+            row, left = row + 1, left + wide
+        rows[i], columns[i] = row, places[i] - left
+        numbers[i] = (start + np.uint64(row)) * np.uint64(coordinates) + np.uint64(columns[i])
+        finer[0, i] = numbers[i] // _WORDS + _ONE
+    _philox(finer, len(places), _ONE, first, second)
+    prefixes = words.view(np.uint16)
+    for i in range(len(places)):
+        row, j, place = rows[i], columns[i], np.uint64(places[i])
+        if j >= coordinates:  # of a block's end, which no coordinate has
+            continue
+        prefix = prefixes[place // _WORDS % _WORDS, place // _BLOCK * _WORDS + place % _WORDS]
+        uniform = (np.uint64(prefix) << _PREFIX_SHIFT) | (finer[numbers[i] % _WORDS, i] >> _WORD_SHIFT)
+        edge = above[prefix]
+        while edge < edges.size and edges[edge] <= uniform:
+            edge += 1
+        out[row, j] = lattice[j] + edge - edges.size // 2
 
 
 @_compiled
@@ -197,29 +269,26 @@ def _add(
     second: np.uint64,
     start: np.uint64,
     lattice: NDArray[np.int32],
-    values: NDArray[np.int16],
+    codes: NDArray[np.int16],
     above: NDArray[np.int64],
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
 ) -> None:
     rows, coordinates = out.shape
     blocks = (coordinates + _PREFIXES - 1) // _PREFIXES
-    words = np.empty((-(-rows * blocks // LANES) * LANES, 4), np.uint64)
-    _words(words, start * np.uint64(blocks), first, second)
-    prefixes = words.view(np.uint16)[: rows * blocks].reshape(rows, blocks * _PREFIXES)
-    places, count = np.empty(rows * coordinates + LANES, np.int32), 0
-    drawn = np.empty(coordinates, np.int16)
-    for row in range(rows):
-        for j in range(coordinates):
-            drawn[j] = values[prefixes[row, j]]
-            if drawn[j] == _OPEN:
-                places[count] = row * coordinates + j
-                count += 1
-        for j in range(coordinates):
-            out[row, j] = lattice[j] + drawn[j]
-    padded = -(-count // LANES) * LANES
-    places[count:padded] = places[0]  # the same place twice does no harm
-    _refine(places[:padded], prefixes, start, first, second, lattice, above, edges, out)
+    words, drawn = np.empty((4, _BLOCKS), np.uint64), np.empty(_PREFIXES * _BLOCKS, np.int16)
+    places = np.empty(_PREFIXES * _BLOCKS, np.int64)
+    for block in range(0, rows * blocks, _BLOCKS):
+        count = min(_BLOCKS, rows * blocks - block)
+        counter = start * np.uint64(blocks) + np.uint64(block) + _ONE
+        for i in range(count):
+            words[0, i] = counter + np.uint64(i)
+        _philox(words, count, _NOTHING, first, second)
+        found = _look_up(words, count, codes, drawn, places)
+        _add_to_rows(lattice, drawn, block, count, out)
+        for done in range(0, found, _BLOCKS):
+            several = places[done : min(found, done + _BLOCKS)]
+            _refine(several, words, block, start, first, second, lattice, above, edges, out)
 
 
 @_compiled
@@ -227,7 +296,7 @@ def _add_all(
     keys: NDArray[np.uint64],
     places: NDArray[np.uint64],
     lattices: NDArray[np.int32],
-    values: NDArray[np.int16],
+    codes: NDArray[np.int16],
     above: NDArray[np.int64],
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
@@ -236,5 +305,5 @@ def _add_all(
     done = np.int64(0)
     for part in range(len(keys)):
         stop = done + np.int64(places[part, 1])
-        _add(keys[part, 0], keys[part, 1], places[part, 0], lattices[part], values, above, edges, out[done:stop])
+        _add(keys[part, 0], keys[part, 1], places[part, 0], lattices[part], codes, above, edges, out[done:stop])
         done = stop
