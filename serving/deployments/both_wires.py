@@ -8,9 +8,6 @@ import ssl
 import sys
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from serving import garbage
 from serving.config import Settings
 from serving.gateway.gateway import Gateway
@@ -48,10 +45,9 @@ class Wires:
         self._grpc, _ = build_server(
             gateway, settings.host, settings.grpc_port, shared=shared, callers=callers, secured=grpc
         )
-        self._closing = False
         self._tidying: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         app = build_app(gateway, callers=callers, with_page=settings.page, origins=settings.origins)
-        self._http = HttpServer(self._farewell(app), gateway.buffered, drain_s=self._drain_s, secured=http)
+        self._http = HttpServer(app, gateway.buffered, drain_s=self._drain_s, secured=http)
         self._socket = listen(settings.host, settings.http_port, reuse_port=shared)
 
     def _secured(self, found: Tls | None) -> tuple[Secured | None, Secured | None]:
@@ -72,23 +68,10 @@ class Wires:
 
     async def close(self) -> None:
         """Answer what was accepted, tell what comes meanwhile that the server is stopping, then close both ports."""
-        self._closing = True
+        self._http.leave()
         self._tidying.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._gateway.drain()
         self._handshakes.end()
         await asyncio.gather(self._grpc.stop(_WAY_BACK_S), self._http.stop(), return_exceptions=True)
-
-    def _farewell(self, app: ASGIApp) -> ASGIApp:
-        """The application, whose answers end their connections once the server closes: the next request would be lost."""
-
-        async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_last(message: Message) -> None:
-                if self._closing and message["type"] == "http.response.start":
-                    MutableHeaders(scope=message)["Connection"] = "close"
-                await send(message)
-
-            await app(scope, receive, send_last)
-
-        return served

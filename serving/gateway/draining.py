@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from serving.errors import Unavailable
 
@@ -20,19 +19,20 @@ class Draining:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """One request. Raises `Unavailable` once the draining has begun."""
+    def admitted(self) -> AbstractContextManager[None]:
+        """A context for one request. To enter it raises `Unavailable` once the draining has begun."""
+        return self
+
+    def __enter__(self) -> None:
         if self.begun:
             raise Unavailable("the server is stopping; ask again in some seconds", retry_after_s=_RETRY_AFTER_S)
         self._inside += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
 
     async def drain(self) -> None:
         """Let no more in, and return when nobody is left."""

@@ -7,8 +7,6 @@ request as one execution, for batches are shared among requests.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from serving.messages import Answer, Model
@@ -50,11 +48,24 @@ class ModelCounts(Batches):
 
 
 class Clock:
-    """Takes the time of one request: call `decoded` and `answered` as it gets there."""
+    """Takes the time of one request while its context is open: call `decoded` and `answered` as it gets there."""
 
-    def __init__(self) -> None:
-        self.began = self._decoded = self._answered = time.perf_counter()
+    __slots__ = ("_answer", "_answered", "_began", "_counts", "_decoded")
+
+    def __init__(self, counts: ModelCounts) -> None:
+        """What it takes goes into these counts; a request that raises has failed."""
+        self._counts = counts
+        self._began = self._decoded = self._answered = time.perf_counter()
         self._answer: Answer | None = None
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._succeeded()
+        else:
+            self._counts.fail.add(time.perf_counter() - self._began)
 
     def decoded(self) -> None:
         """The request is read, and nothing was computed for it."""
@@ -64,16 +75,18 @@ class Clock:
         """The engine has answered; what remains is to write it."""
         self._answered, self._answer = time.perf_counter(), answer
 
-    def into(self, counts: ModelCounts) -> None:
+    def _succeeded(self) -> None:
         """Count the request, now that its answer is written."""
         assert self._answer is not None
-        now, rows = time.perf_counter(), len(self._answer.predictions)
-        counts.success.add(now - self.began)
+        now, rows, counts = time.perf_counter(), len(self._answer.predictions), self._counts
+        counts.success.add(now - self._began)
         counts.queue.add(self._answer.queue_s)
         counts.inferences += rows
         counts.last_ms = time.time_ns() // 1_000_000
-        for each in (counts, counts.by_rows.setdefault(rows, Batches())):
-            each.compute_input.add(self._decoded - self.began)
+        if (alike := counts.by_rows.get(rows)) is None:
+            alike = counts.by_rows[rows] = Batches()
+        for each in (counts, alike):
+            each.compute_input.add(self._decoded - self._began)
             each.compute_infer.add(self._answer.compute_s)
             each.compute_output.add(now - self._answered)
 
@@ -86,15 +99,11 @@ class Statistics:
 
     def of(self, model: Model) -> ModelCounts:
         """The counts of one version of a model."""
-        return self._counts.setdefault((model.manifest.name, model.manifest.version), ModelCounts())
+        place = model.manifest.name, model.manifest.version
+        if (found := self._counts.get(place)) is None:
+            found = self._counts[place] = ModelCounts()
+        return found
 
-    @contextmanager
-    def request(self, model: Model) -> Iterator[Clock]:
-        """While one request is read, answered and written; one that raises has failed."""
-        clock, counts = Clock(), self.of(model)
-        try:
-            yield clock
-        except BaseException:
-            counts.fail.add(time.perf_counter() - clock.began)
-            raise
-        clock.into(counts)
+    def request(self, model: Model) -> Clock:
+        """For while one request is read, answered and written."""
+        return Clock(self.of(model))

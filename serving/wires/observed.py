@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
+from types import TracebackType
 from typing import Any, TypeVar
 
 from serving.errors import CertserveError
@@ -19,30 +19,46 @@ class ClientGone(Exception):
 
 
 async def observed(gateway: GatewayPort, protocol: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, which is `observing`."""
+    """The result of `work`, which is `Observing`."""
     try:
-        with observing(gateway, protocol):
+        with Observing(gateway, protocol):
             return await work
     finally:
         work.close()  # one that was refused has not begun
 
 
-@contextmanager
-def observing(gateway: GatewayPort, protocol: str) -> Iterator[None]:
-    """One request from its head to its answer; the gateway is told the canonical code it ended with and the seconds it took.
-
-    Raises `Unavailable` where the gateway lets nobody in any more.
+class Observing:
+    """A context for one request from its head to its answer; the gateway is told the canonical code it ended with and the
+    seconds it took. To enter it raises `Unavailable` where the gateway lets nobody in any more.
     """
-    started, code = time.monotonic(), "INTERNAL"
-    try:
-        with gateway.admitted():
-            yield
-        code = "OK"
-    except CertserveError as error:
-        code = error.code
-        raise
-    except (asyncio.CancelledError, GeneratorExit, ClientGone):
-        code = "CANCELLED"
-        raise
-    finally:
-        gateway.observe(protocol, code, time.monotonic() - started)
+
+    __slots__ = ("_gateway", "_inside", "_protocol", "_started")
+
+    def __init__(self, gateway: GatewayPort, protocol: str) -> None:
+        self._gateway, self._protocol = gateway, protocol
+        self._started = time.monotonic()
+        self._inside = gateway.admitted()
+
+    def __enter__(self) -> None:
+        try:
+            self._inside.__enter__()
+        except BaseException as error:
+            self._ended(error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inside.__exit__(kind, error, trace)
+        self._ended(error)
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._gateway.observe(self._protocol, _code(error), time.monotonic() - self._started)
+
+
+def _code(error: BaseException | None) -> str:
+    if error is None:
+        return "OK"
+    if isinstance(error, CertserveError):
+        return error.code
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError | GeneratorExit | ClientGone) else "INTERNAL"

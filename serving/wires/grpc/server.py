@@ -33,7 +33,7 @@ from serving.wires.grpc.frame import refusal_of, time_left
 from serving.wires.grpc.readiness import Readiness
 from serving.wires.handshake import Secured
 from serving.wires.live import News
-from serving.wires.observed import observed, observing
+from serving.wires.observed import Observing, observed
 from serving.wires.open_inference import oip, oip_models, oip_proto
 from serving.wires.port import GatewayPort
 from serving.wires.typed import certserve_proto
@@ -263,7 +263,7 @@ class _OpenInference(ControlMethods):
     async def _answers(
         self, message: oip_pb2.ModelInferRequest, seconds_left: float | None
     ) -> AsyncGenerator[oip_pb2.ModelStreamInferResponse, None]:
-        with observing(self._gateway, "oip_grpc"):
+        with Observing(self._gateway, "oip_grpc"):
             model = self._model(message.model_name, message.model_version)
             decode = functools.partial(oip_proto.decode_streamed, message, model, self._gateway.limits, seconds_left)
             with self._gateway.buffered.hold() as held, self._gateway.statistics.request(model) as clock:

@@ -70,7 +70,7 @@ class Front:
         """Connections whose request is not whole yet, the longest waited for first."""
         self.idle: dict[HttpConnection, float] = {}
         """Connections whose last request is answered, and since when, the longest idle first."""
-        self.stopping = False
+        self.leaving = self.stopping = False
         self.beginning, self.ending = FewAtOnce(_BEGUN_AT_ONCE), FewAtOnce(_ENDED_AT_ONCE)
 
     def admit(self, newcomer: HttpConnection, now: float) -> None:
@@ -234,7 +234,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.message_event = Woken(self._front.beginning)
         # Whether a refused body still comes is the client's to choose.
-        if upgrade or self.expect_100_continue or self._front.stopping:
+        if upgrade or self.expect_100_continue or self._front.leaving:
             self.cycle.keep_alive = False
         self._in_head, self._in_message = False, True
         self._front.owing[self] = self._front.owing.pop(self, None)  # now the last
@@ -300,6 +300,12 @@ class HttpConnection(HttpToolsProtocol):
         return HeadTooLarge(f"the head of the request is over the limit of {size} bytes or {fields} fields; send less")
 
     # What ends it
+
+    def answer_last(self) -> None:
+        """Say, in answers that have not begun, that the connection ends with them."""
+        for each in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
+            if each is not None and not each.response_started:
+                each.keep_alive = False
 
     def shutdown(self) -> None:
         """The server stops: end it after the answer to what is in progress, or to what may be on its way."""

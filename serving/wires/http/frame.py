@@ -1,4 +1,8 @@
-"""What every HTTP exchange has, whatever the route: a request id, one form of errors, no redirects, no leaks."""
+"""What every HTTP exchange has, whatever the route: a request id, one form of errors, no redirects, no leaks.
+
+All of it is in one place around the routes: Starlette's own layers for errors, each with a function for every message, would
+do nothing here but pass on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +22,7 @@ from serving import metrics, strict_json
 from serving.errors import SEE_LOG, CertserveError, Internal, MethodNotAllowed, NotFound
 from serving.log import REQUEST_ID
 from serving.security.callers import ANONYMOUS, CALLER, LEFT, Callers, joined, of_caller
+from serving.wires.observed import ClientGone
 from serving.wires.trace import FIELDS, Known, known
 
 _log = logging.getLogger("certserve.http")
@@ -31,12 +37,28 @@ class Guarded(Route):
     ) -> None:
         super().__init__(path, endpoint, methods=methods)
         self.needs = needs
+        self.app = self._answer  # what it raises the frame knows
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, or raise what `Caller.must_have` raises."""
         if self.needs is not None:
             CALLER.get().must_have(self.needs)
         await super().handle(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class Framed(Starlette):
+    """The routes, and around them what it was given as middleware alone, a `Frame` among it."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See Starlette."""
+        app: ASGIApp = self.router
+        for each, arguments, named in reversed(self.user_middleware):
+            app = each(app, *arguments, **named)
+        return app
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -68,12 +90,15 @@ def error_text(error: CertserveError) -> bytes:
     return strict_json.dumps({"error": error.message})
 
 
-async def certserve_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler of our errors. One that sends the client to the log is in the log."""
-    assert isinstance(error, CertserveError)
-    if isinstance(error, Internal):
-        _log_failed(error)
-    return error_response(error)
+def _answer_to(error: Exception, scope: Scope) -> Response:
+    """What is answered where a route, or the search for one, raised this."""
+    if isinstance(error, CertserveError):
+        if isinstance(error, Internal):  # whoever is sent to the log finds it there
+            _log_failed(error)
+        return error_response(error)
+    if isinstance(error, HTTPException):
+        return _http_error(Request(scope), error)
+    return Response(status_code=499) if isinstance(error, ClientGone) else error_response(_bug(error))
 
 
 def refusal_of(error: Exception) -> CertserveError:
@@ -96,9 +121,8 @@ def _log_refused(error: CertserveError) -> None:
         _log.error("request %s%s is refused: %s", REQUEST_ID.get(), of_caller(), error.message)
 
 
-async def http_error(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: HTTPException) -> Response:
     """Starlette's own refusals (404, 405) in our form."""
-    assert isinstance(error, HTTPException)
     headers = error.headers or {}
     if error.status_code == 405:
         return error_response(
@@ -116,8 +140,8 @@ def _bug(error: Exception) -> Internal:
 
 class Frame:
     """ASGI around the application: gives every answer its request's id and trace, asks `callers` who it is, save at paths
-    `to_everybody`, serves a trailing slash as if it were not there, and answers whatever nobody caught as a plain 500.
-    Starlette's own place for the last would lose the id. Without `callers` whoever comes is anonymous.
+    `to_everybody`, serves a trailing slash as if it were not there, and answers whatever error comes out of it, one that
+    nobody knows as a plain 500. Without `callers` whoever comes is anonymous.
     """
 
     def __init__(self, app: ASGIApp, callers: Callers | None, to_everybody: Collection[str]) -> None:
@@ -139,12 +163,10 @@ class Frame:
             elif scope["path"] not in self._to_everybody:
                 CALLER.set(self._callers.caller(_fields(scope)))
             await self._app(scope, receive, exchange.send)
-        except CertserveError as error:  # of the caller alone: the application answers its own
-            await error_response(error)(scope, receive, exchange.send)
         except Exception as error:
             if exchange.started:
                 raise
-            await error_response(_bug(error))(scope, receive, exchange.send)
+            await _answer_to(error, scope)(scope, receive, exchange.send)
 
 
 def known_by(headers: Iterable[tuple[bytes, bytes]]) -> Known:

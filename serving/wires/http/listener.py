@@ -63,6 +63,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,  # uvicorn's own closes every handler of the process, those of Ray Serve among them
                 log_level="warning",
                 access_log=False,
+                proxy_headers=False,  # nobody here asks where a request came from
                 backlog=_ACCEPTED_AT_ONCE,
                 timeout_graceful_shutdown=max(1, round(drain_s)),
                 timeout_keep_alive=self.front.limits.idle_s,  # type: ignore[arg-type]
@@ -85,9 +86,15 @@ class HttpServer(uvicorn.Server):
             await serving
         listening.listen(_BACKLOG)
 
+    def leave(self) -> None:
+        """From now on every answer ends its connection, for the next request on it would be lost."""
+        self.front.leaving = True
+        for each in self.front.connections:
+            each.answer_last()
+
     async def stop(self) -> None:
         """Accept no more, answer what is in progress or on its way within `drain_s`, and close."""
-        self.front.stopping = self.should_exit = True
+        self.front.stopping = self.front.leaving = self.should_exit = True
         if self._tasks:
             serving, sweeping = self._tasks
             await serving

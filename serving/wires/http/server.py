@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.errors import CertserveError, Unavailable
+from serving.errors import Unavailable
 from serving.gateway.statistics import Clock
 from serving.inputs import registry
 from serving.messages import Answer, Model, Options, PredictRequest
@@ -31,7 +29,7 @@ from serving.wires.http.answer import infer_response
 from serving.wires.http.control import ControlRoutes
 from serving.wires.http.cors import OtherOrigins
 from serving.wires.http.event_stream import EventStream
-from serving.wires.http.frame import Frame, Guarded, certserve_error, error_response, http_error, json_response
+from serving.wires.http.frame import Frame, Framed, Guarded, error_response, json_response
 from serving.wires.http.paths import ALIVE, V1_MODEL, V2_MODEL, VERSION
 from serving.wires.kserve_v1 import instances_json
 from serving.wires.live import News
@@ -92,9 +90,8 @@ def build_app(
     routes += ControlRoutes(gateway, idle_body_s).routes()
     routes += openapi.routes(routes)
     frame = Middleware(Frame, callers, frozenset(each.path for each in routes if each.needs is None))
-    handlers = {CertserveError: certserve_error, HTTPException: http_error, ClientGone: _client_gone}
     others = [Middleware(OtherOrigins, origins)] if origins else []
-    app = Starlette(routes=routes, middleware=[*others, frame], exception_handlers=handlers)
+    app = Framed(routes=routes, middleware=[*others, frame])
     app.router.redirect_slashes = False
     return app
 
@@ -105,8 +102,7 @@ class _Api:
     def __init__(self, gateway: GatewayPort, idle_body_s: float, max_requests: int) -> None:
         self._gateway = gateway
         self._idle_body_s = idle_body_s
-        self._max_requests = max_requests
-        self._working = 0
+        self._admitted = _AtWork(max_requests)
 
     async def predict(self, request: Request) -> Response:
         """The friendly route: a picture or KServe V1 JSON in, the answer document out, or a stream of events."""
@@ -230,7 +226,8 @@ class _Api:
         """Read, decode, ask, write; what is kept of the request counts until then, and a client that leaves ends it."""
         with self._gateway.buffered.hold() as held:
             body = await http_request.body(request, self._gateway.limits, held, self._idle_body_s, all_json=all_json)
-            with self._admitted(), self._gateway.statistics.request(model) as clock:
+            # Only what has come whole counts: strangers who send no body keep nobody out.
+            with self._admitted, self._gateway.statistics.request(model) as clock:
 
                 async def work() -> _Result:
                     asked, write = await off_loop.run(functools.partial(decode, body), len(body), model, held)
@@ -238,18 +235,6 @@ class _Api:
                     return await answer(asked.of(CALLER.get()), write, clock)
 
                 return await _while_connected(request, work())
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        # Only what has come whole counts: strangers who send no body keep nobody out.
-        if self._working >= self._max_requests:
-            full = f"{self._max_requests} requests are in progress, as many as one server takes; try again"
-            raise Unavailable(full, retry_after_s=1)
-        self._working += 1
-        try:
-            yield
-        finally:
-            self._working -= 1
 
     async def alive(self, request: Request) -> Response:
         """KServe V1: answering at all is being alive."""
@@ -314,6 +299,22 @@ class _Api:
         return error_response(error, beside={**head, "ready": False})
 
 
+class _AtWork:
+    """A context for each request that is worked at, of which there are no more than `most`. Raises `Unavailable`."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._now = most, 0
+
+    def __enter__(self) -> None:
+        if self._now >= self._most:
+            full = f"{self._most} requests are in progress, as many as one server takes; try again"
+            raise Unavailable(full, retry_after_s=1)
+        self._now += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._now -= 1
+
+
 async def _while_connected(request: Request, work: Coroutine[object, object, _Result]) -> _Result:
     """The answer, unless the client goes away first: then the work is cancelled. Most are answered before one looks."""
     asking, gone = asyncio.current_task(), False
@@ -339,7 +340,3 @@ async def _while_connected(request: Request, work: Coroutine[object, object, _Re
         later.cancel()
         for each in watching:
             each.cancel()
-
-
-async def _client_gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)
