@@ -90,7 +90,8 @@ class InputNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
-    """One request, complete. `rows` are its inputs, on the grid; `keys[i]` is the noise key of row i.
+    """One request, complete. `rows` are its inputs, on the grid; `keys[i]` is the noise key of row i, and there are none
+    where nothing is drawn.
 
     `digest` is that of the bundle by which the task was made complete and its keys derived, `runtime` the description of
     the runtime that has answered for it before, empty where none has: an engine with others refuses. `timeout_s` is what

@@ -7,6 +7,7 @@ whichever process serves the port adds them up. Labels are never chosen by a cli
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import ssl
@@ -14,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -79,6 +81,15 @@ BATCH_ROWS = Counter("certserve_batch_rows", "Rows of the batches of noisy passe
 DEVICE_SECONDS = Counter("certserve_device_seconds", "Time that workers spent on batches, noise included.")
 PENDING = Gauge("certserve_draws_pending", "Draws owed to requests in flight.", multiprocess_mode="livesum")
 MODELS = Gauge("certserve_models_loaded", "Models proven and served, in each engine.", multiprocess_mode="livemax")
+
+
+_Labelled = TypeVar("_Labelled", Counter, Histogram)
+
+
+@functools.lru_cache(maxsize=4_096)
+def of(family: _Labelled, *labels: str) -> _Labelled:
+    """One of a family of counts, by its labels: looked up once, for every request counts."""
+    return family.labels(*labels)
 
 
 _CALLERS = 100

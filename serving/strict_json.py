@@ -31,7 +31,7 @@ def dumps(value: object) -> bytes:
 
     Long lists are written some elements at a time, for the encoder lets no other thread in before it is done.
     """
-    return "".join(_pieces(value)).encode()
+    return ("".join(_pieces(value)) if _long(value) else _encoded(value)).encode()
 
 
 def _pieces(value: object) -> Iterator[str]:
@@ -51,9 +51,13 @@ def _pieces(value: object) -> Iterator[str]:
 
 def _long(value: object) -> bool:
     """Whether it is a list of many elements, or holds one."""
-    if isinstance(value, list):
-        return len(value) > _FEW or any(_long(each) for each in value if isinstance(each, list | dict))
-    return isinstance(value, dict) and any(_long(each) for each in value.values() if isinstance(each, list | dict))
+    if isinstance(value, list) and len(value) > _FEW:
+        return True
+    # Loops, which cost less than generators do: every answer is looked through.
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(each, list | dict) and _long(each):
+            return True
+    return False
 
 
 def _some(elements: list[object]) -> Iterator[str]:

@@ -74,6 +74,11 @@ def _tops(low: Numbers, step: Numbers, high: Numbers) -> NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=256)
+def _top(low: Numbers, step: Numbers, high: Numbers) -> int:
+    return int(_tops(low, step, high).max())
+
+
+@functools.lru_cache(maxsize=256)
 def _slack(low: Numbers, step: Numbers, high: Numbers) -> NDArray[np.float64]:
     largest = np.maximum(np.abs(_array(low)), np.abs(_array(high)))
     return _fixed(np.array(np.clip(2.0**-23 * largest / _array(step), _ON_GRID, _MOST_SLACK)))
@@ -187,7 +192,7 @@ class InputSpec(Strict):
     @property
     def top(self) -> int:
         """The largest grid integer of any column."""
-        return int(self.tops.max())
+        return _top(self.grid.low, self.grid.step, self.grid.high)
 
     @property
     def zero(self) -> int:

@@ -115,6 +115,7 @@ class Engine:
         self._alarm = math.inf
         self._unwritten: list[tuple[Waiting, Unwritten]] = []
         self._closed = self._told = self._lost = False
+        self._owed = -1  # as the metrics say
         self._pace = Pace(threads)
         self._at_work: dict[BaseBatch | NoisyBatch, float] = {}
         self._workers = [_Worker(GivingWay(f"engine-beneath-{place}")) for place in range(threads)]
@@ -138,7 +139,7 @@ class Engine:
 
     async def _events(self, task: Task) -> AsyncGenerator[Event[Reply[Prediction]], None]:
         async with (
-            self._admitted(task, partial(self._work.prepare, task), followed=True) as waiting,
+            self._admitted(task, partial(self._work.prepare, task)) as waiting,
             contextlib.aclosing(self._following.events(waiting, len(task.rows))) as events,
         ):
             async for event in events:
@@ -163,30 +164,39 @@ class Engine:
         return await self._done(task, partial(self._work.prepare, task, draws))
 
     async def _done(self, task: Task, prepare: Callable[[], _Jobs]) -> Reply[Any]:
-        async with self._admitted(task, prepare) as waiting:
+        waiting = await self._admit(task, prepare, followed=False)
+        try:
             return await waiting.future
+        finally:
+            self._dismiss(task, waiting)
 
     @contextlib.asynccontextmanager
-    async def _admitted(
-        self, task: Task, prepare: Callable[[], _Jobs], followed: bool = False
-    ) -> AsyncIterator[Waiting]:
-        """One request in flight, until its outcome or the end of the context, which takes its work away."""
-        few, until, waiting = len(task.rows) <= _FEW, self._clock.now() + task.timeout_s, Waiting.here()
-        if few:
+    async def _admitted(self, task: Task, prepare: Callable[[], _Jobs]) -> AsyncIterator[Waiting]:
+        """One request in flight that is followed, until its outcome or the end of the context."""
+        waiting = await self._admit(task, prepare, followed=True)
+        try:
+            yield waiting
+        finally:
+            self._dismiss(task, waiting)
+
+    async def _admit(self, task: Task, prepare: Callable[[], _Jobs], followed: bool) -> Waiting:
+        until, waiting = self._clock.now() + task.timeout_s, Waiting.here()
+        if len(task.rows) <= _FEW:
             self._lock.soon(partial(self._enter, waiting, prepare(), until, followed))
             if waiting.refused:
                 raise waiting.refused
         else:
             await beside(partial(self._enter_large, waiting, prepare, until, followed), self._leave_large)
-        try:
-            yield waiting
-        finally:
-            if waiting.settled():
-                pass
-            elif few:
-                self._lock.soon(partial(self._leave, waiting))
-            else:
-                waiting.loop.run_in_executor(LARGE, self._leave_large, waiting)
+        return waiting
+
+    def _dismiss(self, task: Task, waiting: Waiting) -> None:
+        """Nobody waits for a request any more: where it has no outcome its work leaves."""
+        if waiting.settled():
+            return
+        if len(task.rows) <= _FEW:
+            self._lock.soon(partial(self._leave, waiting))
+        else:
+            waiting.loop.run_in_executor(LARGE, self._leave_large, waiting)
 
     def _enter_large(self, waiting: Waiting, prepare: Callable[[], _Jobs], until: float, followed: bool) -> Waiting:
         jobs = prepare()
@@ -355,7 +365,9 @@ class Engine:
         for number in self._work.take_news():
             if number in self._waiting:
                 self._waiting[number].stir()
-        metrics.PENDING.set(self._work.owed)
+        if (owed := self._work.owed) != self._owed:
+            self._owed = owed
+            metrics.PENDING.set(owed)
 
     def _run_base(self, batch: BaseBatch, started: float) -> None:
         probabilities: NDArray[np.float32] | None = None

@@ -196,7 +196,7 @@ class Job:
             own = weight if self._weight is None else self._weight
             mixture = mix(certificate, counted.counts, self._base, own, declared)
         return Prediction(
-            class_index=int(np.argmax(self._base)),
+            class_index=int(self._base.argmax()),
             probabilities=self._base,
             certificate=certificate if "certificate" in self._parts else None,
             ood=counted.ood,

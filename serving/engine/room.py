@@ -55,6 +55,8 @@ def _for_draws(
     """
     one = jobs[0]
     least = len(jobs) * one.least_draws
+    if not least:  # it draws nothing
+        return
     before = scheduler.owed_before(least, one.forecast()[0], one.party)
     if not before:
         return

@@ -28,7 +28,8 @@ class Served:
 
     def probabilities(self, lattices: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Of each input, and in one column more its weight where the bundle declares that it depends on the input."""
-        bundle, rows = self.bundle, np.stack(lattices)
+        bundle = self.bundle
+        rows = lattices[0][None] if len(lattices) == 1 else np.stack(lattices)
         mixture = bundle.manifest.mixture
         learnt = mixture is not None and mixture.declared is not None
         found = self.runtime.weighted(rows) if learnt else self.runtime.base(rows)

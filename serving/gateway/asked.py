@@ -18,8 +18,8 @@ def asked(
     """The procedure, and how many draws it may make. Raises `InvalidInput`."""
     kind = _kind(options, plain)
     _refuse_others(options, kind)
-    tolerance, target = _tolerance(options, manifest), _target(options, manifest)
-    if not parts & needing_votes(manifest):
+    tolerance, target = _tolerance(options, manifest), _target(options, manifest) if kind is Target else None
+    if kind is not Off and not parts & needing_votes(manifest):
         kind = Off
     if kind is Precision and manifest.alpha_split.of_upper <= 0:
         raise InvalidInput(
@@ -28,6 +28,11 @@ def asked(
         )
     draws = (_of_menu if kind is Fixed else _max_draws)(options, manifest, limits)
     return made(kind, target, tolerance, draws), draws
+
+
+def drawing(procedure: Asked, parts: frozenset[str], manifest: Manifest) -> bool:
+    """Whether anything is drawn for it: votes, or the scores of a request that asks for no more."""
+    return not isinstance(procedure, Off) or ("ood" in parts and manifest.ood is not None)
 
 
 def needing_votes(manifest: Manifest) -> set[str]:

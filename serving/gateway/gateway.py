@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -108,7 +107,7 @@ class Gateway:
         """The answer to a decoded request. Raises `CertserveError`; cancelling it gives the work up."""
         model, task, notes = await self._completed(request)
         with self._charged(request.caller, task) as bill:
-            answer = self._answer(model, task, notes, await self._predictor.predict(self._pinned(task)))
+            answer = self._answer(model, task, notes, await self._predictor.predict(task))
             bill.took(_cost(answer))
         _count(answer, request.caller)
         return answer
@@ -119,7 +118,7 @@ class Gateway:
         """
         model, task, notes = await self._completed(request)
         with self._charged(request.caller, task) as bill:
-            async with contextlib.aclosing(newest(self._predictor.predict(self._pinned(task)))) as events:
+            async with contextlib.aclosing(newest(self._predictor.predict(task))) as events:
                 async for event in events:
                     answer = self._answer(model, task, notes, event.said)
                     bill.took(_cost(answer))
@@ -130,12 +129,11 @@ class Gateway:
     async def _completed(self, request: PredictRequest) -> tuple[Model, Task, list[InputNote | None]]:
         request.caller.must_have(INFER)
         model = self._meant(request)
-        completing = functools.partial(resolve, request, model, self.limits, self._secret)
+        known = self._known(model.manifest.name, model.manifest.version), REQUEST_ID.get(), TRACE_ID.get()
+        completing = functools.partial(resolve, request, model, self.limits, self._secret, *known)
         # Millions of numbers are compared, converted and hashed: meanwhile others are served.
         quick = request.inputs.size <= _QUICK
         task, notes = completing() if quick else await asyncio.get_running_loop().run_in_executor(_LARGE, completing)
-        if request.caller.name:
-            task = replace(task, asker=request.caller.name, weight=request.caller.weight)
         return model, task, notes
 
     @contextlib.contextmanager
@@ -153,7 +151,7 @@ class Gateway:
     def _answer(self, model: Model, task: Task, notes: Sequence[InputNote | None], reply: Reply[Prediction]) -> Answer:
         made_by = self._identity(task, reply)
         noted = zip(reply.rows, notes, strict=True)
-        rows = tuple(replace(row, input=note) if note else row for row, note in noted)
+        rows = tuple([replace(row, input=note) if note else row for row, note in noted])
         return Answer(
             model=made_by,
             labels=model.manifest.labels,
@@ -172,23 +170,20 @@ class Gateway:
             raise Unavailable(changed, retry_after_s=1)
         return model
 
-    def _pinned(self, task: Task) -> Task:
-        return replace(task, runtime=self._known(task), request_id=REQUEST_ID.get(), trace_id=TRACE_ID.get())
-
-    def _known(self, task: Task) -> str:
-        """The runtime that has answered for a task's model before, or the only one that may."""
-        return self._runtimes.get((task.model, task.version), self._runtime)
+    def _known(self, name: str, version: str) -> str:
+        """The runtime that has answered for a model before, or the only one that may."""
+        return self._runtimes.get((name, version), self._runtime)
 
     def _identity(self, task: Task, reply: Reply[Prediction]) -> ModelIdentity:
         """What made a reply, by its own word: never another than was asked, nor than made the answers before it."""
-        refuse_others(task, self._known(task), reply.digest, reply.runtime)
+        refuse_others(task, self._known(task.model, task.version), reply.digest, reply.runtime)
         self._runtimes[task.model, task.version] = reply.runtime
         return ModelIdentity(name=task.model, version=task.version, digest=reply.digest, runtime=reply.runtime)
 
     def observe(self, protocol: str, code: str, seconds: float) -> None:
         """Count one finished request; each wire calls it once, whatever came of it."""
-        metrics.REQUESTS.labels(protocol, code).inc()
-        metrics.REQUEST_SECONDS.labels(protocol).observe(seconds)
+        metrics.of(metrics.REQUESTS, protocol, code).inc()
+        metrics.of(metrics.REQUEST_SECONDS, protocol).observe(seconds)
         if name := CALLER.get(ANONYMOUS).name:
             metrics.CALLER_REQUESTS.labels(metrics.caller_label(name), code).inc()
 
@@ -203,8 +198,11 @@ def _count(answer: Answer, caller: Caller) -> None:
         metrics.CALLER_DRAWS.labels(metrics.caller_label(caller.name)).inc(_cost(answer))
     rows, name = answer.predictions, answer.model.name
     metrics.QUEUE_SECONDS.observe(answer.queue_s)
-    metrics.SHORTENED.inc(sum(row.granted_draws is not None for row in rows))
-    for status, number in Counter(row.certificate.status if row.certificate else "off" for row in rows).items():
-        metrics.CERTIFICATES.labels(name, status).inc(number)
-    for inside, number in Counter(row.ood.in_distribution for row in rows if row.ood).items():
-        metrics.OOD.labels(name, "in_distribution" if inside else "out_of_distribution").inc(number)
+    if shortened := sum([row.granted_draws is not None for row in rows]):
+        metrics.SHORTENED.inc(shortened)
+    statuses = [row.certificate.status if row.certificate else "off" for row in rows]
+    for status in set(statuses):
+        metrics.of(metrics.CERTIFICATES, name, status).inc(statuses.count(status))
+    decisions = ["in_distribution" if row.ood.in_distribution else "out_of_distribution" for row in rows if row.ood]
+    for decision in set(decisions):
+        metrics.of(metrics.OOD, name, decision).inc(decisions.count(decision))

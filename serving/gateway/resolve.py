@@ -5,21 +5,32 @@ A request picks among what its bundle declares, or lies within it; anything else
 
 from __future__ import annotations
 
+from functools import partial
+
 from certify.claims.procedures import Fixed, Off
 from certify.smoothing.keys import derive_key
 from export.bundle import Manifest
 from serving.config import Limits
 from serving.errors import InvalidInput
-from serving.gateway.asked import asked
+from serving.gateway.asked import asked, drawing
 from serving.inputs.grid import on_grid
 from serving.messages import PARTS, InputNote, Model, Options, PredictRequest, Task
 from serving.security.secret import key_id
 
 
 def resolve(
-    request: PredictRequest, model: Model, limits: Limits, secret: bytes
+    request: PredictRequest,
+    model: Model,
+    limits: Limits,
+    secret: bytes,
+    runtime: str = "",
+    request_id: str = "",
+    trace_id: str = "",
 ) -> tuple[Task, list[InputNote | None]]:
-    """The task of a request, and for each row how far it was moved onto the grid. Raises `InvalidInput`."""
+    """The task of a request, and for each row how far it was moved onto the grid. Raises `InvalidInput`.
+
+    `runtime`, `request_id` and `trace_id` are the task's own.
+    """
     manifest, options = model.manifest, request.options
     rows, notes = on_grid(request.inputs, manifest.input, limits.max_rows, options.snap)
     parts = _parts(options, manifest)
@@ -31,7 +42,9 @@ def resolve(
             "receipt: nothing is drawn for this request, so there is nothing to sign; ask for certify=target, best,"
             " precision or fixed with the certificate or the mixture, or for the ood part"
         )
-    digest = bytes.fromhex(model.digest.removeprefix("sha256:"))
+    # Where nothing is drawn there is no stream to have a key.
+    key_of = partial(derive_key, secret, bytes.fromhex(model.digest.removeprefix("sha256:")))
+    drawn = rows if drawing(procedure, parts, manifest) else ()
     fixed = procedure.draws if isinstance(procedure, Fixed) else None
     own_score = fixed and manifest.ood and "ood" in parts
     task = Task(
@@ -39,7 +52,7 @@ def resolve(
         version=manifest.version,
         digest=model.digest,
         rows=rows,
-        keys=tuple(derive_key(secret, digest, row, fixed) for row in rows),
+        keys=tuple([key_of(row, fixed) for row in drawn]),
         procedure=procedure,
         max_draws=max_draws,
         alpha=_alpha(options, manifest),
@@ -47,7 +60,12 @@ def resolve(
         parts=parts,
         receipt=options.receipt,
         key_id=key_id(secret) if options.receipt else "",
-        score_keys=tuple(derive_key(secret, digest, row) for row in rows) if own_score else (),
+        score_keys=tuple([key_of(row) for row in drawn]) if own_score else (),
+        runtime=runtime,
+        request_id=request_id,
+        trace_id=trace_id,
+        asker=request.caller.name,
+        weight=request.caller.weight,
     )
     return task, notes
 

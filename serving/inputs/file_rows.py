@@ -43,6 +43,7 @@ def treated(row: NDArray[np.int32], said: Sequence[str]) -> NDArray[np.int32]:
 
 def together(rows: Sequence[NDArray[np.int32]]) -> FileRows:
     """The rows as one array, with what was done to each."""
-    found = np.stack([np.asarray(row) for row in rows]).view(FileRows)
+    arrays = [np.asarray(row) for row in rows]
+    found = (arrays[0][None] if len(arrays) == 1 else np.stack(arrays)).view(FileRows)
     found.treated = tuple(getattr(row, "said", ()) for row in rows)
     return found

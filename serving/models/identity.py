@@ -24,6 +24,8 @@ def refuse_others(task: Task, wanted: str, digest: str, runtime: str) -> None:
     """Raise `Unavailable`, saying what differs, unless this bundle is the one that the task names, and this runtime the
     `wanted` one, if there is one.
     """
+    if task.digest == digest and (not wanted or wanted == runtime):
+        return
     key = f"{task.model}/{task.version}"
     found = other_digest(key, task.digest, digest) or other_runtime(key, wanted, runtime)
     if found:

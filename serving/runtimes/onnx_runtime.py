@@ -73,6 +73,8 @@ class OnnxRuntime:
         rows, padding = self._base_rows, -len(lattice) % self._base_rows
         padded = np.concatenate([lattice, np.zeros((padding, *lattice.shape[1:]), np.int32)]) if padding else lattice
         parts = [self._base.run(outputs, padded[at : at + rows]) for at in range(0, len(padded), rows)]
+        if len(parts) == len(parts[0]) == 1:
+            return parts[0][0][: len(lattice)]
         return np.concatenate([np.column_stack(part) if len(part) > 1 else part[0] for part in parts])[: len(lattice)]
 
     def noisy(self, draws: Sequence[DrawRange]) -> Passes:

@@ -9,7 +9,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qsl
 
 from certify.strict_json import shown
 from serving.errors import InvalidInput
@@ -72,6 +75,7 @@ KINDS: Mapping[str, _Kind] = {
 """Every option by its name on the wire."""
 
 PREFIX = "certserve."
+_SHORT = 512  # bytes of a query
 _PARAMETERS = frozenset(KINDS) - {"outputs", "top_k"}  # tensors have outputs and classifications of their own
 
 
@@ -85,6 +89,18 @@ def from_query(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
             raise InvalidInput(f"the query parameter {name} is given twice; give it once")
         found[name] = _read(name, text, KINDS[name].of_text(text))
     return found
+
+
+def from_query_string(query: bytes) -> Mapping[str, object]:
+    """The same of the query as it came. Clients send the same again and again: what short ones say is kept."""
+    return _kept(query) if len(query) <= _SHORT else _parsed(query)
+
+
+def _parsed(query: bytes) -> Mapping[str, object]:
+    return MappingProxyType(from_query(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+_kept = lru_cache(maxsize=256)(_parsed)
 
 
 def from_json(fields: Mapping[str, object]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
@@ -161,12 +161,12 @@ class _Api:
     def _friendly(self, request: Request) -> tuple[Model, str, Callable[[bytearray], PredictRequest]]:
         """The model of a request of the friendly route, the type of its body, and how that is read."""
         model = self._model(request)
-        query = wire_options.from_query(request.query_params.multi_items())
+        query = wire_options.from_query_string(request.scope["query_string"])
         kind = http_request.content_type(request)  # refused before anything is read
         return model, kind, lambda body: self._decoded(body, request, kind, model, query)
 
     def _decoded(
-        self, body: bytearray, request: Request, kind: str, model: Model, query: dict[str, object]
+        self, body: bytearray, request: Request, kind: str, model: Model, query: Mapping[str, object]
     ) -> PredictRequest:
         spec = model.manifest.input
         options: Options
