@@ -34,6 +34,7 @@ from serving.security.secret import (
 )
 from serving.security.signing import Signer
 from serving.security.tls import tls
+from serving.wires.grpc import core
 
 
 def add(commands: Any) -> None:
@@ -66,6 +67,8 @@ def _run(options: argparse.Namespace) -> None:
         if file is not None and (warning := loose(file)):
             say(f"warning: {warning}")
     settings = replace(settings, noise_secret_file=secret, signing_key_file=signing_key, **_resolved(settings))
+    if options.local:  # Ray has a core of its own, which reads the same environment
+        core.choose()
     login(settings)  # before anything starts, for files that cannot be read
     tls(settings)
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop(options.local)) as runner:

@@ -45,8 +45,9 @@ def _moved(
         notes = [InputNote(snapped=False, snap_distance=0.0, treated=each) if each else None for each in said]
         return np.asarray(inputs), notes
     if np.issubdtype(inputs.dtype, np.integer):
-        what = f"grid integers of '{spec.name}' (steps of {_shown(spec.step)} {spec.units})"
-        _in_range(inputs, np.array(-spec.zero), spec.tops - spec.zero, "signed samples" if spec.zero else what)
+        if not _holds_nothing_else(inputs.dtype, spec):
+            what = f"grid integers of '{spec.name}' (steps of {_shown(spec.step)} {spec.units})"
+            _in_range(inputs, np.array(-spec.zero), spec.tops - spec.zero, "signed samples" if spec.zero else what)
         return inputs.astype(np.int32) + np.int32(spec.zero), [None] * len(inputs)
     values = inputs.astype(np.float64)
     _refuse_rows(~np.isfinite(values), f"values of '{spec.name}' must be finite numbers")
@@ -64,6 +65,14 @@ def _moved(
         for far, moved in zip(off, distances, strict=True)
     ]
     return grid.astype(np.int32), notes
+
+
+def _holds_nothing_else(datatype: np.dtype[Any], spec: InputSpec) -> bool:
+    """Whether every integer of a type is one of the grid, as those of a byte are of 8-bit pixels."""
+    if spec.grid.columns is not None:
+        return False
+    ends = np.iinfo(datatype)
+    return ends.min >= -spec.zero and ends.max <= spec.top - spec.zero
 
 
 def _shown(numbers: NDArray[np.float64]) -> str:

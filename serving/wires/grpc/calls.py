@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import grpc
@@ -64,10 +65,10 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._callers = callers
         self._needs = needs
         self._routes: dict[str, _Handler] = {}
-        self._idle: dict[asyncio.Timeout, float] = {}
+        self.idle: dict[asyncio.Timeout, float] = {}
         self._accepted = 0
         self._drained = asyncio.Event()
-        self._stopping = False
+        self.stopping = False
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Nothing: the same handlers come by their names, too."""
@@ -87,9 +88,9 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         """The server stops: refuse calls that come, give up those that wait or only watch, and return once those that
         were accepted are answered, or after `seconds`.
         """
-        self._stopping = True
+        self.stopping = True
         now = asyncio.get_running_loop().time()
-        for limit, last_s in self._idle.items():
+        for limit, last_s in self.idle.items():
             limit.reschedule(now + last_s)
         self._drained.clear()
         if self._accepted:
@@ -129,20 +130,21 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         return work
 
-    @contextlib.contextmanager
-    def _accepting(self, to_the_last: bool = False) -> Iterator[None]:
+    def _accepting(self, to_the_last: bool = False) -> contextlib.AbstractContextManager[None]:
         """While something is worked at that was accepted: a server that stops waits for it."""
-        if self._stopping and not to_the_last:
+        if self.stopping and not to_the_last:
             raise _leaving()
         if self._accepted >= _IN_PROGRESS and not to_the_last:
             raise _full(f"{_IN_PROGRESS} calls are in progress, as many as one server takes; try again")
+        return self
+
+    def __enter__(self) -> None:
         self._accepted += 1
-        try:
-            yield
-        finally:
-            self._accepted -= 1
-            if not self._accepted:
-                self._drained.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._accepted -= 1
+        if not self._accepted:
+            self._drained.set()
 
     def _converse(self, method: _Method) -> _Method:
         async def work(_: Any, context: _Context) -> None:
@@ -186,22 +188,36 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise MalformedMessage("the call ended without a message; expected one")
         return message
 
-    @contextlib.asynccontextmanager
-    async def _idling(self, seconds: float | None, last_s: float) -> AsyncIterator[None]:
+    def _idling(self, seconds: float | None, last_s: float) -> _Idling:
         """While nothing that was accepted is worked at, which may last `seconds`: a server that stops waits `last_s`."""
-        if len(self._idle) >= _IDLE:
+        if len(self.idle) >= _IDLE:
             raise _full(f"{_IDLE} calls wait for their message or watch, as many as one server takes; try again")
-        limit = asyncio.timeout(last_s if self._stopping else seconds)
-        self._idle[limit] = last_s
+        return _Idling(self, seconds, last_s)
+
+
+class _Idling:
+    """See `Calls._idling`."""
+
+    __slots__ = ("_calls", "_last_s", "_limit")
+
+    def __init__(self, calls: Calls, seconds: float | None, last_s: float) -> None:
+        self._calls, self._last_s = calls, last_s
+        self._limit = asyncio.timeout(last_s if calls.stopping else seconds)
+
+    async def __aenter__(self) -> None:
+        self._calls.idle[self._limit] = self._last_s
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._calls.idle[self._limit]
         try:
-            async with limit:
-                yield
+            await self._limit.__aexit__(kind, error, trace)
         except TimeoutError:
-            if self._stopping and limit.expired():
+            if self._calls.stopping:
                 raise _leaving() from None
             raise
-        finally:
-            del self._idle[limit]
 
 
 def _reader(deserialize: Any, most_numbers: int) -> _Read:

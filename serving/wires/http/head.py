@@ -13,15 +13,13 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _FRAMING = (b"host", b"content-length", b"transfer-encoding")
 _OF_THE_BODY = (b"content-type", b"content-encoding", b"inference-header-content-length")
 """What says how a body is read: given twice, it says two things."""
+_LOOKED_AT = frozenset((*_FRAMING, *_OF_THE_BODY))
 
 
 def check_head(fields: Iterable[tuple[bytes, bytes]], version: str, upgrade: bool) -> None:
     """Refuse heads that two readers may read in two ways, and codings that are not offered."""
-    found: dict[bytes, list[bytes]] = {name: [] for name in (*_FRAMING, *_OF_THE_BODY)}
-    for name, value in fields:
-        if name in found:
-            found[name].append(value.strip())
-    hosts, lengths, codings = (found[name] for name in _FRAMING)
+    found = [(name, value.strip()) for name, value in fields if name in _LOOKED_AT]
+    hosts, lengths, codings = ([value for name, value in found if name == each] for each in _FRAMING)
     if len(hosts) > 1 or (not hosts and version not in ("1.0", "0.9")) or not all(map(_HOST.fullmatch, hosts)):
         raise InvalidInput("expected one Host field with the server's name in it")
     if codings and (lengths or version == "1.0" or len(codings) > 1):
@@ -30,9 +28,10 @@ def check_head(fields: Iterable[tuple[bytes, bytes]], version: str, upgrade: boo
         )
     if codings and codings[0].lower() != b"chunked":
         raise NotOffered(f"Transfer-Encoding {codings[0].decode('latin-1')!r:.80} is not read; expected chunked")
+    names = [name for name, _ in found]
     for name in _OF_THE_BODY:
-        if len(found[name]) > 1:
-            raise InvalidInput(f"{name.decode().title()} is given {len(found[name])} times; give it once")
+        if names.count(name) > 1:
+            raise InvalidInput(f"{name.decode().title()} is given {names.count(name)} times; give it once")
     if upgrade and (codings or any(length != b"0" for length in lengths)):
         raise NotOffered("no other protocol is offered on this connection; leave the Upgrade field out")
 

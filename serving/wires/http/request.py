@@ -55,21 +55,16 @@ async def _chunks(request: Request, idle_s: float) -> AsyncIterator[bytes]:
     waited, received, more = 0.0, 0, True
     while more:
         began = time.monotonic()
-        chunk, more = await _next(request, idle_s)
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise InvalidInput(f"the body stopped coming for {idle_s:g} s; send it again") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         waited += time.monotonic() - began
         received += len(chunk)
         if chunk and waited > _PATIENCE_S and received < _LEAST_BYTES_A_SECOND * waited:
             raise TooSlow(f"the body comes with less than {_LEAST_BYTES_A_SECOND} bytes a second; send it faster")
         yield chunk
-
-
-async def _next(request: Request, idle_s: float) -> tuple[bytes, bool]:
-    """Some of the body, and whether there is more."""
-    try:
-        async with asyncio.timeout(idle_s):
-            message = await request.receive()
-    except TimeoutError:
-        raise InvalidInput(f"the body stopped coming for {idle_s:g} s; send it again") from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message.get("body", b""), message.get("more_body", False)

@@ -78,15 +78,19 @@ def _decode(
 def encode(call: oip.InferCall, answer: Answer, model: Model) -> pb.ModelInferResponse:
     """The answer's message."""
     found = tensors.encode(call.outputs, answer)
-    parameters = {name: _parameter(value) for name, value in oip.answer_parameters(answer, model).items()}
-    return pb.ModelInferResponse(
+    response = pb.ModelInferResponse(
         model_name=answer.model.name,
         model_version=answer.model.version,
         id=call.id,
-        parameters=parameters,
         outputs=[_output(each, call.typed) for each in found],
         raw_output_contents=[] if call.typed else [datatypes.to_bytes(each.array) for each in found],
     )
+    for name, value in oip.answer_parameters(answer, model).items():
+        if isinstance(value, str):
+            response.parameters[name].string_param = value
+        else:
+            response.parameters[name].int64_param = value
+    return response
 
 
 def encode_event(call: oip.InferCall, event: Event[Answer], model: Model) -> pb.ModelStreamInferResponse:
@@ -200,7 +204,3 @@ def _values(parameters: _Parameters) -> dict[str, object]:
 def _chosen(parameter: pb.InferParameter | pb.LogSettingsRequest.SettingValue) -> object:
     kind = parameter.WhichOneof("parameter_choice")
     return getattr(parameter, kind) if kind else None
-
-
-def _parameter(value: str | int) -> pb.InferParameter:
-    return pb.InferParameter(string_param=value) if isinstance(value, str) else pb.InferParameter(int64_param=value)

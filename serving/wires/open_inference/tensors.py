@@ -127,13 +127,14 @@ RECEIPT = "receipt"
 
 def offered(manifest: Manifest) -> list[str]:
     """The tensors that a model can answer with, in the order of the contract."""
+    ood, joint = manifest.ood, manifest.claims.joint
     has: dict[str, object] = {
-        "ood": manifest.ood,
+        "ood": ood,
         "mixture": manifest.mixture,
-        "joint": manifest.alpha_split.of_joint or None,
+        "joint": (joint and joint.alpha) or None,
+        ALARM: ood.alarm if ood else None,
     }
-    has[ALARM] = manifest.ood.alarm if manifest.ood else None
-    absent = frozenset(part for part, spec in has.items() if spec is None)
+    absent = frozenset([part for part, spec in has.items() if spec is None])
     return list(_offered(absent, manifest.base_output))
 
 
