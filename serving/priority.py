@@ -11,12 +11,12 @@ import os
 import sys
 import threading
 
-_STEP = 5
+_NICENESS = 10
 
 
-def give_way(steps: int) -> None:
-    """Have the calling thread served after those that take fewer steps. There is no way back."""
+def give_way() -> None:
+    """Have the calling thread served after those that do not. There is no way back."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):  # a sandbox may not allow it
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + steps * _STEP)
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)

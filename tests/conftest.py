@@ -41,7 +41,7 @@ def _as_much_of_the_processor_as_others():
     priority = sys.modules.get("serving.priority")  # not imported for those who have nothing to do with it
     with pytest.MonkeyPatch.context() as patch:
         if priority is not None:
-            patch.setattr(priority, "_STEP", 0)
+            patch.setattr(priority, "_NICENESS", 0)
         yield
 
 

@@ -1,8 +1,7 @@
 """The loop: threads that share the runtimes of all models and run what the workload plans.
 
 A worker takes a batch from the workload, submits its draws to the runtime and hands the results back; where the runtime asks
-for more in flight, it submits the next before it waits for the results of the last. A runtime that works while it is
-submitted to does so in a thread beside the worker, which gives way to all others.
+for more in flight, it submits the next before it waits for the results of the last.
 Nothing of a request but votes, scores and counts outlives a batch. One lock guards the workload; noise and model run
 outside of it, and no loop waits for it.
 
@@ -30,7 +29,6 @@ from numpy.typing import NDArray
 from serving import metrics
 from serving.engine.clock import EngineClock, SystemClock
 from serving.engine.following import Following
-from serving.engine.giving_way import GivingWay
 from serving.engine.in_flight import Unwritten
 from serving.engine.job import Job
 from serving.engine.line import RequestId
@@ -78,11 +76,9 @@ class _Flight:
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A thread that draws, what it has in flight, the oldest first, and when its last batch ended; `beneath` it is the one
-    that gives way. One without that makes base predictions alone.
-    """
+    """A thread that draws, what it has in flight, the oldest first, and when its last batch ended."""
 
-    beneath: GivingWay | None = None
+    base_only: bool = False
     flying: deque[_Flight] = field(default_factory=deque)
     ended: float = -math.inf
 
@@ -118,9 +114,9 @@ class Engine:
         self._owed = -1  # as the metrics say
         self._pace = Pace(threads)
         self._at_work: dict[BaseBatch | NoisyBatch, float] = {}
-        self._workers = [_Worker(GivingWay(f"engine-beneath-{place}")) for place in range(threads)]
-        # One thread more, for base predictions alone, so that none waits for a noisy batch to end.
-        turns = [*(partial(self._turn, worker) for worker in (*self._workers, _Worker())), self._keep_deadlines]
+        # One thread more, for base predictions alone: the system lets it in beside threads that give way.
+        workers = [*(_Worker() for _ in range(threads)), _Worker(base_only=True)]
+        turns = [*(partial(self._turn, worker) for worker in workers), self._keep_deadlines]
         self._threads = [
             threading.Thread(target=self._run, args=(turn, place < threads), name=f"engine-{place}", daemon=True)
             for place, turn in enumerate(turns)
@@ -265,12 +261,10 @@ class Engine:
             self._wake_clock.notify()
         for thread in self._threads:
             thread.join(timeout=10)
-        for worker in self._workers:
-            if worker.beneath:
-                worker.beneath.close()
 
     def _run(self, turn: Callable[[], bool], draws: bool) -> None:
-        give_way(1 if draws else 0)
+        if draws:
+            give_way()
         going = True
         while going:
             try:
@@ -283,11 +277,11 @@ class Engine:
 
     def _turn(self, worker: _Worker) -> bool:
         """Begin what comes next, after a wait if need be, and settle what is over; false once the engine is closed."""
-        batch, started = self._next(worker.beneath is None, wait=not worker.flying)
+        batch, started = self._next(worker.base_only, wait=not worker.flying)
         if isinstance(batch, BaseBatch):
             self._run_base(batch, started)
         elif batch is not None:
-            worker.flying.append(_Flight(batch, self._submitted(worker, batch), started))
+            worker.flying.append(_Flight(batch, self._submitted(batch), started))
             if len(worker.flying) < self._served[batch.plan.model].runtime.ahead:
                 return True
         if worker.flying:
@@ -343,7 +337,7 @@ class Engine:
         return going
 
     def _write_large(self, waiting: Waiting, unwritten: Unwritten) -> None:
-        give_way(2)
+        give_way()
         self._write(waiting, unwritten)
 
     def _write(self, waiting: Waiting, unwritten: Unwritten) -> None:
@@ -383,13 +377,10 @@ class Engine:
             self._pace.predicted(len(batch.lattices), now - started)
         metrics.DEVICE_SECONDS.inc(now - started)
 
-    def _submitted(self, worker: _Worker, batch: NoisyBatch) -> InFlight | None:
+    def _submitted(self, batch: NoisyBatch) -> InFlight | None:
         """Its draws on the device, or None where that failed."""
-        runtime = self._served[batch.plan.model].runtime
-        submit = partial(runtime.submit, batch.draws)
         try:
-            # One that keeps nothing in flight works now.
-            return worker.beneath.run(submit) if worker.beneath and runtime.ahead == 1 else submit()
+            return self._served[batch.plan.model].runtime.submit(batch.draws)
         except DeviceLost as error:
             self._lose(error)
         except Exception:

@@ -20,7 +20,7 @@ from serving.priority import give_way
 SoFar = Callable[[RequestId, int], Reply[Prediction] | None]
 """What is proven of a request of so many rows by now; None where a base prediction is due, or the request has ended."""
 
-_LOOKS = ThreadPoolExecutor(2, "engine-looks", give_way, (2,))
+_LOOKS = ThreadPoolExecutor(2, "engine-looks", give_way)
 _PACE_S, _WATCHING = 0.25, 0.1  # between two events of progress, and the share of the time that all of them may take
 
 

@@ -19,7 +19,7 @@ _log = logging.getLogger("certserve.engine")
 
 # One thread for all large requests: several would hold the engine's lock, and the interpreter, one after the other, while
 # small ones wait.
-LARGE = ThreadPoolExecutor(1, "engine-large", give_way, (2,))
+LARGE = ThreadPoolExecutor(1, "engine-large", give_way)
 
 
 @dataclass(slots=True, eq=False)

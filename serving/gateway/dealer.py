@@ -19,7 +19,7 @@ from serving.models.catalogue import Catalogue
 from serving.priority import give_way
 
 _log = logging.getLogger("certserve.gateway")
-_MERGING = ThreadPoolExecutor(2, "gateway-merge", give_way, (2,))  # it takes seconds for a thousand rows of many draws
+_MERGING = ThreadPoolExecutor(2, "gateway-merge", give_way)  # it takes seconds for a thousand rows of many draws
 
 
 class Engines(Protocol):

@@ -33,7 +33,7 @@ from serving.security.callers import ANONYMOUS, CALLER, INFER, LEFT, Caller
 
 _QUICK = 64 * 1024
 # Few, for threads that run Python let the loop wait for each other's turns.
-_LARGE = ThreadPoolExecutor(2, "gateway-large", give_way, (2,))
+_LARGE = ThreadPoolExecutor(2, "gateway-large", give_way)
 _FREE = contextlib.nullcontext(Bill(0))
 
 

@@ -22,7 +22,7 @@ from serving.processors import usable
 _QUICK_BYTES = 16 * 1024
 _QUICK_NUMBERS, _A_ROW = 8 * 1024, 128  # written in about a millisecond; what a row has beside its probabilities
 # Threads that run Python let the loop wait for each other's turns, so there are few, whatever the machine.
-_DECODERS = ThreadPoolExecutor(min(4, max(2, usable())), "certserve-decode", give_way, (2,))
+_DECODERS = ThreadPoolExecutor(min(4, max(2, usable())), "certserve-decode", give_way)
 _Result = TypeVar("_Result")
 
 

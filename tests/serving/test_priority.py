@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import serving
+from serving.priority import give_way
 
 SERVING = Path(serving.__file__).parent
 ROOMS = ("wires", "gateway", "engine", "inputs", "models")
@@ -29,3 +34,13 @@ def test_every_pool_of_a_room_gives_way(room):
 def test_a_pool_that_does_not_would_be_seen():
     for source in ("x = ThreadPoolExecutor(2)", "await asyncio.to_thread(work)", "futures.ThreadPoolExecutor(1, 'x')"):
         assert beside_the_loop(source)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own elsewhere")
+def test_a_thread_that_gives_way_is_served_after_others(monkeypatch):
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    monkeypatch.setattr("serving.priority._NICENESS", 3)
+    with ThreadPoolExecutor(1, "beside", give_way) as pool:
+        assert pool.submit(priority).result() == min(19, priority() + 3)
