@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ _SECOND_LOW, _SECOND_HIGH = np.uint64(0x95121157), np.uint64(0xCA5A8263)
 _WEYL_FIRST, _WEYL_SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 _PREFIX_SHIFT, _WORD_SHIFT, _BLOCK = np.uint64(48), np.uint64(16), np.uint64(_PREFIXES)
 
-_Function = TypeVar("_Function", bound=Callable[..., None])
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Tables(NamedTuple):
