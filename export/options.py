@@ -81,7 +81,8 @@ class ExportOptions:
         metadata=_flag(
             "claims beside the usual ones, each for a share of alpha: joint (the class and in distribution, as one label),"
             " two_sided (the class against the best of the others; declared anyway where they enlarge held-out radii),"
-            " alarm (one of the score, whose false ones stay rare under attack; no share)",
+            " alarm (one of the score, whose false ones stay rare under attack; no share), confidence (the network's mean"
+            " confidence in the class under noise)",
             type=names,
             metavar="CLAIM,...",
         ),

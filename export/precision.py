@@ -28,7 +28,7 @@ from export.build.quantised import quantised
 from export.build.served_pictures import decode_for
 from export.build.versions import Faults
 from export.bundle import Bundle, Golden, Manifest, load
-from export.bundle.batches import NoisyRun, in_batches
+from export.bundle.batches import NoisyRun, in_batches, without_grades
 from export.data import Dataset
 from export.evaluation import band
 from export.evaluation.band import Between
@@ -162,7 +162,7 @@ def _calibrated(graph: bytes, held_out: Dataset, old: Bundle) -> Calibration:
         old.manifest.input,
         labels,
         old.law,
-        _run(graph, old),
+        _plain(graph, old),
         target_tpr=ood.target_tpr,
         eta=ood.eta,
         least_accuracy=1 / len(labels),
@@ -173,6 +173,11 @@ def _run(graph: bytes, old: Bundle) -> NoisyRun:
     return in_batches(noisy_run(open_graph(graph, "the noisy graph")), old.manifest.batch_rows)
 
 
+def _plain(graph: bytes, old: Bundle) -> NoisyRun:
+    """Its votes without grades."""
+    return without_grades(_run(graph, old), len(old.manifest.labels))
+
+
 def _golden(base: bytes, noisy: bytes, old: Bundle, rows: Dataset) -> Golden:
     run = open_graph(base, "the base graph")
     spec = old.manifest.input
@@ -181,6 +186,7 @@ def _golden(base: bytes, noisy: bytes, old: Bundle, rows: Dataset) -> Golden:
         old.law,
         _run(noisy, old),
         lambda batch: np.concatenate([run(row[None])["probabilities"] for row in batch]),
+        plain=_plain(noisy, old),
     )
 
 
@@ -209,7 +215,7 @@ def _manifest(old: Bundle, version: str, calibrated: Calibration | None, ranges:
 
 def _measured(graphs: dict[str, bytes], some: Dataset, old: Bundle, draws: int) -> list[PrecisionFigures]:
     labels, spec = old.manifest.labels, old.manifest.input
-    runs = {name: _run(graph, old) for name, graph in graphs.items()}
+    runs = {name: _plain(graph, old) for name, graph in graphs.items()}
     radii = [scale(old.manifest.formulas) * each for each in IN_SIGMAS]
     lattice = np.concatenate(list(_drawn(some, old)))
     wanted = next(iter(runs.values()))(lattice)[0]

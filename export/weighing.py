@@ -30,7 +30,7 @@ from export.build.served_pictures import decode_for
 from export.build.versions import Faults
 from export.build.weight_graph import Weighable, Weighing, features, weighable, weighted
 from export.bundle import Bundle, Manifest, MixtureSpec, load
-from export.bundle.batches import in_batches
+from export.bundle.batches import in_batches, without_grades
 from export.data import Dataset
 from export.evaluation.sigma import CHOOSING
 from export.progress import ProgressBar, progress
@@ -146,7 +146,8 @@ def seen(old: Bundle, given: Weighable, data: Dataset, draws: int, purpose: str)
     """Every row through both networks, and `draws` noisy passes; the first 100, if there are more, choose its label."""
     labels, spec = old.manifest.labels, old.manifest.input
     run_features, run_base = open_graph(features(given), "the features"), open_graph(old.base, "the base graph")
-    noisy = in_batches(noisy_run(open_graph(old.noisy, "the noisy graph", _outputs(old))), old.manifest.batch_rows)
+    run = noisy_run(open_graph(old.noisy, "the noisy graph", _outputs(old)))
+    noisy = without_grades(in_batches(run, old.manifest.batch_rows), len(labels))
     charge = old.law.at(np.zeros(spec.shape, np.int32)).guarantee.charge
     first = CHOOSING if draws > CHOOSING else 0
     places, start = label_places(data, labels), 0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.claims.certificate import AlphaSplit, Certificate
+from certify.claims.confidence import Confidence
 from certify.claims.procedures import Asked, Off
 from certify.mixture.mix import Mixture
 from certify.ood.joint_label import JointLabel
@@ -22,7 +23,7 @@ from certify.ood.verdict import Ood
 from export.bundle import Manifest
 from serving.security.callers import ANONYMOUS, Caller
 
-PARTS = ("probabilities", "certificate", "ood", "mixture", "joint")
+PARTS = ("probabilities", "certificate", "ood", "mixture", "joint", "confidence")
 """What `outputs` may name; the label always comes."""
 
 
@@ -168,6 +169,7 @@ class Prediction:
     receipt: str | None = None
     granted_draws: int | None = None
     joint: JointLabel | None = None
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -23,6 +23,7 @@ from export.bundle import (
     AlarmSpec,
     ArgmaxRule,
     Bundle,
+    ClaimsSpec,
     Defaults,
     Golden,
     Manifest,
@@ -30,6 +31,7 @@ from export.bundle import (
     OodSpec,
     claims,
     graphs,
+    with_further,
     write,
 )
 from tests.declared import gaussian, spec
@@ -40,7 +42,7 @@ COORDINATES = 4
 THRESHOLD = 160.0
 TARGET_TPR, ETA = 0.95, 0.01
 SPLIT = claims(of_class=0.5, upper=0.2, threshold=0.1, interval=0.2)
-WITH_JOINT = claims(of_class=0.4, upper=0.2, threshold=0.1, interval=0.2, joint=0.1)
+THRESHOLDS = (0.5625, 0.75, 0.90625, 0.984375)
 LABELS = ("below", "above")
 
 
@@ -55,6 +57,17 @@ def true_radius(lattice: NDArray[np.integer]) -> tuple[int, float]:
     return (1 if distance > 0 else 0), abs(distance)
 
 
+def confidence(column: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What the network gives the label that it votes for: a logistic of how far its first coordinate lies from the cut."""
+    return (1 / (1 + np.exp(-0.1 * np.abs(np.asarray(column, np.float64) - CUT)))).astype(np.float32)
+
+
+def graded_votes(column: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The votes of noisy first coordinates, with their grades."""
+    grades = np.searchsorted(THRESHOLDS, confidence(column), side="left")
+    return (column > CUT).astype(np.int64) + (len(LABELS) + 1) * grades
+
+
 def write_half_space(
     folder: Path,
     name: str = "half-space",
@@ -63,14 +76,15 @@ def write_half_space(
     class_alone: bool = False,
     joint: bool = False,
     alarm: AlarmSpec | None = None,
+    confident: bool = False,
     **declared: object,
 ) -> Bundle:
     """Write the bundle to `folder/<name>/<version>`; `class_alone`: alpha is the class's alone, and there is no score;
-    `joint`: the joint label is declared as well; `alarm`: that one.
+    `joint`: the joint label is declared as well; `alarm`: that one; `confident`: the confidence in the class.
 
     `declared` are further fields of the manifest.
     """
-    noisy, base = _noisy(), _base()
+    noisy, base = _noisy(graded=confident), _base()
     grid = np.array([[x, 1, 2, 3] for x in (60, 100, 120, 135, 150, 250)], dtype=np.int32)
     logits = np.stack([CUT - grid[:, 0], grid[:, 0] - CUT], axis=1).astype(np.float32) * np.float32(0.05)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -84,7 +98,7 @@ def write_half_space(
         law=gaussian(SIGMA),
         graphs=graphs(score=True),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(of_class=1.0) if class_alone else WITH_JOINT if joint else SPLIT,
+        claims=claims(of_class=1.0) if class_alone else _claims(joint=joint, confident=confident),
         ood=None
         if class_alone
         else OodSpec(
@@ -111,7 +125,7 @@ def write_half_space(
             base_input=grid,
             base_probabilities=(shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32),
             noisy_input=grid,
-            votes=(grid[:, 0] > CUT).astype(np.int64),
+            votes=graded_votes(grid[:, 0]) if confident else (grid[:, 0] > CUT).astype(np.int64),
             scores=grid[:, 0].astype(np.float32),
         ),
         calibration=None if class_alone else calibration(),
@@ -121,6 +135,12 @@ def write_half_space(
 @cache
 def _tails() -> NDArray[np.uint64]:
     return rounded_gaussian_tails(SIGMA)
+
+
+def _claims(*, joint: bool, confident: bool) -> ClaimsSpec:
+    also = [name for name, wanted in (("joint", joint), ("confidence", confident)) if wanted]
+    shares = with_further({"of_class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}, also)
+    return claims(**shares, thresholds=THRESHOLDS)
 
 
 def calibration() -> NDArray[np.float64]:
@@ -139,7 +159,7 @@ def first_coordinate(graph_input: str, output: str) -> list[object]:
     ]
 
 
-def _noisy() -> bytes:
+def _noisy(*, graded: bool = False) -> bytes:
     cast, dot, weights = first_coordinate("lattice", "column")
     axis = helper.make_tensor("axis", TensorProto.INT64, [1], [1])
     cut = helper.make_tensor("cut", TensorProto.FLOAT, [], [float(CUT)])
@@ -148,10 +168,38 @@ def _noisy() -> bytes:
         *dot,
         helper.make_node("Squeeze", ["column", "axis"], ["score"]),
         helper.make_node("Greater", ["score", "cut"], ["above"]),
-        helper.make_node("Cast", ["above"], ["vote"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["above"], ["label" if graded else "vote"], to=TensorProto.INT64),
     ]
+    constants = [weights, axis, cut]
+    if graded:
+        more, others = _grades()
+        nodes, constants = [*nodes, *more], [*constants, *others]
     outputs = [("vote", TensorProto.INT64, ["n"]), ("score", TensorProto.FLOAT, ["n"])]
-    return model_of(nodes, [weights, axis, cut], outputs)
+    return model_of(nodes, constants, outputs)
+
+
+def _grades() -> tuple[list[object], list[object]]:
+    """From the score and the label to a vote with its grade."""
+    constants = [
+        helper.make_tensor("middle", TensorProto.FLOAT, [], [float(CUT)]),
+        helper.make_tensor("slope", TensorProto.FLOAT, [], [0.1]),
+        helper.make_tensor("thresholds", TensorProto.FLOAT, [1, len(THRESHOLDS)], THRESHOLDS),
+        helper.make_tensor("steps", TensorProto.FLOAT, [len(THRESHOLDS), 1], [3.0] * len(THRESHOLDS)),
+        helper.make_tensor("last axis", TensorProto.INT64, [1], [1]),
+    ]
+    nodes = [
+        helper.make_node("Sub", ["column", "middle"], ["off"]),
+        helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("Mul", ["far", "slope"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["number"]),
+        helper.make_node("Greater", ["number", "thresholds"], ["exceeded"]),
+        helper.make_node("Cast", ["exceeded"], ["ones"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["ones", "steps"], ["grades"]),
+        helper.make_node("Squeeze", ["grades", "last axis"], ["grade of a row"]),
+        helper.make_node("Cast", ["grade of a row"], ["grade"], to=TensorProto.INT64),
+        helper.make_node("Add", ["label", "grade"], ["vote"]),
+    ]
+    return nodes, constants
 
 
 def _base() -> bytes:

@@ -28,7 +28,8 @@ class AlphaSplit:
     `of_class` lower bounds of every class, `of_upper` the upper bound of the most probable class (of the two most
     probable ones, half each, where `Terms.two_sided`), `of_threshold` both
     sides of `P(score > threshold)`, `of_interval` both ends of the score interval (half each), `of_joint` lower bounds of
-    every label of `certify.claims.joint`.
+    every label of `certify.claims.joint`, `of_confidence` those of `certify.claims.confidence` (an equal part for each
+    threshold).
     """
 
     of_class: float
@@ -36,6 +37,7 @@ class AlphaSplit:
     of_threshold: float = 0.0
     of_interval: float = 0.0
     of_joint: float = 0.0
+    of_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         shares = [getattr(self, field.name) for field in fields(self)]

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from certify.bounds import anytime, binomial
 from certify.claims.certificate import Terms
+from certify.claims.confidence import lower_sum, mean_in
 from certify.smoothing.ball import Ball
 
 UNIT = 2**40
@@ -92,12 +93,6 @@ def lower_complement(counts: NDArray[np.int64], level: float) -> float:
     return binomial.bisect_complement(max(0.0, 1 - float(counts @ _VALUES) / draws), proven)
 
 
-def confidence(terms: Terms, complement: float, ball: Ball) -> float:
-    """How low a mean of `1 - complement` gets in the ball: below `E v` at every input of it if it is below it here."""
-    charged = terms.charged(complement)
-    return terms.law.least(1 - charged, ball, complement=charged)
-
-
 def reached(units: NDArray[np.int64], thresholds: Sequence[float]) -> NDArray[np.int64]:
     """Counts (classes, thresholds) of the votes at least as large as each threshold."""
     return np.stack([(units >= least).sum(axis=0) for least in _in_units(thresholds)], axis=1)
@@ -112,13 +107,11 @@ def threshold_confidence(
     `floor(1/t_j)` classes may reach `t_j` in one draw, so for a class chosen by the same draws the candidate value m is
     tested at `level m / (J floor(1/t_j))`. Thresholds are declared in the bundle.
     """
-    total, below = 0.0, 0.0
-    for threshold, least, count in zip(thresholds, _in_units(thresholds), hits, strict=True):
+    proven = []
+    for least, count in zip(_in_units(thresholds), hits, strict=True):
         share = level / (len(thresholds) * (UNIT // least))
-        proven = confidence(terms, anytime.chosen_lower_complement(draws, count, share), ball)
-        total = math.nextafter(total + math.nextafter((threshold - below) * proven, 0.0), 0.0)
-        below = threshold
-    return total
+        proven.append(mean_in(terms, anytime.chosen_lower_complement(draws, count, share), ball))
+    return lower_sum(thresholds, proven)
 
 
 def _in_units(thresholds: Sequence[float]) -> list[int]:

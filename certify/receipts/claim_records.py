@@ -57,6 +57,17 @@ class JointClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceClaim:
+    """The answer's confidence in the certified class, from version 6 on. Abstention is no class, no numbers and radius 0."""
+
+    class_index: int | None
+    radius: float
+    lower: float | None
+    lower_at_input: float | None
+    ball: WholeBall | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """Every claim of the answer; None where that part was not asked for or could not be had."""
 
@@ -64,3 +75,4 @@ class Claims:
     ood: ScoreClaim | None
     mixture: MixtureClaim | None
     joint: JointClaim | None = None
+    confidence: ConfidenceClaim | None = None

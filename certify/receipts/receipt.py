@@ -28,9 +28,10 @@ from certify.bounds.anytime import MAX_DRAWS
 from certify.bounds.prior import Prior
 from certify.claims.certificate import WHOLE_ON_CLASS, AlphaSplit, class_alone
 from certify.claims.procedures import PROCEDURES, Fixed, Off, Precision, Target
-from certify.receipts import canonical, joint_record
+from certify.receipts import canonical, confidence_record, joint_record
 from certify.receipts.alarm_record import AlarmRecord, alarm_holds
 from certify.receipts.claim_records import Claims
+from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import PriorRecord
 from certify.receipts.versions import FIFTH, FIRST, SCHEMA, SCHEMAS, SIXTH, THIRD, WITH_TOLERANCE, schema_of
@@ -112,6 +113,7 @@ class SplitRecord:
     of_threshold: float
     of_interval: float
     of_joint: float | None = None
+    of_confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +189,11 @@ class Receipt:
     prior: PriorRecord | None = None
     joint: JointRecord | None = None
     two_sided: bool | None = None
+    confidence: ConfidenceRecord | None = None
 
     def __post_init__(self) -> None:
-        parts = (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self), *_joint_holds(self))
+        further = (*_joint_holds(self), *_confidence_holds(self))
+        parts = (*_terms_hold(self), *_counts_hold(self), *_scores_hold(self), *further)
         for field, holds, expected in parts:
             if not holds:
                 raise ReceiptError(f"{field}: expected {expected}")
@@ -270,6 +274,7 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
         and fault(parts, claims.certificate.radius, claims.certificate.ball),
         "claims.mixture.ball": claims.mixture and fault(parts, claims.mixture.radius, claims.mixture.ball),
         "claims.joint.ball": claims.joint and fault(parts, claims.joint.radius, claims.joint.ball),
+        "claims.confidence.ball": claims.confidence and fault(parts, claims.confidence.radius, claims.confidence.ball),
     }
     version = schema_of(law_of(receipt), receipt.prior, _has_further(receipt))
     newest = receipt.schema in (FIFTH, SIXTH) or version != SCHEMA
@@ -287,7 +292,8 @@ def _balls_hold(receipt: Receipt) -> list[_Holds]:
 
 def _has_further(receipt: Receipt) -> bool:
     alarm = receipt.scores.alarm if receipt.scores else None
-    return any(each is not None for each in (receipt.split.of_joint, receipt.two_sided, alarm))
+    split = receipt.split
+    return any(each is not None for each in (split.of_joint, split.of_confidence, receipt.two_sided, alarm))
 
 
 def prior_of(receipt: Receipt) -> Prior | None:
@@ -367,7 +373,7 @@ def _is_split(receipt: Receipt) -> bool:
     except ValueError:
         return False
     shares = asdict(split).values()
-    said = receipt.split.of_joint != 0
+    said = 0 not in (receipt.split.of_joint, receipt.split.of_confidence)
     return said and split == declared and all(share == 0 or share >= _SMALLEST_SHARE for share in shares)
 
 
@@ -395,6 +401,7 @@ def split_record(split: AlphaSplit) -> SplitRecord:
         of_threshold=split.of_threshold,
         of_interval=split.of_interval,
         of_joint=split.of_joint or None,
+        of_confidence=split.of_confidence or None,
     )
 
 
@@ -426,6 +433,23 @@ def _joint_holds(receipt: Receipt) -> list[_Holds]:
         *joint_record.holds(
             joint, receipt.votes, receipt.lost, receipt.draws, None if scores is None else scores.above
         ),
+    ]
+
+
+def _confidence_holds(receipt: Receipt) -> list[_Holds]:
+    found = receipt.confidence
+    claimed = (
+        "confidence",
+        (found is None) == (receipt.claims.confidence is None),
+        "counts if a confidence is claimed, else none",
+    )
+    if found is None:
+        return [claimed]
+    has_share = receipt.split.of_confidence is not None and bounds_at_any_time(receipt)
+    return [
+        claimed,
+        ("confidence", has_share, "none without a share of alpha, and none if off or fixed"),
+        *confidence_record.holds(found, receipt.votes),
     ]
 
 

@@ -11,12 +11,20 @@ from dataclasses import dataclass, fields
 
 from certify.bounds.anytime import KAPPA, KAPPA_UPPER
 from certify.claims.certificate import Certificate, Terms
+from certify.claims.confidence import Confidence, confidence
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, Asked, RunningProcedure, made, run
 from certify.mixture.mix import ball as mixture_ball
 from certify.ood.joint_label import JointLabel, in_agreement, joint_label
 from certify.ood.verdict import Ood, ScoreCounts, ScoreTerms, proving_rank, verdict
-from certify.receipts.claim_records import CertificateClaim, Claims, JointClaim, MixtureClaim, ScoreClaim
+from certify.receipts.claim_records import (
+    CertificateClaim,
+    Claims,
+    ConfidenceClaim,
+    JointClaim,
+    MixtureClaim,
+    ScoreClaim,
+)
 from certify.receipts.receipt import (
     Receipt,
     alpha_split,
@@ -36,6 +44,8 @@ A radius is compared in units of an eighth of the law's reach, which is sigma wh
 of a special function has to be equal. Logarithms of the beta function grow with the draws, and their last places with them:
 from `_MANY` draws on, the tolerance grows, too."""
 _MANY = 1_000_000
+_SUMS = {"lower": 1.0, "lower_at_input": 1.0}
+"""Sums of small and of large numbers between 0 and 1, compared in that unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +66,11 @@ def stop_reason(procedure: RunningProcedure | None, counts: Counts, max_draws: i
 
 
 def claims(
-    certificate: Certificate | None, ood: Ood | None, mixed: MixtureClaim | None, joint: JointLabel | None = None
+    certificate: Certificate | None,
+    ood: Ood | None,
+    mixed: MixtureClaim | None,
+    joint: JointLabel | None = None,
+    confident: Confidence | None = None,
 ) -> Claims:
     """The claims of an answer as a receipt records them."""
     return Claims(
@@ -64,6 +78,7 @@ def claims(
         ood=None if ood is None else _score_claim(ood),
         mixture=mixed,
         joint=None if joint is None else _joint_claim(joint),
+        confidence=None if confident is None else _confidence_claim(confident),
     )
 
 
@@ -109,6 +124,16 @@ def _joint_claim(joint: JointLabel) -> JointClaim:
     )
 
 
+def _confidence_claim(found: Confidence) -> ConfidenceClaim:
+    return ConfidenceClaim(
+        class_index=found.class_index,
+        radius=found.radius,
+        lower=found.lower,
+        lower_at_input=found.lower_at_input,
+        ball=whole_ball(found.ball),
+    )
+
+
 def recheck(receipt: Receipt) -> list[Finding]:
     """Every claim of a receipt beside what its counts prove, by the procedures that made it; a claim too many differs.
 
@@ -135,6 +160,10 @@ def recheck(receipt: Receipt) -> list[Finding]:
     findings += _parts("claims.ood", said.ood, ood and _score_claim(ood))
     if said.joint is not None:
         findings += _parts("claims.joint", said.joint, joint and _joint_claim(joint), reach, off)
+    if said.confidence is not None:
+        confident = _confidence(receipt, terms, certificate)
+        found = confident and _confidence_claim(confident)
+        findings += _parts("claims.confidence", said.confidence, found, reach, off)
     return findings
 
 
@@ -161,6 +190,13 @@ def _joint(receipt: Receipt, terms: Terms) -> JointLabel | None:
         return None
     counts = Counts(draws=receipt.draws, votes=joint.votes, lost=receipt.lost)
     return joint_label(counts, terms, joint.threshold)
+
+
+def _confidence(receipt: Receipt, terms: Terms, certificate: Certificate | None) -> Confidence | None:
+    found = receipt.confidence
+    if found is None or certificate is None:
+        return None
+    return confidence(certificate, found.reached, found.thresholds, terms)
 
 
 _COUNTED_SCORES = ("score", "calibration_at_least", "above", "at_most", "rank", "lowest", "highest")
@@ -205,8 +241,8 @@ def _parts(
         if field.name == "ball":
             yield _compared_balls(f"{place}.ball", *pair, reach, off)
             continue
-        scale = 0.0 if field.name != "radius" or reach is None else reach.size / 8
-        yield _compared(f"{place}.{field.name}", *pair, None if reach is None else scale, off)
+        scale = None if reach is None else {"radius": reach.size / 8, **_SUMS}.get(field.name, 0.0)
+        yield _compared(f"{place}.{field.name}", *pair, scale, off)
 
 
 def _compared_balls(

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.claims.confidence import grades_of, labels_of
 from certify.claims.joint import joint_votes
 from certify.ood.verdict import Detector, tally
+from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.receipt import Receipt, ScoreRecord, parameters_of
 from certify.receipts.recheck import Finding, terms_of
@@ -24,7 +26,8 @@ from certify.smoothing.laws import GAUSSIAN
 _AT_ONCE = 256  # draws held in memory together
 
 NoisyRun = Callable[[NDArray[np.int32]], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none"."""
+"""Votes and scores (rows,) of noisy lattice inputs (rows, *shape); the vote after the last class is "none", and votes may
+have grades, see `certify.claims.confidence`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -51,10 +54,13 @@ def replay(
     if not all(each.agrees for each in findings):
         return findings
     key, ours = bytes.fromhex(receipt.noise.key), receipt.score_draws
-    drawn = _draw(key, receipt.draws, at, run)
+    graded = _draw(key, receipt.draws, at, run)
+    drawn = _Drawn(votes=labels_of(graded.votes, len(receipt.votes)), scores=graded.scores)
     findings.append(_votes(receipt, drawn.votes))
     if receipt.joint is not None:
         findings.append(_joint(receipt, receipt.joint, drawn))
+    if receipt.confidence is not None:
+        findings.append(_confidence(receipt, receipt.confidence, graded.votes))
     if receipt.scores is not None:
         if (ours.key, ours.stop) != (receipt.noise.key, receipt.draws):
             drawn = _draw(bytes.fromhex(ours.key), ours.stop, at, run)
@@ -103,6 +109,16 @@ def _joint(receipt: Receipt, said: JointRecord, drawn: _Drawn) -> Finding:
     none = receipt.draws - sum(said.votes) - receipt.lost
     fits = bool(np.all(found >= said.votes)) and drawn.votes.size - int(found.sum()) >= none
     return Finding(field="joint.votes", said=said.votes, found=tuple(found.tolist()), agrees=fits)
+
+
+def _confidence(receipt: Receipt, said: ConfidenceRecord, votes: NDArray[np.int64]) -> Finding:
+    """The votes for the leader above each threshold; none of their counts may have become smaller."""
+    classes, leader = len(receipt.votes), receipt.votes.index(max(receipt.votes))
+    grades = grades_of(votes[labels_of(votes, classes) == leader], classes)
+    found = tuple(int(np.sum(grades > place)) for place in range(len(said.thresholds)))
+    grew = [new - old for new, old in zip(found, said.reached, strict=True)]
+    fits = all(0 <= more <= receipt.lost for more in grew)
+    return Finding(field="confidence.reached", said=said.reached, found=found, agrees=fits)
 
 
 def _scores(

@@ -24,6 +24,8 @@ bundle does not:
 
 - `split.of_joint`, and where it was asked for `joint` and `claims.joint`: the joint label, see
   `certify.receipts.joint_record`, which says what each holds and what the counts prove;
+- `split.of_confidence`, and where it was asked for `confidence` and `claims.confidence`: the confidence in the certified
+  class, see `certify.receipts.confidence_record`, which says likewise;
 - `scores.alarm`, and `claims.ood.robust_alarm`: the robust alarm, see `certify.receipts.alarm_record`, which says likewise;
 - `two_sided` at the top, true: the class is compared with the best of the others, see `certify.claims.two_sided`. It stands
   beside `target`, `best` and `precision` alone, under a law whose balls have one part. Let n be the draws, l those lost, k

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from certify.claims.procedures import SLICE
 from certify.smoothing.law import Law, scale
 from certify.smoothing.laws import gaussian_on_grid
-from export.build import batch_rows, declaration, foresee, learn, network, score_graph, two_sides
+from export.build import batch_rows, declaration, foresee, grades, learn, network, score_graph, two_sides
 from export.build.calibrate import golden_outputs
 from export.build.compare import check_expected, check_varies
 from export.build.grid import Grid
@@ -30,7 +30,7 @@ from export.build.noise_table import rounded_gaussian_tails
 from export.build.plan import Plan
 from export.build.versions import Faults, next_version
 from export.bundle import Bundle, Defaults, Golden, InputSpec, Manifest, PriorSpec, write
-from export.bundle.batches import NoisyRun, in_batches
+from export.bundle.batches import NoisyRun, in_batches, without_grades
 from export.graphs.rows import follow
 from export.inspection.inspect import Found
 from export.sources.running import open_graph
@@ -40,6 +40,8 @@ ORIGINAL, ROBUST = "original.onnx", "robust.onnx"
 _HEAVY = 2**24
 """Multiplications of a row, beyond which little is tried."""
 _TRIED = 32
+_GRADED = 128
+"""Rows whose noisy passes choose the thresholds of confidence."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,12 +59,16 @@ class _Settled:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _ServedGraphs:
-    """The two graphs of the bundle, what was learnt for them, and the noisy one at work in batches of `rows`."""
+    """The two graphs of the bundle, what was learnt for them, and the noisy one at work in batches of `rows`: `graded` as it
+    is served, `under_noise` with labels alone for votes. `thresholds` are those of its grades.
+    """
 
     base: bytes
     noisy: bytes
     rows: int
     learnt: Learnt | None
+    thresholds: tuple[float, ...]
+    graded: NoisyRun
     under_noise: NoisyRun
 
 
@@ -78,7 +84,12 @@ def assemble(source: Source, found: Found, plan: Plan, faults: Faults) -> Bundle
     prior = _prior(settled, served, law)
     golden_rows = _golden_rows(found, work)
     golden = golden_outputs(
-        _candidates(lattice, 2 * golden_rows), law, served.under_noise, settled.accurate.plainly, rows=golden_rows
+        _candidates(lattice, 2 * golden_rows),
+        law,
+        served.graded,
+        settled.accurate.plainly,
+        rows=golden_rows,
+        plain=served.under_noise,
     )
     return _put_in_place(settled, served, prior, law, golden, faults)
 
@@ -99,7 +110,7 @@ def provisional(source: Source, found: Found, plan: Plan) -> tuple[Manifest, Noi
 def _settled(source: Source, found: Found, plan: Plan, grid: Grid, lattice: NDArray[np.int32]) -> _Settled:
     spec, labels = declaration.input_spec(found, plan, grid), declaration.labels(source, found, plan)
     data = _enough(plan)
-    scored = data is not None
+    scored = data is not None or grades.CLAIM in plan.options.also
     accurate = voting = network.compared(source, found, grid, plan.entrance, lattice, scored=scored)
     if plan.robust is not None:
         network.check_alike(source, found, *plan.robust)
@@ -108,6 +119,8 @@ def _settled(source: Source, found: Found, plan: Plan, grid: Grid, lattice: NDAr
         check_expected(source, accurate.found, plan.entrance, plan.samples, plan.expected)
     if plan.labelled is not None:
         _check_labelled(plan.labelled, spec, labels, accurate, voting)
+    for each in (accurate, voting):
+        declaration.check_confident(each, plan)
     # What a manifest refuses is refused now, and not behind the walks over the data.
     declaration.manifest(accurate, plan, grid, "1", plan.options.batch_rows or SLICE)
     return _Settled(plan=plan, grid=grid, spec=spec, labels=labels, data=data, accurate=accurate, voting=voting)
@@ -148,8 +161,38 @@ def _served(settled: _Settled, law: Law, work: float) -> _ServedGraphs:
     one = learnt is None and plan.robust is None  # one graph in both roles
     base = accurate.made.graph if one else score_graph.base(accurate.made)
     noisy = learnt.graph if learnt else base if one else score_graph.votes(voting.made)
+    thresholds = _thresholds(settled, law, work)
+    if thresholds:
+        noisy = grades.graded(noisy, voting.made.graph, thresholds, len(settled.labels))
+        base = noisy if one else base
     run = open_graph(noisy, f"{accurate.source.name}, as it would be served under noise,")
-    return _ServedGraphs(base=base, noisy=noisy, rows=rows, learnt=learnt, under_noise=in_batches(noisy_run(run), rows))
+    graded = in_batches(noisy_run(run), rows)
+    return _ServedGraphs(
+        base=base,
+        noisy=noisy,
+        rows=rows,
+        learnt=learnt,
+        thresholds=thresholds,
+        graded=graded,
+        under_noise=without_grades(graded, len(settled.labels)),
+    )
+
+
+def _thresholds(settled: _Settled, law: Law, work: float) -> tuple[float, ...]:
+    """Where confidence is claimed, what it is compared with: chosen on held-out rows, or on the samples."""
+    plan = settled.plan
+    if grades.CLAIM not in plan.options.also:
+        return ()
+    rows = _GRADED if work <= _HEAVY else _GRADED // 8
+    if plan.labelled is None:
+        lattice = settled.grid.integers(plan.samples[:: max(1, len(plan.samples) // rows)][:rows])
+    else:
+        held_out = plan.labelled.held_out
+        lattice, _ = next(lattices(held_out.every(max(1, len(held_out) // rows)), settled.spec, rows))
+    seen = grades.confidences(settled.voting.run, lattice, law, SLICE)
+    found = grades.chosen(seen)
+    plan.tell(f"confidence: mean {float(np.mean(seen)):.3f} in the voted label under noise; thresholds {found}")
+    return found
 
 
 def _learnt(settled: _Settled, law: Law, rows: int) -> Learnt | None:
@@ -253,7 +296,17 @@ def _put_in_place(
         place = Path(made_in) / version
         bundle = write(
             place,
-            declaration.manifest(accurate, plan, settled.grid, version, served.rows, learnt, prior, served.noisy),
+            declaration.manifest(
+                accurate,
+                plan,
+                settled.grid,
+                version,
+                served.rows,
+                learnt,
+                prior,
+                served.noisy,
+                served.thresholds or declaration.SOME,
+            ),
             base=served.base,
             noisy=served.noisy,
             noise=law.tensors,

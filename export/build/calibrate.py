@@ -130,18 +130,28 @@ def _judged(
     return Calibration(scores=scores, threshold=pac_threshold(scores, 1 - target_tpr, eta), accuracy=accuracy)
 
 
-def golden_outputs(images: NDArray[np.integer], law: Law, noisy: NoisyRun, base: BaseRun, *, rows: int = 16) -> Golden:
+def golden_outputs(
+    images: NDArray[np.integer],
+    law: Law,
+    noisy: NoisyRun,
+    base: BaseRun,
+    *,
+    rows: int = 16,
+    plain: NoisyRun | None = None,
+) -> Golden:
     """Inputs for which any correct runtime must give the same votes, with their outputs.
 
     Votes are compared exactly, so a row near a tie would fail on another processor for no fault: taken are noisy
     inputs whose vote stays when they are moved an eighth of the noise in 32 random directions. They take turns in
-    their votes, so that no label is left out while there is room.
+    their votes, so that no label is left out while there is room. `plain` gives the votes of `noisy` without their grades,
+    where it has some: thresholds of confidence lie so far apart that no row is next to one but by a rare chance.
     """
     candidates = np.concatenate(
         [noisy_lattice(image, law, row_key("golden", row), 0, 1) for row, image in enumerate(images)]
     )
-    votes, _ = noisy(candidates)
-    steady = np.array([_steady(candidates[row], votes[row], law, noisy, row) for row in range(len(candidates))])
+    plain = plain or noisy
+    votes, _ = plain(candidates)
+    steady = np.array([_steady(candidates[row], votes[row], law, plain, row) for row in range(len(candidates))])
     turn = np.array([int(np.sum(steady[:row] & (votes[:row] == votes[row]))) for row in range(len(votes))])
     chosen = [int(row) for row in np.lexsort((votes, turn)) if steady[row]][:rows]
     if len(chosen) < LEAST_ROWS:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.build import columns, learn, picture_flags
+from export.build import columns, grades, learn, picture_flags
 from export.build.calibrate import SCORE_DRAWS
 from export.build.grid import Grid, GridError, check_moves, declared
 from export.build.learn import Learnt
@@ -46,6 +46,10 @@ from export.options import ExportOptions
 from export.options import labels as named_labels
 from export.sources.source import Source, SourceError
 
+SOME = (0.5,)
+"""Thresholds of confidence, where it is claimed and before they are chosen."""
+_SCORED = {"joint", "alarm"}
+"""Further claims that need a detector."""
 _CERTIFYING = {"of_class": 0.8, "upper": 0.2}
 _DETECTING = {"of_class": 0.5, "upper": 0.2, "threshold": 0.1, "interval": 0.2}
 """As in the bundled model: class, its upper bound, verdict and interval of the score."""
@@ -144,8 +148,10 @@ def manifest(
     learnt: Learnt | None = None,
     prior: PriorSpec | None = None,
     noisy: bytes | None = None,
+    thresholds: tuple[float, ...] = SOME,
 ) -> Manifest:
-    """All that the bundle of the accurate `network` says, with what was `learnt` from labelled data, and its `noisy` graph.
+    """All that the bundle of the accurate `network` says, with what was `learnt` from labelled data, and its `noisy` graph,
+    whose grades are of these `thresholds` where confidence is claimed.
 
     Raises pydantic's `ValidationError` for what contradicts itself.
     """
@@ -167,7 +173,7 @@ def manifest(
             noisy=None if noisy is None else precision_of(onnx.load_from_string(noisy)),
         ),
         decision=ArgmaxRule(rule="argmax"),
-        claims=claims(plan, prior, detecting=learnt is not None),
+        claims=claims(plan, prior, thresholds, detecting=learnt is not None),
         ood=None if learnt is None else _ood(learnt, grid, alarm="alarm" in plan.options.also),
         mixture=mixed,
         defaults=Defaults(target_radius=grid.sigma / 2),
@@ -182,10 +188,20 @@ def mixture(found: Found, plan: Plan) -> MixtureSpec | None:
     return MixtureSpec(robust_weight=learn.ROBUST_WEIGHT) if mixed else None
 
 
-def claims(plan: Plan, prior: PriorSpec | None, *, detecting: bool) -> ClaimsSpec:
-    """The claims and their shares of alpha, with those that are asked for."""
-    shares = with_further(_DETECTING, tuple(plan.options.also)) if detecting else _CERTIFYING
-    return claims_of(**shares, prior=prior, two_sided="two_sided" in plan.options.also)
+def claims(plan: Plan, prior: PriorSpec | None, thresholds: tuple[float, ...] = SOME, *, detecting: bool) -> ClaimsSpec:
+    """The claims and their shares of alpha, with those that are asked for, as far as there is a detector."""
+    also = [each for each in plan.options.also if detecting or each not in _SCORED]
+    shares = with_further(_DETECTING if detecting else _CERTIFYING, also)
+    return claims_of(**shares, thresholds=thresholds, prior=prior, two_sided="two_sided" in also)
+
+
+def check_confident(network: ServedNetwork, plan: Plan) -> None:
+    """Raise `SourceError` where confidence is claimed of numbers that do not sum to one."""
+    if grades.CLAIM in plan.options.also and not _probable(network.found):
+        raise SourceError(
+            f"--also confidence needs probabilities, and {network.source.name} gives {network.found.output.kind} numbers,"
+            " which do not sum to one; leave it out"
+        )
 
 
 def _provenance(network: ServedNetwork, plan: Plan, learnt: Learnt | None) -> Provenance:

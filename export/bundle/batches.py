@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.claims.confidence import labels_of
 from certify.receipts.replay import NoisyRun
 
-__all__ = ["NoisyRun", "in_batches"]
+__all__ = ["NoisyRun", "in_batches", "without_grades"]
 
 
 def in_batches(run: NoisyRun, rows: int) -> NoisyRun:
@@ -21,3 +22,13 @@ def in_batches(run: NoisyRun, rows: int) -> NoisyRun:
         return votes, scores
 
     return batched
+
+
+def without_grades(run: NoisyRun, labels: int) -> NoisyRun:
+    """The same passes, whose votes are labels alone, also where the graph grades them; `labels` is none."""
+
+    def plain(lattice: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        votes, scores = run(lattice)
+        return labels_of(votes, labels), scores
+
+    return plain

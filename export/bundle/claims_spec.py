@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from certify.bounds.anytime import MAX_DRAWS
 from certify.bounds.prior import PriorTable
 from certify.claims.certificate import AlphaSplit
+from certify.claims.confidence import check_thresholds
 from certify.mixture.mix import WeightRange
 from certify.ood.scores import SCORES
 from export.bundle.schema import Positive, Strict, Text
@@ -61,13 +62,27 @@ class ClassClaim(ClaimSpec):
     two_sided: Literal[True] | None = None
 
 
+class GradedClaim(ClaimSpec):
+    """The claim of the mean confidence in the certified class, see `certify.claims.confidence`: in the noisy graph each vote
+    has a grade, how many of the `thresholds` the voted label's own probability exceeds there.
+    """
+
+    alpha: Annotated[float, Field(gt=0, le=1)]
+    thresholds: Annotated[tuple[float, ...], Field(strict=False)]
+
+    @model_validator(mode="after")
+    def _rises(self) -> GradedClaim:
+        check_thresholds(self.thresholds)
+        return self
+
+
 class ClaimsSpec(Strict):
     """The statements of one answer by name; what is not named is not claimed. Their shares sum to 1 at most.
 
     `class`: the smoothed class. `upper`: how probable it is at most, for refutations and `precision`. `threshold`: on which
     side of the threshold the score lies. `interval`: both ends of the score. `joint`: the class together with the side of
-    the threshold, as one label. Another claim is one field more, and where it has parameters, a class derived from
-    `ClaimSpec`.
+    the threshold, as one label. `confidence`: the mean confidence in the certified class. Another claim is one field more,
+    and where it has parameters, a class derived from `ClaimSpec`.
     """
 
     of_class: Annotated[ClassClaim, Field(alias="class")]
@@ -75,6 +90,7 @@ class ClaimsSpec(Strict):
     threshold: ClaimSpec | None = None
     interval: ClaimSpec | None = None
     joint: ClaimSpec | None = None
+    confidence: GradedClaim | None = None
 
     @model_validator(mode="after")
     def _bounds_others(self) -> ClaimsSpec:
@@ -86,14 +102,23 @@ class ClaimsSpec(Strict):
 
     def split(self) -> AlphaSplit:
         """The shares as the procedures take them; raises `ValueError` if they sum to more than one."""
-        others = map(_share, (self.upper, self.threshold, self.interval, self.joint))
+        others = map(_share, (self.upper, self.threshold, self.interval, self.joint, self.confidence))
         return _split(self.of_class.alpha, *others)
 
 
 @lru_cache(maxsize=256)
-def _split(of_class: float, upper: float, threshold: float, interval: float, joint: float) -> AlphaSplit:
+def _split(
+    of_class: float, upper: float, threshold: float, interval: float, joint: float, confidence: float
+) -> AlphaSplit:
     """Made once for the same shares, for every request asks."""
-    return AlphaSplit(of_class=of_class, of_upper=upper, of_threshold=threshold, of_interval=interval, of_joint=joint)
+    return AlphaSplit(
+        of_class=of_class,
+        of_upper=upper,
+        of_threshold=threshold,
+        of_interval=interval,
+        of_joint=joint,
+        of_confidence=confidence,
+    )
 
 
 def claims(
@@ -103,16 +128,25 @@ def claims(
     threshold: float = 0.0,
     interval: float = 0.0,
     joint: float = 0.0,
+    confidence: float = 0.0,
+    thresholds: tuple[float, ...] = (),
     prior: PriorSpec | None = None,
     two_sided: bool = False,
 ) -> ClaimsSpec:
-    """The claims with these shares of alpha; one without a share is not made."""
+    """The claims with these shares of alpha; one without a share is not made. `thresholds` are those of `confidence`."""
     shares = {"upper": upper, "threshold": threshold, "interval": interval, "joint": joint}
     made = {name: ClaimSpec(alpha=share) for name, share in shares.items() if share}
-    return ClaimsSpec(of_class=ClassClaim(alpha=of_class, prior=prior, two_sided=two_sided or None), **made)
+    graded = GradedClaim(alpha=confidence, thresholds=thresholds) if confidence else None
+    one = ClassClaim(alpha=of_class, prior=prior, two_sided=two_sided or None)
+    return ClaimsSpec(of_class=one, confidence=graded, **made)
 
 
-FURTHER: dict[str, dict[str, float]] = {"joint": {"of_class": -0.1, "joint": 0.1}, "two_sided": {}, "alarm": {}}
+FURTHER: dict[str, dict[str, float]] = {
+    "joint": {"of_class": -0.1, "joint": 0.1},
+    "two_sided": {},
+    "alarm": {},
+    "confidence": {"of_class": -0.1, "confidence": 0.1},
+}
 """What each claim that is made on demand alone moves between the shares of the others: it takes its own from one of them.
 Two-sided bounds divide the share of `upper`; an alarm has none, see `certify.ood.robust_alarm`."""
 

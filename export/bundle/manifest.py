@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from certify import strict_json
 from certify.claims.certificate import AlphaSplit
+from certify.claims.confidence import last_vote
 from certify.claims.procedures import SLICE
 from certify.smoothing.law import Guarantee
 from certify.strict_json import kind, shown
@@ -66,6 +67,16 @@ class Manifest(Strict):
         return bool(self.claims.of_class.two_sided)
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """What the confidence of a vote is compared with, rising; none where it is not claimed."""
+        return self.claims.confidence.thresholds if self.claims.confidence else ()
+
+    @property
+    def last_vote(self) -> int:
+        """The largest integer that the noisy graph may give as a vote, with its grade: see `certify.claims.confidence`."""
+        return last_vote(len(self.labels), len(self.thresholds))
+
+    @property
     def base_output(self) -> Literal["probabilities", "scores"]:
         """What the numbers of the base graph are."""
         return self.graphs.base.heads[0]
@@ -82,6 +93,10 @@ class Manifest(Strict):
             raise ValueError("a mixture needs probabilities, and graphs.base gives scores; leave the mixture out")
         if self.ood is not None and "score" not in self.graphs.noisy.heads:
             raise ValueError("ood needs a score, and graphs.noisy.heads names none; leave ood out")
+        if self.base_output == "scores" and self.claims.confidence is not None:
+            raise ValueError(
+                "claims.confidence needs probabilities, and graphs.base gives scores; leave claims.confidence out"
+            )
         if self.ood is None and self.claims.joint is not None:
             raise ValueError("claims.joint needs the threshold of a score, and there is no ood; leave claims.joint out")
         if self.name == "stats":

@@ -67,13 +67,13 @@ def golden(path: Path, data: bytes, manifest: Manifest, law: Law) -> Golden:
     """
     found = Golden(**_tensors(path, data, _GOLDEN, {"base_input", "noisy_input"}))
     _check_shapes(path, found, manifest)
-    labels, top = len(manifest.labels), manifest.input.tops
+    top = manifest.input.tops
     lowest, highest = law.span(0, manifest.input.top)
     ranges = {
         "base_input": (0, top),
         "noisy_input": (lowest, top + (highest - manifest.input.top)),
         "base_probabilities": (0, 1 + 1e-6) if manifest.base_output == "probabilities" else _FINITE,
-        "votes": (0, labels),
+        "votes": (0, manifest.last_vote),
         "scores": _FINITE,
     }
     for name, (low, high) in ranges.items():

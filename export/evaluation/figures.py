@@ -39,6 +39,17 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sure:
+    """What is proven of the mean confidence in the certified class under noise, on average over the `rows` with a certified
+    one: everywhere in its ball, and at the input itself. Not how often that class is right.
+    """
+
+    rows: int
+    in_ball: float
+    at_input: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfLabel:
     """The rows of one label; its band is that label's alone."""
 
@@ -119,6 +130,7 @@ class Figures:
     mixture_accuracy: Between | None
     mixed: Smoothed | None
     joint: Joint | None
+    sure: Sure | None
     labels: list[OfLabel]
     detection: Detection | None
     base_calibration: CalibrationFigures | None
@@ -155,6 +167,7 @@ def figures(
         mixture_accuracy=_share([each.mixture == each.label for each in test], confidence) if mixes else None,
         mixed=_smoothed(test, radii, confidence, "mixture") if mixes else None,
         joint=_joint(test, radii, confidence),
+        sure=_sure(test),
         labels=[_of_label(test, place, name, radii, confidence) for place, name in enumerate(labels)],
         detection=None if target_tpr is None else _detection(records, test, 1 - target_tpr, confidence),
         base_calibration=_calibrated([(each.confidence, each.base == each.label) for each in test]),
@@ -193,6 +206,14 @@ def _joint(rows: Sequence[Record], radii: Sequence[float], confidence: float) ->
         return None
     out = _share([_is_out(each) for each in rows], confidence)
     return Joint(smoothed=_smoothed(rows, radii, confidence, "joint"), out=out)
+
+
+def _sure(rows: Sequence[Record]) -> Sure | None:
+    told = [(each.sure, each.sure_at_input) for each in rows if each.sure is not None]
+    if not told:
+        return None
+    in_ball, at_input = np.mean(np.array(told, dtype=float), axis=0)
+    return Sure(rows=len(told), in_ball=float(in_ball), at_input=float(at_input))
 
 
 def _smoothed(rows: Sequence[Record], radii: Sequence[float], confidence: float, line: Line = "smoothed") -> Smoothed:

@@ -32,7 +32,9 @@ class Record:
     `certified` and `mixed` are the labels that were certified, -1 where the answer abstained; `mixture` is the mixture's
     own label. `joint` is the class that is certified together with being in distribution; `joint_verdict` is None where the
     bundle declares no joint label. `confidence` and `mixture_confidence` are the largest probabilities. `score_lower` and
-    `score_upper` bound the smoothed score within the bundle's radius, None where they are trivial.
+    `score_upper` bound the smoothed score within the bundle's radius, None where they are trivial. `sure` and
+    `sure_at_input` are lower bounds of the mean confidence in the certified class, in its ball and at the input; None where
+    none is claimed.
     """
 
     of: str
@@ -56,6 +58,8 @@ class Record:
     joint_verdict: str | None = None
     joint: int = -1
     joint_radius: float = 0.0
+    sure: float | None = None
+    sure_at_input: float | None = None
     draws: int = 0
     lost: int = 0
 
@@ -75,7 +79,7 @@ def record(
             " when it has not"
         )
     certificate, mixture, ood = (answer.get(part) or {} for part in ("certificate", "mixture", "ood"))
-    inside, joint = ood.get("certified") or {}, answer.get("joint") or {}
+    inside, joint, sure = ood.get("certified") or {}, answer.get("joint") or {}, answer.get("confidence") or {}
     certified = labels.get(certificate.get("label") or "", -1)
     of_mixture = labels.get(mixture.get("label") or "", -1)
     return Record(
@@ -100,6 +104,8 @@ def record(
         joint_verdict=joint.get("verdict"),
         joint=labels.get(joint.get("label") or "", -1),
         joint_radius=float(joint.get("radius") or 0.0),
+        sure=sure.get("lower"),
+        sure_at_input=sure.get("lower_at_input"),
         draws=int(answer["draws"]),
         lost=int(answer["lost_draws"]),
     )

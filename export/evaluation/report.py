@@ -64,6 +64,12 @@ def _words(figures: Figures) -> str:
             f"Joint label: right is the row's label together with being in distribution, as one; {figures.joint.out} of the"
             " rows are certified to be out of distribution, which is neither right nor abstained."
         )
+    if figures.sure:
+        lines.append(
+            f"Confidence: of {figures.sure.rows:,} rows with a certified label, the smoothed network is proven to give it"
+            f" {figures.sure.in_ball:.3f} or more under noise everywhere in its ball, and {figures.sure.at_input:.3f} or"
+            " more at the input, on average of the rows. It is not how often that label is right."
+        )
     for name, each in (
         ("the accurate network", figures.base_calibration),
         ("the mixture", figures.mixture_calibration),

@@ -73,6 +73,8 @@ def read(bundle: Bundle, file: str) -> ModelProto:
         _check_outputs(model, wanted, len(bundle.manifest.labels))
         if WEIGHT in wanted:
             _check_weight(model, declared_weight(bundle))
+        if bundle.manifest.thresholds and "vote" in wanted:
+            _check_grades(model, bundle.manifest.thresholds)
     except _Unfit as error:
         raise GraphError(f"{place(bundle, file)} {error}") from error
     return model
@@ -187,6 +189,17 @@ def _check_weight(model: ModelProto, declared: WeightRange | None) -> None:
         raise _Unfit(
             f"gives {WEIGHT!r} by {made.op_type if made is not None else 'nothing'}; expected a Clip to constants within the"
             " range that the manifest declares, mixture.robust_weight to mixture.most_weight: export it so"
+        )
+
+
+def _check_grades(model: ModelProto, thresholds: tuple[float, ...]) -> None:
+    """A number is compared with the thresholds that the bundle declares, and no others, on which what is claimed rests."""
+    constants = {each.name: each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT}
+    seconds = [node.input[1] for node in model.graph.node if node.op_type == "Greater"]
+    compared = [numpy_helper.to_array(constants[name]).ravel().tolist() for name in seconds if name in constants]
+    if list(thresholds) not in compared:
+        raise _Unfit(
+            "compares no number (Greater) with the thresholds that the manifest declares in claims.confidence; export it so"
         )
 
 

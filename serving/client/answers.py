@@ -94,6 +94,28 @@ class JointRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfidenceRead:
+    """Within `radius` of the input the network gives `label`, the certificate's, at least `lower` under noise, on average;
+    at the input itself `lower_at_input`. Not the probability of being right. Abstention is no label and no numbers.
+    """
+
+    label: str | None
+    lower: float | None
+    lower_at_input: float | None
+    radius: float
+    norm: str | None
+    reaches_others: bool = False
+
+    def __str__(self) -> str:
+        if self.label is None or self.lower is None or self.lower_at_input is None:
+            return "nothing is claimed"
+        return (
+            f"at least {down(self.lower)} in {self.label!r} on average under noise, within {down(self.radius)}"
+            f" ({down(self.lower_at_input)} at the input)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """The answer to one input. `label` is the base network's, of which nothing is claimed; `document` is all of it."""
 
@@ -109,6 +131,7 @@ class Predicted:
     model: Mapping[str, str]
     receipt: Mapping[str, Any] | None = None
     joint: JointRead | None = None
+    confidence: ConfidenceRead | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
@@ -117,7 +140,8 @@ class Predicted:
         if not isinstance(document, Mapping):
             raise TypeError("expected an object")
         known = {each.name: document.get(each.name) for each in fields(Predicted)}
-        parts = {"certificate": CertificateRead, "ood": Score, "mixture": MixtureRead, "joint": JointRead}
+        parts: dict[str, type[Any]] = {"certificate": CertificateRead, "ood": Score, "mixture": MixtureRead}
+        parts |= {"joint": JointRead, "confidence": ConfidenceRead}
         known |= {name: _part(kind, document.get(name)) for name, kind in parts.items()}
         numbers = document.get("probabilities")
         known |= {"probabilities": None if numbers is None else tuple(numbers), "document": document}
@@ -135,8 +159,8 @@ class Predicted:
         return f"<Predicted {self.label!r}: {'; '.join([*said, f'{self.draws} draws'])}>"
 
     def _parts(self) -> list[tuple[str, object]]:
-        parts = self.certificate, self.ood, self.mixture, self.joint
-        return list(zip(("certificate", "score", "mixture", "joint label"), parts, strict=True))
+        parts = self.certificate, self.ood, self.mixture, self.joint, self.confidence
+        return list(zip(("certificate", "score", "mixture", "joint label", "confidence"), parts, strict=True))
 
     def _repr_html_(self) -> str:
         """For a notebook."""

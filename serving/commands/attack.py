@@ -62,6 +62,7 @@ def _run(options: argparse.Namespace) -> int:
 def _attacked(options: argparse.Namespace) -> Any:
     from export.attack.campaign import Answering, CampaignPlan, attack, shaped
     from export.bundle import load
+    from export.bundle.batches import without_grades
     from export.data.idx import read_split
     from serving.commands import answers
     from serving.runtimes.open import open_runtime
@@ -84,7 +85,7 @@ def _attacked(options: argparse.Namespace) -> Any:
     names = ("certify", "target_radius", "radius_tolerance", "max_draws", "alpha")
     asked = {name: value for name in names if (value := getattr(options, name)) is not None}
     own = open_runtime(bundle)
-    noisy = passing(own)
+    noisy = without_grades(passing(own), len(bundle.manifest.labels))
 
     def attacked(answering: Answering) -> Any:
         return attack(bundle, noisy, answering, inputs, data.labels, plan, ascent, runtime=own.description)

@@ -193,11 +193,12 @@ def _attacked(options: argparse.Namespace, bundle: Any, test: Any) -> Any:
 
 
 def _sigmas(options: argparse.Namespace, bundle: Any, test: Any) -> None:
+    from export.bundle.batches import without_grades
     from export.evaluation import plots, sigma
     from serving.runtimes.open import open_runtime
     from serving.runtimes.runtime import passing
 
-    noisy = passing(open_runtime(bundle))
+    noisy = without_grades(passing(open_runtime(bundle)), len(bundle.manifest.labels))
     found = sigma.sweep(
         bundle.manifest, test, noisy, options.sigmas, tuple(options.radii), options.draws, alpha=options.alpha
     )

@@ -67,6 +67,8 @@ def _guarantees(bundle: Any) -> str:
     parts = ["two-sided certificates" if bundle.manifest.two_sided else "certificates"]
     if bundle.manifest.claims.joint is not None:
         parts.append("joint labels")
+    if bundle.manifest.thresholds:
+        parts.append("confidence")
     if ood is not None:
         parts.append(f"detector ({ood.name}, {len(detector.calibration):,} held-out rows)")
     if mixture is not None:

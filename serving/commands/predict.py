@@ -17,7 +17,9 @@ from serving.commands.console import write
 from serving.errors import CertserveError, InvalidInput
 
 _ASKED = ("certify", "target_radius", "radius_tolerance", "max_draws", "draws", "alpha", "deadline_ms")
-_HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", "distribution", "draws", "joint label")
+_HEADINGS = ("file", "row", "label", "certificate", "smoothed label", "radius", "distribution", "draws")
+_FURTHER = {"joint": "joint label", "confidence": "confidence"}
+"""Columns of what few models declare, by the part of an answer."""
 _WIDEST = 40
 
 
@@ -156,14 +158,16 @@ def _lines(answers: Iterator[tuple[Path, list[dict[str, Any]]]], _: Sequence[Pat
 def _table(answers: Iterator[tuple[Path, list[dict[str, Any]]]], files: Sequence[Path]) -> None:
     """A line for each row as it comes; the file's column is as wide as the names, the others as what they mostly hold."""
     widest = min(_WIDEST, max(len("file"), *(len(each.name) for each in files)))
-    widths = (widest, 3, 16, 11, 16, 9, 19, 6, 11)
-    columns = len(_HEADINGS)
+    widths = [widest, 3, 16, 11, 16, 9, 19, 6]
+    further: list[str] = []
     for index, (file, rows) in enumerate(answers):
         if index == 0:
-            columns -= not any("joint" in row for row in rows)
-            print(_line(_HEADINGS[:columns], widths[:columns]))
+            further = [part for part in _FURTHER if any(part in row for row in rows)]
+            widths += [11] * len(further)
+            print(_line((*_HEADINGS, *(_FURTHER[part] for part in further)), widths))
         for number, row in enumerate(rows):
-            print(_line(_cells(file, number, row)[:columns], widths[:columns]), flush=True)
+            said = {"joint": _joint, "confidence": _confidence}
+            print(_line((*_cells(file, number, row), *(said[part](row) for part in further)), widths), flush=True)
 
 
 def _cells(file: Path, number: int, row: dict[str, Any]) -> tuple[str, ...]:
@@ -175,7 +179,7 @@ def _cells(file: Path, number: int, row: dict[str, Any]) -> tuple[str, ...]:
     radius = down(certificate["radius"]) if certificate else "-"
     status = certificate.get("status", "off") + (", two-sided" if certificate.get("two_sided") else "")
     smoothed = status, certificate.get("label") or "-", radius
-    return (file.name, str(number), row["label"], *smoothed, verdict.replace("_", " "), str(row["draws"]), _joint(row))
+    return (file.name, str(number), row["label"], *smoothed, verdict.replace("_", " "), str(row["draws"]))
 
 
 def _joint(row: dict[str, Any]) -> str:
@@ -185,6 +189,14 @@ def _joint(row: dict[str, Any]) -> str:
     joint = row.get("joint") or {}
     said = {"in_distribution": f"in, {joint.get('label')}", "out_of_distribution": "out"}.get(joint.get("verdict", ""))
     return f"{said} within {down(joint['radius'])}" if said else "-"
+
+
+def _confidence(row: dict[str, Any]) -> str:
+    """In the smoothed label, within its radius, and at the input."""
+    from serving.client.answers import down
+
+    found = row.get("confidence") or {}
+    return f"{down(found['lower'])}, {down(found['lower_at_input'])} here" if found.get("label") is not None else "-"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -67,5 +67,6 @@ def pause(took: float, watched: int) -> float:
 
 def _bare(reply: Reply[Prediction]) -> Reply[Prediction]:
     """The base predictions alone: no draw is counted for them, and nothing is claimed."""
-    nothing: dict[str, Any] = dict.fromkeys(("certificate", "ood", "mixture", "joint", "receipt", "granted_draws"))
+    claims = ("certificate", "ood", "mixture", "joint", "confidence")
+    nothing: dict[str, Any] = dict.fromkeys((*claims, "receipt", "granted_draws"))
     return replace(reply, rows=tuple(replace(row, draws=0, lost_draws=0, **nothing) for row in reply.rows))

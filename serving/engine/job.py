@@ -24,6 +24,7 @@ from export.bundle import Bundle
 from serving.engine.fair import Party
 from serving.engine.joint_tally import joint_tally
 from serving.engine.record import Counted, mixture_weight, receipt
+from serving.engine.vote_tally import VoteTally, is_confident
 from serving.messages import Prediction, Task
 from serving.security.signing import Notary
 
@@ -67,7 +68,8 @@ class Job:
         self._base: NDArray[np.float32] | None = None
         self._weight: float | None = None  # of the robust network, where the base graph gives it
         self._waiting: dict[int, SliceResult] = {}
-        self._votes = np.zeros(self._terms.classes + 1, dtype=np.int64)
+        self._votes = VoteTally(self._terms.classes, bundle.manifest.thresholds)
+        self._confident = is_confident(bundle, task, self._terms)
         self._joint = joint_tally(bundle, task, self._terms)
         self._scores: list[NDArray[np.float32]] = []  # NaN marks a lost draw
         self._next, self._lost = self.first, 0
@@ -172,14 +174,14 @@ class Job:
             if result.votes is None:
                 self._lost += result.rows
             else:
-                self._votes += np.bincount(result.votes, minlength=self._votes.size)
+                self._votes.add(result.votes)
             if self._joint and result.votes is not None and result.scores is not None:
                 self._joint.add(result.votes, result.scores)
         self._next += result.rows
 
     def _counts(self) -> Counts:
         if self._known is None or self._known.draws != self._draws:
-            self._known = Counts(draws=self._draws, votes=tuple(self._votes[:-1].tolist()), lost=self._lost)
+            self._known = Counts(draws=self._draws, votes=self._votes.votes, lost=self._lost)
         return self._known
 
     def answer(self, receipt: bool = True) -> Prediction:
@@ -202,6 +204,7 @@ class Job:
             ood=counted.ood,
             mixture=mixture,
             joint=counted.joint,
+            confidence=counted.confidence,
             alpha=self._terms.alpha,
             alpha_split=self._terms.split,
             draws=self._draws,
@@ -219,6 +222,7 @@ class Job:
             ood = verdict(scores, self._terms, self.bundle.detector.terms, certify=self._task.procedure.anytime)
         joint = None if self._joint is None else self._joint.label(self._terms, counts)
         certificate, ood, joint = in_agreement(self._terms, counts, certificate, ood, joint)
+        confident = certificate if self._confident else None
         return Counted(
             counts=counts,
             scores=scores,
@@ -228,6 +232,8 @@ class Job:
             ood=ood,
             joint_votes=None if self._joint is None else self._joint.votes,
             joint=joint,
+            reached=self._votes.reached(counts) if confident else None,
+            confidence=self._votes.confidence(self._terms, counts, confident) if confident else None,
         )
 
     def _score_counts(self) -> ScoreCounts | None:

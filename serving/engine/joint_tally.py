@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certify.claims.certificate import Terms
+from certify.claims.confidence import labels_of
 from certify.claims.counts import Counts
 from certify.claims.joint import joint_votes
 from certify.claims.procedures import Off
@@ -25,7 +26,8 @@ class JointTally:
 
     def add(self, votes: NDArray[np.integer[Any]], scores: NDArray[np.float32]) -> None:
         """Count the votes and scores of some draws."""
-        self._votes += joint_votes(votes, scores, self._threshold, self._votes.size - 1)
+        classes = self._votes.size - 1
+        self._votes += joint_votes(labels_of(votes, classes), scores, self._threshold, classes)
 
     @property
     def votes(self) -> tuple[int, ...]:

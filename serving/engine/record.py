@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from certify.claims.certificate import Certificate, Terms
+from certify.claims.confidence import Confidence
 from certify.claims.counts import Counts
 from certify.claims.procedures import Fixed, Precision, RunningProcedure, Target
 from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import Ood, ScoreCounts
 from certify.receipts.alarm_record import alarm_record
+from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
@@ -44,7 +46,8 @@ from serving.messages import Task
 class Counted:
     """What a job counted and answered: `certificate` is what the counts prove, whether or not it was asked for.
 
-    `joint_votes` are those of each joint label, None where it was not asked for or is not declared.
+    `joint_votes` are those of each joint label, `reached` those for the leader above each threshold of confidence; None
+    where that was not asked for or is not declared.
     """
 
     counts: Counts
@@ -55,6 +58,8 @@ class Counted:
     ood: Ood | None
     joint_votes: tuple[int, ...] | None = None
     joint: JointLabel | None = None
+    reached: tuple[int, ...] | None = None
+    confidence: Confidence | None = None
 
 
 def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, counted: Counted) -> Receipt:
@@ -63,7 +68,8 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
     certificate = counted.certificate if "certificate" in task.parts else None
     prior, two_sided = prior_record(terms.prior), (terms.two_sided and counted.procedure is not None) or None
     scores = _scores(bundle, (task.score_keys or task.keys)[row], counted.scores)
-    further = bool(two_sided) or terms.split.of_joint > 0 or bool(scores and scores.alarm)
+    shares = terms.split.of_joint + terms.split.of_confidence
+    further = bool(two_sided) or shares > 0 or bool(scores and scores.alarm)
     mixed = mixture_claim(counted.certificate, weight) if counted.certificate and weight is not None else None
     return Receipt(
         schema=schema_of(terms.law, prior, further),
@@ -77,10 +83,11 @@ def receipt(bundle: Bundle, runtime: str, task: Task, row: int, terms: Terms, co
         lost=counted.counts.lost,
         scores=scores,
         robust_weight=weight,
-        claims=claims(certificate, counted.ood, mixed, counted.joint),
+        claims=claims(certificate, counted.ood, mixed, counted.joint, counted.confidence),
         prior=prior,
         joint=_joint(counted),
         two_sided=two_sided,
+        confidence=_confidence(bundle, counted),
     )
 
 
@@ -164,6 +171,12 @@ def _joint(counted: Counted) -> JointRecord | None:
     return JointRecord(threshold=counted.joint.threshold, votes=counted.joint_votes)
 
 
+def _confidence(bundle: Bundle, counted: Counted) -> ConfidenceRecord | None:
+    if counted.confidence is None or counted.reached is None:
+        return None
+    return ConfidenceRecord(thresholds=bundle.manifest.thresholds, reached=counted.reached)
+
+
 def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
     """The fields of a receipt that are not what this bundle declares, by name; in none of them may a request choose."""
     spec, fixed = bundle.manifest, is_fixed(found)
@@ -186,6 +199,10 @@ def undeclared(bundle: Bundle, found: Receipt) -> list[str]:
         "scores.alarm": (
             scores and scores.alarm and scores.alarm.terms,
             None if fixed or not scores or not detector else detector.alarm,
+        ),
+        "confidence.thresholds": (
+            found.confidence and found.confidence.thresholds,
+            found.confidence and spec.thresholds,
         ),
         "joint.threshold": (joint and joint.threshold, joint and detector and detector.threshold),
     }

@@ -104,7 +104,7 @@ class ShareJob:
     def answer(self) -> Share:
         """What was counted so far: the whole range, or how far it came."""
         draws = self._next - self.first
-        votes = np.zeros(draws, dtype=np.min_scalar_type(len(self.bundle.manifest.labels)))
+        votes = np.zeros(draws, dtype=np.min_scalar_type(self.bundle.manifest.last_vote))
         scores = np.zeros(draws, dtype=np.float32)
         lost = set()
         for place, result in zip(range(0, draws, SLICE), self._counted, strict=True):

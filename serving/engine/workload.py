@@ -283,12 +283,12 @@ class Workload:
         once; then it counts against every claim of its row, and of no other. A score that is not a number is the largest
         there is.
         """
-        none = len(self._begun[batch.plan.model].manifest.labels)
+        last = self._begun[batch.plan.model].manifest.last_vote
         wrong: NDArray[np.bool_] | None = None
         if results is not None:
             votes, scores = results
             results = votes, np.where(np.isnan(scores), np.float32(np.inf), scores)
-            wrong = (votes < 0) | (votes > none) if votes.min() < 0 or votes.max() > none else None
+            wrong = (votes < 0) | (votes > last) if votes.min() < 0 or votes.max() > last else None
         place, counted = 0, dict[JobId, None]()
         for part in batch.plan.slices:
             places = slice(place, place + part.rows)

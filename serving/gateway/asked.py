@@ -37,7 +37,8 @@ def drawing(procedure: Asked, parts: frozenset[str], manifest: Manifest) -> bool
 
 def needing_votes(manifest: Manifest) -> set[str]:
     """The parts of an answer that votes under noise are drawn for."""
-    return {"certificate", "mixture"} | ({"joint"} if manifest.alpha_split.of_joint > 0 else set())
+    further = {"joint": manifest.alpha_split.of_joint > 0, "confidence": bool(manifest.thresholds)}
+    return {"certificate", "mixture", *(part for part, declared in further.items() if declared)}
 
 
 def _kind(options: Options, plain: bool) -> type[Asked]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certify.claims.confidence import labels_of
 from export.bundle import Bundle
 from export.bundle.files import GOLDEN
 from serving.models import probes
@@ -206,8 +207,13 @@ def _check_served(bundle: Bundle, runtime: Runtime, rows: int, found: _Evidence)
 
 def _check_answers(bundle: Bundle, answers: _Evidence) -> None:
     votes, scores, labels = answers["vote"], answers["score"], len(bundle.manifest.labels)
-    if not np.isin(votes, range(labels + 1)).all():
-        raise ProofError(f"{bundle.key}: the noisy graph votes beyond 0 to {labels} ({labels} for none); export it so")
+    graded, last = votes > labels, bundle.manifest.last_vote
+    if np.any((votes < 0) | (votes > last) | (graded & (labels_of(votes, labels) == labels))):
+        raise ProofError(
+            f"{bundle.key}: the noisy graph votes beyond 0 to {labels} ({labels} for none)"
+            + (f", or with a grade beyond 0 to {last} or of none" if last > labels else "")
+            + "; export it so"
+        )
     if bundle.manifest.ood is not None and len(np.unique(scores)) < 2:
         raise ProofError(
             f"{bundle.key}: the noisy graph gives the same score, {scores[0]:g}, to {len(scores)} inputs; export it with"

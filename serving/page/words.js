@@ -7,7 +7,7 @@ const percent = (alpha) => `${Number((100 - Number(up(100 * alpha))).toFixed(12)
 
 /** What an answer says, a sentence each. */
 export function sentences(row, units) {
-  return [...certificate(row, units), ...score(row, units), ...mixture(row, units), ...joint(row, units)];
+  return [...certificate(row, units), ...score(row, units), ...mixture(row, units), ...joint(row, units), ...confidence(row, units)];
 }
 
 function certificate({ certificate: found, alpha, draws }, units) {
@@ -92,6 +92,16 @@ function joint({ joint: found, alpha }, units) {
   return said;
 }
 
+function confidence({ confidence: found, alpha }, units) {
+  if (!found) return [];
+  if (found.label === null) return ["Nothing is claimed of the confidence in a class, since the certificate abstains."];
+  return [
+    `With probability at least ${percent(alpha)} over the server's noise key, the smoothed network gives “${found.label}” at least ` +
+      `${down(found.lower)} on average under noise, at every input within ${down(found.radius)} of this one (${norm(found)}, ${units}), ` +
+      `and at least ${down(found.lower_at_input)} at this one itself.`,
+  ];
+}
+
 /** What is not claimed by an answer, a sentence each. */
 export function notClaimed(row) {
   const said = [
@@ -102,6 +112,7 @@ export function notClaimed(row) {
   if (row.certificate?.radius > 0) said.push("Anything of inputs farther away than the radius, or of what was done to a picture before it came to the grid.");
   if (row.ood) said.push("That the input is familiar in meaning: the verdict speaks of a score. The p-value does not hold under attack.");
   if (row.joint) said.push("Anything, by the joint label, of the score that is printed: it speaks of most noisy copies.");
+  if (row.confidence) said.push("That the label is right as often as its confidence says: that is an average of the network's own numbers, not calibrated.");
   if (row.mixture) said.push("The mixture's printed probabilities: they are estimates.");
   return said;
 }

@@ -144,9 +144,11 @@ def describe(parts: Sequence[DevicePart], rows: NDArray[np.uint64], lattices: ND
     return done, used
 
 
-def read_results(results: NDArray[np.void], filled: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def read_results(
+    results: NDArray[np.void], filled: int, last_vote: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Votes and scores of the first `filled` rows; raises `DeviceBatchError` if a vote is none."""
     votes = results["vote"][:filled].astype(np.int64)
-    if votes.size and not (votes.min() >= 0 and votes.max() <= classes):
-        raise DeviceBatchError(f"a vote is outside 0 to {classes}: the device does not compute what the graph says")
+    if votes.size and not (votes.min() >= 0 and votes.max() <= last_vote):
+        raise DeviceBatchError(f"a vote is outside 0 to {last_vote}: the device does not compute what the graph says")
     return votes, results["score"][:filled].astype(np.float32)

@@ -68,9 +68,9 @@ class DeviceLine:
         law: RoundedGaussian,
         rows: int,
         coordinates: int,
-        classes: int,
+        last_vote: int,
     ) -> None:
-        self._driver, self._classes = driver, classes
+        self._driver, self._last_vote = driver, last_vote
         self._refusal, self._lost = "", False  # what is said to whoever submits, and whether a failure is the reason
         driver.enter()
         kernels = driver.kernels(code, _KERNELS)
@@ -141,7 +141,7 @@ class DeviceLine:
         lane = pending.lane
         assert lane is not None
         try:
-            results = read_results(lane.finish(), pending.filled, self._classes)
+            results = read_results(lane.finish(), pending.filled, self._last_vote)
         except Exception as error:
             self.lose(error)
             return

@@ -103,8 +103,8 @@ class DeviceRuntime:
         shape, self._base_rows, self._rows = bundle.manifest.input.shape, base_rows, bundle.manifest.batch_rows
         self._shape, self._size, self._table = shape, bundle.manifest.input.size, _table(bundle)
         (self._noisy_graph, self._noisy), (self._base_graph, self._base) = noisy, base
-        classes = len(bundle.manifest.labels)
-        self._line = DeviceLine(driver, code, self._noisy, self._table, self._rows, self._size, classes)
+        last = bundle.manifest.last_vote
+        self._line = DeviceLine(driver, code, self._noisy, self._table, self._rows, self._size, last)
         self._description = f"{library}, {driver.facts}, {self._rows} rows"
 
     @property

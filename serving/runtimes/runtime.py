@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Passes = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Vote (draws,) and OOD score (draws,) of each draw; the vote after the last class is "none", a NaN score is +inf."""
+"""Vote (draws,) and OOD score (draws,) of each draw; the vote after the last class is "none", a NaN score is +inf.
+Where the bundle claims confidence, votes have grades, see `certify.claims.confidence`: one integer all the same."""
 
 
 class DrawSource(Protocol):

@@ -89,10 +89,15 @@ def _top(part: Any, answer: Answer) -> _Top | None:
     return _Top([answer.labels[place] for place in order], numbers[order].tolist())
 
 
+def _share_of(name: str) -> Field:
+    """A share of alpha of a claim that few bundles make."""
+    return Field(name, lambda part, _: getattr(part, f"of_{name}") or None, message=f"{name}_share", extra=True)
+
+
 _LABEL, _REACHES = Field("label", _label), Field("reaches_others", _reaches_others)
 ALPHA_SPLIT = (
     *(_own(name, of=f"of_{name}", message=f"{name}_share") for name in ("class", "upper", "threshold", "interval")),
-    Field("joint", lambda part, _: part.of_joint or None, message="joint_share", extra=True),
+    *(_share_of(name) for name in ("joint", "confidence")),
 )
 CERTIFICATE = (
     _own("status"),
@@ -131,6 +136,7 @@ JOINT = (
     _parameter("norm"),
     _own("threshold"),
 )
+CONFIDENCE = (_LABEL, _own("lower"), _own("lower_at_input"), _own("radius"), _REACHES, _parameter("norm"))
 INPUT = (
     _own("snapped"),
     _own("snap_distance"),
@@ -147,6 +153,7 @@ PREDICTION = (
     _own("ood", *OOD),
     _own("mixture", *MIXTURE),
     _own("joint", *JOINT, extra=True),
+    _own("confidence", *CONFIDENCE, extra=True),
     _own("alpha"),
     _own("alpha_split", *ALPHA_SPLIT),
     _own("draws"),

@@ -12,13 +12,14 @@ from export.bundle import write
 from tests.declared import spec
 from tests.half_space import COORDINATES, SIGMA, write_half_space
 
-NAME, JOINT = "pixels", "pixels-joint"
+NAME, JOINT, CONFIDENT = "pixels", "pixels-joint", "pixels-confident"
 SHAPE = (1, 2, 2)
 
 
 def write_pixels(folder, scratch, name=NAME):
-    """Write the bundle to `folder`; `scratch` takes the half-space that it is made of. `JOINT` declares joint labels."""
-    plain = write_half_space(scratch, name=name, joint=name == JOINT)
+    """Write the bundle to `folder`; `scratch` takes the half-space that it is made of. `JOINT` declares joint labels,
+    `CONFIDENT` the confidence in the class."""
+    plain = write_half_space(scratch, name=name, joint=name == JOINT, confident=name == CONFIDENT)
     golden = plain.golden
     return write(
         folder / name / "1",

@@ -176,7 +176,7 @@ def document(prediction: Prediction) -> dict[str, object]:
         "ood": prediction.ood and _exact(_without_further(asdict(prediction.ood))),
         "mixture": prediction.mixture and _exact(asdict(prediction.mixture)),
         "alpha": _exact(prediction.alpha),
-        "alpha_split": _exact(asdict(prediction.alpha_split)),
+        "alpha_split": _exact(_without_further(asdict(prediction.alpha_split))),
         "draws": prediction.draws,
         "lost_draws": prediction.lost_draws,
         "granted_draws": prediction.granted_draws,
@@ -184,9 +184,9 @@ def document(prediction: Prediction) -> dict[str, object]:
     }
 
 
-def _without_further(ood: dict[str, object]) -> dict[str, object]:
+def _without_further(part: dict[str, object]) -> dict[str, object]:
     """What a bundle may declare beside the rest is left out where it does not."""
-    return {name: value for name, value in ood.items() if name != "robust_alarm" or value is not None}
+    return {name: value for name, value in part.items() if value or name not in ("robust_alarm", "of_confidence")}
 
 
 def _exact(value: object) -> object:

@@ -113,8 +113,9 @@ def oip_json(server, tensor, options, head=b"", **parameters):
 def wanted(options):
     """All tensors; without `certify`, those that need a certificate cannot be asked for; the receipt only if it was."""
     needs = ("certificate", "p_", "mixture")
-    # The model has probabilities, and declares neither a joint label nor an alarm.
-    own = [name for name in TENSORS if name not in ("scores", ALARM) and not name.startswith("joint")]
+    # The model has probabilities, and declares neither a joint label, nor confidence, nor an alarm.
+    further = ("joint", "confidence")
+    own = [name for name in TENSORS if name not in ("scores", ALARM) and not name.startswith(further)]
     offered = [name for name in own if options.get("certify") != "off" or not name.startswith(needs)]
     return [name for name in offered if name != RECEIPT or options.get("receipt")]
 

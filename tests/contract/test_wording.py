@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import certify.claims.certificate
+import certify.claims.confidence
 import certify.mixture.mix
 import certify.ood.joint_label
 import certify.ood.robust_alarm
@@ -43,6 +44,12 @@ SENTENCES = {
         " `radius` (norm, caller's units) of the decoded input have one and the same such label. This says nothing of"
         " correctness, of the base network's label, of the printed score, or of semantic novelty."
     ],
+    "confidence": [
+        "with probability at least 1 - alpha over the server's noise key, the mean of the number that it gives `label` under"
+        " noise is at least `lower` for every grid input within `radius` (norm, caller's units) of the decoded input, the"
+        " certificate's. This is not the probability that the label is right, nor calibrated, and says nothing of the base"
+        " network's probabilities."
+    ],
     "alpha": [
         "for an input chosen before its key is known; alpha is not the share of false ones among issued certificates.",
         "An alpha chosen after seeing answers is not covered.",
@@ -74,6 +81,7 @@ def test_every_claim_is_in_the_specification(claim):
         (certify.claims.certificate, ["certificate"]),
         (certify.ood.verdict, ["score interval", "verdict", "p_value"]),
         (certify.ood.joint_label, ["joint"]),
+        (certify.claims.confidence, ["confidence"]),
         (certify.ood.robust_alarm, ["robust alarm"]),
         (certify.mixture.mix, ["mixture"]),
     ],

@@ -14,6 +14,7 @@ from onnx import parser
 from PIL import Image
 from scipy.special import logsumexp
 
+from certify.claims.confidence import grades_of, labels_of
 from export import data, own_model
 from export.build.calibrate import CalibrationError
 from export.build.learn import parted
@@ -102,14 +103,15 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
         calibration=stored(tmp_path / "held.npz", rows[800:]),
         score="energy",
         foresee=True,
-        also=("joint", "two_sided", "alarm"),
+        also=("joint", "two_sided", "alarm", "confidence"),
         sigma=12.0,
         out=tmp_path,
         work=tmp_path / "work",
         faults=lambda folder: [],
     )
     split = bundle.manifest.alpha_split
-    assert (split.of_class, split.of_joint, split.of_upper) == (0.4, 0.1, 0.2)  # .5 without the joint label
+    shares = split.of_class, split.of_joint, split.of_confidence, split.of_upper
+    assert shares == (0.3, 0.1, 0.1, 0.2)  # .5 without the joint label and confidence
     assert bundle.manifest.two_sided
     assert (bundle.manifest.ood.alarm.radius, bundle.detector.alarm.far) == (6.0, 0.05)
     assert sum(asdict(split).values()) == pytest.approx(1.0)
@@ -119,7 +121,10 @@ def test_a_named_score_with_rows_held_out_by_the_user(network, tmp_path):
     logits = np.maximum(lattice.reshape(-1, 784).astype(np.float64) @ first, 0) @ last
     votes, scores = OnnxRuntime(bundle).noisy(given(lattice))
     assert scores == pytest.approx(-logsumexp(logits, axis=1), rel=1e-4, abs=1e-4)
-    assert votes.tolist() == logits.argmax(axis=1).tolist()
+    assert labels_of(votes, 10).tolist() == logits.argmax(axis=1).tolist()
+    sure = np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
+    grades = [np.searchsorted(bundle.manifest.thresholds, sure + shift) for shift in (-1e-5, 1e-5)]
+    assert np.all((grades_of(votes, 10) >= grades[0]) & (grades_of(votes, 10) <= grades[1]))
     assert (bundle.manifest.ood.name, len(bundle.detector.calibration)) == ("energy", 200)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 from serving.messages import Options
@@ -59,7 +59,7 @@ class Client:
             false_claims(self.oracle, self.first, prediction)
         )
         split = prediction.alpha_split
-        spent = split.of_class + split.of_upper + split.of_threshold + split.of_interval + split.of_joint
+        spent = sum(getattr(split, each.name) for each in fields(split))
         event = options.draws or "anytime"
         self.budgets[event] = max(self.budgets.get(event, 0.0), spent * prediction.alpha)
         if prediction.ood:

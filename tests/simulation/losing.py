@@ -28,7 +28,7 @@ class Noise:
         """Votes and scores of a batch; without a head the score is 0."""
         first = np.concatenate([self._moved(each) + int(each.law.lattice[0]) for each in batch.draws])
         scores = first if self._oracle.bundle.detector else np.zeros(len(first))
-        return self._oracle.votes(first), scores.astype(np.float32)
+        return self._oracle.passes(first), scores.astype(np.float32)
 
     def agreement(self, batch) -> float:
         """How far the noise of a batch goes towards the wishes, in standard errors."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
-from tests.half_space import CUT, SIGMA, THRESHOLD, write_half_space
+from tests.half_space import CUT, SIGMA, THRESHOLD, graded_votes, write_half_space
 from tests.three_classes import CUTS, write_three_classes
 
 MENU = (64, 96, 128, 192, 256)
@@ -38,6 +38,16 @@ class Oracle:
     def votes(self, column: np.ndarray) -> np.ndarray:
         """The votes of some noisy first coordinates."""
         return np.searchsorted(self.cuts, column).astype(np.int64)
+
+    def passes(self, column: np.ndarray) -> np.ndarray:
+        """What the graph gives as votes: with grades, where the bundle claims confidence."""
+        return graded_votes(column) if self.bundle.manifest.thresholds else self.votes(column)
+
+    def confidence(self, first: int, label: int) -> float:
+        """The mean under noise of what the half-space gives a label, summed over the grid: a logistic of the coordinate."""
+        places = np.arange(-int(10 * SIGMA), int(10 * SIGMA) + 1)
+        mass = ndtr((places + 0.5) / SIGMA) - ndtr((places - 0.5) / SIGMA)
+        return float(mass @ expit((2 * label - 1) * 0.1 * (first + places - CUT)))
 
     def shares(self, first: float) -> tuple[float, ...]:
         """The smoothed probability of each class."""
@@ -73,12 +83,12 @@ class Oracle:
 
 
 def half_space(folder) -> Oracle:
-    """Two classes, a score, a share of alpha for each of five claims.
+    """Two classes, a score, a share of alpha for each of six claims.
 
     In order: the boundary of a target on either side, a tie, the threshold's inner and outer boundary, and where "out" has
     a hair less than one half.
     """
-    bundle = write_half_space(folder, fixed_draws=MENU, batch_rows=32, joint=True)
+    bundle = write_half_space(folder, fixed_draws=MENU, batch_rows=32, joint=True, confident=True)
     radius, threshold = int(bundle.detector.radius), int(THRESHOLD)
     firsts = (109, 146, 127, 128, threshold - radius + 1, threshold + radius, threshold)
     return Oracle(bundle, (CUT,), firsts, Oracle(bundle, (CUT, threshold), ()))
@@ -96,6 +106,8 @@ def false_claims(oracle: Oracle, first: int, prediction) -> set[str]:
         found |= _of_score(first, prediction.ood.certified)
     if prediction.joint:
         found |= _of_joint(oracle.joint, first, prediction.joint)
+    if prediction.confidence:
+        found |= _of_confidence(oracle, first, prediction.confidence)
     return found
 
 
@@ -148,4 +160,15 @@ def _of_joint(oracle: Oracle, first: int, said) -> set[str]:
     label = len(oracle.cuts) if said.verdict == "out_of_distribution" else said.class_index
     least = min(oracle.shares(first + side * max(0.0, said.radius - _HAIR))[label] for side in (-1, 1))
     is_false = {"joint bound": said.p_lower > oracle.shares(first)[label], "joint label": least <= 0.5 - 1e-12}
+    return {kind for kind, is_so in is_false.items() if is_so}
+
+
+def _of_confidence(oracle: Oracle, first: int, said) -> set[str]:
+    """The mean rises or falls along the line, so that among grid inputs it is least at the last one within the radius."""
+    if said.class_index is None:
+        return {"confidence abstention"} if said.radius > 0 or said.lower is not None else set()
+    whole = int(said.radius)
+    least = min(oracle.confidence(first + side * whole, said.class_index) for side in (-1, 1))
+    here = oracle.confidence(first, said.class_index)
+    is_false = {"confidence": said.lower > least + _HAIR, "confidence at the input": said.lower_at_input > here + _HAIR}
     return {kind for kind, is_so in is_false.items() if is_so}

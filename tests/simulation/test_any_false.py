@@ -128,7 +128,7 @@ def _share(folder, kind, alpha, start):
 def test_the_virtual_device_votes_as_the_graph_does(oracle):
     grid = np.array([[x, 1, 2, 3] for x in range(-40, 300)], dtype=np.int32)
     session = onnxruntime.InferenceSession(oracle.bundle.noisy)
-    assert np.array_equal(session.run(["vote"], {"lattice": grid})[0], oracle.votes(grid[:, 0]))
+    assert np.array_equal(session.run(["vote"], {"lattice": grid})[0], oracle.passes(grid[:, 0]))
 
 
 def test_what_is_said_to_be_true_of_the_oracles_is_true_of_their_noise(oracle):

@@ -12,7 +12,9 @@ from certify.bounds.anytime import least_hits
 from certify.claims.certificate import AlphaSplit
 
 FALSE_ALARM = 1e-6
-SPLIT = AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)
+SPLIT = AlphaSplit(of_class=0.3, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1, of_confidence=0.1)
+GRADES = (0.9, 0.6, 0.3)
+"""How often a vote exceeds each threshold of confidence, whatever it is for."""
 LOOKS = np.arange(8, 641, 8)
 RATIO = 0.5  # R/sigma of the score interval
 VECTORS = {"two tied": [0.5, 0.5], "ten tied": [0.1] * 10, "one and ten": [0.9, *[0.01] * 10]}
@@ -66,6 +68,13 @@ def any_false(p, alpha, runs, seed, each_its_own=False):
     for label, q in enumerate(joint_shares(p)):
         proven = least(lambda n, k, q=q: anytime.chosen_exceeds(n, k, q, level))
         false |= (counted(joint == label) >= proven).any(axis=1)
+    grades, level = rng.random(scores.shape), share(SPLIT.of_confidence / len(GRADES))
+    for exceeding in GRADES:
+        beyond = {
+            m: least(lambda n, k, m=m: anytime.chosen_exceeds(n, k, m, level)) for m in set((p * exceeding).tolist())
+        }
+        for c in range(p.size):
+            false |= (counted((votes == c) & (grades < exceeding)) >= beyond[p[c] * exceeding]).any(axis=1)
     needed = float(ndtr(RATIO))
     ranks = [least_hits(int(n), needed, share(SPLIT.of_interval) / 2) for n in LOOKS]
     ranks = np.array([n + 1 if rank is None else rank for n, rank in zip(LOOKS, ranks, strict=True)])
@@ -81,7 +90,7 @@ def test_any_claim_at_any_look_is_false_in_at_most_alpha(p):
 
 
 def test_the_mutant_with_each_claim_at_its_own_alpha_fails():
-    """Some claim false in .22 to .25 with six claims; here there are fewer looks."""
+    """Some claim false in .22 to .25 with six claims; here there are seven, and fewer looks."""
     found = any_false(VECTORS["one and ten"], 0.1, 4_000, seed=1, each_its_own=True)
     assert found > binom.isf(FALSE_ALARM, 4_000, 0.1)
 
@@ -94,10 +103,10 @@ def test_the_shares_of_joint_labels_are_those_that_are_drawn():
     assert np.abs(drawn - joint_shares(p)).max() < 5 * 0.5 / np.sqrt(votes.size)
 
 
-def test_a_share_for_the_joint_label_comes_off_another_or_the_bundle_is_refused():
+def test_a_share_for_a_further_claim_comes_off_another_or_the_bundle_is_refused():
     """The mutant "no share taken from class" of what is declared."""
     with pytest.raises(ValueError, match="nor sum to more than 1"):
-        AlphaSplit(of_class=0.5, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1)
+        AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1, of_confidence=0.1)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ class AnswerPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANSWER_PART_OOD: _ClassVar[AnswerPart]
     ANSWER_PART_MIXTURE: _ClassVar[AnswerPart]
     ANSWER_PART_JOINT: _ClassVar[AnswerPart]
+    ANSWER_PART_CONFIDENCE: _ClassVar[AnswerPart]
 CERTIFY_MODE_UNSPECIFIED: CertifyMode
 CERTIFY_MODE_OFF: CertifyMode
 CERTIFY_MODE_TARGET: CertifyMode
@@ -48,6 +49,7 @@ ANSWER_PART_CERTIFICATE: AnswerPart
 ANSWER_PART_OOD: AnswerPart
 ANSWER_PART_MIXTURE: AnswerPart
 ANSWER_PART_JOINT: AnswerPart
+ANSWER_PART_CONFIDENCE: AnswerPart
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "version", "image", "grid", "values", "options")
@@ -168,7 +170,7 @@ class ModelIdentity(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., runtime: _Optional[str] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores", "top", "joint")
+    __slots__ = ("label", "class_index", "probabilities", "certificate", "ood", "mixture", "alpha", "alpha_split", "draws", "lost_draws", "input", "receipt", "granted_draws", "scores", "top", "joint", "confidence")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +187,7 @@ class Prediction(_message.Message):
     SCORES_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
     JOINT_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     label: str
     class_index: int
     probabilities: _containers.RepeatedScalarFieldContainer[float]
@@ -201,7 +204,8 @@ class Prediction(_message.Message):
     scores: _containers.RepeatedScalarFieldContainer[float]
     top: Top
     joint: Joint
-    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ..., top: _Optional[_Union[Top, _Mapping]] = ..., joint: _Optional[_Union[Joint, _Mapping]] = ...) -> None: ...
+    confidence: Confidence
+    def __init__(self, label: _Optional[str] = ..., class_index: _Optional[int] = ..., probabilities: _Optional[_Iterable[float]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., ood: _Optional[_Union[Ood, _Mapping]] = ..., mixture: _Optional[_Union[Mixture, _Mapping]] = ..., alpha: _Optional[float] = ..., alpha_split: _Optional[_Union[AlphaSplit, _Mapping]] = ..., draws: _Optional[int] = ..., lost_draws: _Optional[int] = ..., input: _Optional[_Union[InputNote, _Mapping]] = ..., receipt: _Optional[str] = ..., granted_draws: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ..., top: _Optional[_Union[Top, _Mapping]] = ..., joint: _Optional[_Union[Joint, _Mapping]] = ..., confidence: _Optional[_Union[Confidence, _Mapping]] = ...) -> None: ...
 
 class Top(_message.Message):
     __slots__ = ("labels", "numbers")
@@ -331,19 +335,37 @@ class Joint(_message.Message):
     threshold: float
     def __init__(self, verdict: _Optional[_Union[Ood.Verdict, str]] = ..., label: _Optional[str] = ..., p_lower: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ..., norm: _Optional[_Union[Norm, str]] = ..., threshold: _Optional[float] = ...) -> None: ...
 
+class Confidence(_message.Message):
+    __slots__ = ("label", "lower", "lower_at_input", "radius", "reaches_others", "norm")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LOWER_FIELD_NUMBER: _ClassVar[int]
+    LOWER_AT_INPUT_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    REACHES_OTHERS_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    lower: float
+    lower_at_input: float
+    radius: float
+    reaches_others: bool
+    norm: Norm
+    def __init__(self, label: _Optional[str] = ..., lower: _Optional[float] = ..., lower_at_input: _Optional[float] = ..., radius: _Optional[float] = ..., reaches_others: bool = ..., norm: _Optional[_Union[Norm, str]] = ...) -> None: ...
+
 class AlphaSplit(_message.Message):
-    __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share", "joint_share")
+    __slots__ = ("class_share", "upper_share", "threshold_share", "interval_share", "joint_share", "confidence_share")
     CLASS_SHARE_FIELD_NUMBER: _ClassVar[int]
     UPPER_SHARE_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_SHARE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_SHARE_FIELD_NUMBER: _ClassVar[int]
     JOINT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_SHARE_FIELD_NUMBER: _ClassVar[int]
     class_share: float
     upper_share: float
     threshold_share: float
     interval_share: float
     joint_share: float
-    def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ..., joint_share: _Optional[float] = ...) -> None: ...
+    confidence_share: float
+    def __init__(self, class_share: _Optional[float] = ..., upper_share: _Optional[float] = ..., threshold_share: _Optional[float] = ..., interval_share: _Optional[float] = ..., joint_share: _Optional[float] = ..., confidence_share: _Optional[float] = ...) -> None: ...
 
 class InputNote(_message.Message):
     __slots__ = ("snapped", "snap_distance", "treated")

@@ -1,7 +1,8 @@
-// What a receipt's counts prove: certificate, mixture, verdict and joint label, each a pure function of counts and terms.
+// What a receipt's counts prove: certificate, mixture, verdict, joint label and confidence, each a pure function of counts and terms.
 
-import { larger, recorded } from "./laws.js";
+import { confidenceProves } from "./confidence.js";
 import { jointProves } from "./joint.js";
+import { larger, recorded } from "./laws.js";
 import { scoresProve } from "./scores.js";
 import { ONE_SIDED, TWO_SIDED } from "./sides.js";
 import { most, stated } from "./stated.js";
@@ -20,6 +21,7 @@ export function proven(receipt) {
     mixture: certificate && weight !== null ? mixtureOf(s, certificate.bound, weight) : null,
     ...(receipt.scores === null ? { rank: null, ood: null } : scoresProve(receipt)),
     joint: jointProves(receipt, s),
+    confidence: certificate && confidenceProves(receipt, s, certificate.bound && { leader: s.leader, ball: ballOf(s, certificate) }),
   };
 }
 
@@ -49,9 +51,11 @@ function statusOf(s, sides, bound) {
   return known ? "certified" : "undecided";
 }
 
+const ballOf = (s, { bound, status }) => (s.name === "target" && status === "certified" ? larger(s.target, bound.ball) : bound.ball);
+
 function certificateOf(s, { bound, status, others }) {
   if (bound === null) return { status, class_index: null, radius: 0, p_a_lower: null, p_b_upper: others, ball: null };
-  const ball = s.name === "target" && status === "certified" ? larger(s.target, bound.ball) : bound.ball;
+  const ball = ballOf(s, { bound, status });
   return {
     status,
     class_index: BigInt(bound.leader),

@@ -18,6 +18,7 @@ const CLAIMS = {
   ood: maybe({ score: FLOAT, p_value: FLOAT, in_distribution: "true or false", verdict: maybe(TEXT), score_lower: maybe(FLOAT), score_upper: maybe(FLOAT), robust_alarm: later("true or false") }),
   mixture: maybe({ class_index: maybe(INT), radius: FLOAT, ball: BALL }),
   joint: later({ verdict: TEXT, class_index: maybe(INT), radius: FLOAT, p_lower: maybe(FLOAT), ball: BALL }),
+  confidence: later({ class_index: maybe(INT), radius: FLOAT, lower: maybe(FLOAT), lower_at_input: maybe(FLOAT), ball: BALL }),
 };
 const SCORES = {
   threshold: FLOAT, radius: FLOAT, score_draws: INT, calibration_size: INT, score: maybe(FLOAT), calibration_at_least: INT,
@@ -34,7 +35,7 @@ const RECEIPT = {
     law: later(TEXT), parameters: later(listOf({ name: TEXT, value: FLOAT })),
   },
   alpha: FLOAT,
-  split: { of_class: FLOAT, of_upper: FLOAT, of_threshold: FLOAT, of_interval: FLOAT, of_joint: later(FLOAT) },
+  split: { of_class: FLOAT, of_upper: FLOAT, of_threshold: FLOAT, of_interval: FLOAT, of_joint: later(FLOAT), of_confidence: later(FLOAT) },
   procedure: {
     name: TEXT, target_radius: maybe(FLOAT), max_draws: INT, stop_reason: TEXT, radius_tolerance: later(FLOAT), menu_size: later(INT),
     target: BALL,
@@ -45,7 +46,8 @@ const RECEIPT = {
   robust_weight: maybe(FLOAT),
   claims: CLAIMS,
   prior: later({ atoms: listOf(FLOAT), weights: listOf(FLOAT) }), // since version 5
-  joint: later({ threshold: FLOAT, votes: listOf(INT) }), // this and the next since version 6
+  joint: later({ threshold: FLOAT, votes: listOf(INT) }), // this and the next two since version 6
+  confidence: later({ thresholds: listOf(FLOAT), reached: listOf(INT) }),
   two_sided: later("true or false"),
 };
 const SIGNATURE = { algorithm: TEXT, key_id: TEXT, value: TEXT };

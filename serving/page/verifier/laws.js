@@ -26,9 +26,10 @@ export class Gaussian {
     return below(radius / this.sigma) - this.charge;
   }
 
-  /** How low a probability that is p here, or more, can get in a ball. */
-  leastIn(p, [radius]) {
-    return normal(normalQuantile(p) - radius / this.sigma);
+  /** How low a probability that is p here, or more, can get in a ball; 1 - p may be known more precisely. */
+  leastIn(p, [radius], complement = 1 - p) {
+    const own = p < 0.5 ? normalQuantile(p) : -normalQuantile(complement);
+    return normal(own - radius / this.sigma);
   }
 
   /** The ball in which a label stays above `threshold`, whose complement is at most `complement`. */

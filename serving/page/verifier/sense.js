@@ -30,7 +30,7 @@ export function scoreDraws({ scores, noise, lost }) {
 
 /** The first field that contradicts the others or the schema; null where none does. */
 export function contradiction(receipt) {
-  const rules = [...terms(receipt), ...counts(receipt), ...scores(receipt), ...joint(receipt)];
+  const rules = [...terms(receipt), ...counts(receipt), ...scores(receipt), ...joint(receipt), ...confidence(receipt)];
   const broken = rules.find(([, holds]) => !holds);
   return broken ? broken[0] : null;
 }
@@ -70,7 +70,7 @@ function terms(receipt) {
 function balls(receipt, law) {
   const { procedure, claims, prior, split, two_sided: twoSided } = receipt;
   const several = law.parts.length > 1;
-  const further = [split.of_joint, twoSided, receipt.scores?.alarm ?? null].some((each) => each !== null);
+  const further = [split.of_joint, split.of_confidence, twoSided, receipt.scores?.alarm ?? null].some((each) => each !== null);
   const newest = further ? 6 : several || prior !== null ? 5 : null;
   const isRadius = (radius) => several || isSize(law.parts[0], radius);
   return [
@@ -80,6 +80,7 @@ function balls(receipt, law) {
     ["procedure.target", !several || (procedure.target === null) === (procedure.target_radius === null)],
     ["claims.certificate.ball", !claims.certificate || isBall(claims.certificate.ball, claims.certificate.radius, law)],
     ["claims.mixture.ball", !claims.mixture || isBall(claims.mixture.ball, claims.mixture.radius, law)],
+    ["claims.confidence.ball", !claims.confidence || isBall(claims.confidence.ball, claims.confidence.radius, law)],
     ["claims.joint.ball", !claims.joint || isBall(claims.joint.ball, claims.joint.radius, law)],
     ["schema", newest === null ? version(receipt) <= 4 : version(receipt) === newest],
     ["two_sided", !several || twoSided === null],
@@ -106,11 +107,12 @@ function isMeasure({ atoms, weights }) {
 function isSplit({ split, procedure }, fixed) {
   const shares = Object.values(split).filter((share) => share !== null);
   const all = shares.every((share) => share === 0 || between(1e-100, share, 1));
-  if (!all || split.of_class <= 0 || split.of_joint === 0 || sum(shares) > 1 + 1e-12) return false;
+  if (!all || split.of_class <= 0 || split.of_joint === 0 || split.of_confidence === 0 || sum(shares) > 1 + 1e-12) return false;
   if (!fixed) return true;
   // Every number of draws on the menu has a stream, and so a part of alpha, of its own.
   const part = 1 / Number(procedure.menu_size ?? 1n);
-  return split.of_class === part && !split.of_upper && !split.of_threshold && !split.of_interval && split.of_joint === null;
+  const alone = !split.of_upper && !split.of_threshold && !split.of_interval && split.of_joint === null && split.of_confidence === null;
+  return split.of_class === part && alone;
 }
 
 function counts({ noise, procedure, votes, lost }) {
@@ -169,6 +171,21 @@ function joint(receipt) {
     ["joint.votes", found.votes.length === votes.length + 1 && found.votes.every((count) => count >= 0n)],
     ["joint.votes", total(found.votes) + lost <= noise.stop && fewer.every((count) => count >= 0n) && total(fewer) <= out],
     ["joint.votes", scored === null || out === scored.above],
+  ];
+}
+
+/** Fewer votes exceed a higher threshold, and all are among those for the leading class. */
+function confidence({ confidence: found, claims, split, procedure, votes }) {
+  const claimed = ["confidence", (found === null) === (claims.confidence === null)];
+  if (found === null) return [claimed];
+  const { thresholds, reached } = found;
+  const most = votes.reduce((a, b) => (a > b ? a : b));
+  const rises = thresholds.every((each, i) => each > (i ? thresholds[i - 1] : 0) && each < 1 && Math.fround(each) === each);
+  return [
+    claimed,
+    ["confidence", split.of_confidence !== null && ANYTIME.includes(procedure.name)],
+    ["confidence.thresholds", between(1, thresholds.length, 16) && rises],
+    ["confidence.reached", reached.length === thresholds.length && reached.every((each, i) => between(0n, each, i ? reached[i - 1] : most))],
   ];
 }
 

@@ -65,6 +65,7 @@ function* recomputed(receipt) {
   if (scores !== null) yield finding("scores.rank", scores.rank, found.rank === null ? null : BigInt(found.rank));
   yield* parts("claims.ood", claims.ood, found.ood, null);
   if (claims.joint !== null) yield* parts("claims.joint", claims.joint, found.joint, special);
+  if (claims.confidence !== null) yield* parts("claims.confidence", claims.confidence, found.confidence, special);
 }
 
 /** The fields of a claim beside what was found; where they are results of special functions, how far these may be `off`. */
@@ -73,7 +74,7 @@ function* parts(place, said, found, special) {
   for (const name of Object.keys(said)) {
     if (["ball", "robust_alarm"].includes(name) && said[name] === null && found[name] === null) continue; // where there is none
     if (name !== "ball") {
-      const unit = name === "radius" && special ? special.units[0] : 0;
+      const unit = special ? ({ radius: special.units[0], lower: 1, lower_at_input: 1 }[name] ?? 0) : 0; // sums lie between 0 and 1
       yield finding(`${place}.${name}`, said[name], found[name], special && [special.off, special.off * unit]);
     } else yield ofBalls(`${place}.ball`, said.ball, found.ball, special);
   }

@@ -3,7 +3,8 @@
 Tensors cannot say "nothing", and JSON cannot say "infinite", so each absence has a value that claims nothing:
 `certificate_label` -1 with `certificate_radius` 0 (abstained), `p_a_lower` 0, `p_b_upper` 1, `joint_label` -1 with
 `joint_verdict` undetermined, `joint_p_lower` 0 and `joint_radius` 0 (abstained; a label of -1 with another verdict says
-"out"), the largest finite numbers as bounds of a score that has no bound, and for a score that could not be had the largest
+"out"), `confidence_label` -1 with `confidence_lower`, `confidence_lower_at_input` and `confidence_radius` 0 (abstained), the
+largest finite numbers as bounds of a score that has no bound, and for a score that could not be had the largest
 number, `ood_p_value` 0 and `ood_in_distribution` false.
 """
 
@@ -73,6 +74,11 @@ def _joint(row: Prediction, name: str, otherwise: object) -> object:
     return otherwise if found is None else found
 
 
+def _confidence(row: Prediction, name: str, otherwise: float) -> object:
+    found = getattr(row.confidence, name) if row.confidence else None
+    return otherwise if found is None else found
+
+
 def _verdict(row: Prediction) -> bytes:
     return row.ood.certified.verdict.encode() if row.ood and row.ood.certified else b"undetermined"
 
@@ -117,6 +123,10 @@ TENSORS: dict[str, _Tensor] = {
     "joint_verdict": _Tensor("BYTES", "joint", lambda row: str(_joint(row, "verdict", "undetermined")).encode()),
     "joint_p_lower": _Tensor("FP64", "joint", lambda row: _joint(row, "p_lower", 0.0)),
     "joint_radius": _Tensor("FP64", "joint", lambda row: _joint(row, "radius", 0.0)),
+    "confidence_label": _Tensor("INT64", "confidence", lambda row: _confidence(row, "class_index", -1)),
+    "confidence_lower": _Tensor("FP64", "confidence", lambda row: _confidence(row, "lower", 0.0)),
+    "confidence_lower_at_input": _Tensor("FP64", "confidence", lambda row: _confidence(row, "lower_at_input", 0.0)),
+    "confidence_radius": _Tensor("FP64", "confidence", lambda row: _confidence(row, "radius", 0.0)),
     "receipt": _Tensor("BYTES", None, lambda row: (row.receipt or "").encode()),
 }
 ALARM = "ood_robust_alarm"
@@ -132,6 +142,7 @@ def offered(manifest: Manifest) -> list[str]:
         "ood": ood,
         "mixture": manifest.mixture,
         "joint": (joint and joint.alpha) or None,
+        "confidence": manifest.claims.confidence,
         ALARM: ood.alarm if ood else None,
     }
     absent = frozenset([part for part, spec in has.items() if spec is None])
@@ -174,7 +185,7 @@ def parts(wanted: Sequence[WantedOutput]) -> tuple[str, ...]:
 
 def needs_certificate(wanted: Sequence[WantedOutput]) -> bool:
     """Whether one of these outputs exists only where `certify` is on."""
-    return not {"certificate", "mixture", "joint"}.isdisjoint(parts(wanted))
+    return not {"certificate", "mixture", "joint", "confidence"}.isdisjoint(parts(wanted))
 
 
 def encode(wanted: Sequence[WantedOutput], answer: Answer) -> list[NamedTensor]:

@@ -18,6 +18,7 @@ from scipy.stats import beta, binom, norm
 from certify.bounds import anytime
 from certify.claims import soft
 from certify.claims.certificate import Terms
+from certify.claims.confidence import mean_in
 from certify.smoothing.gaussian import Gaussian
 from tests.certify import exact
 from tests.certify.claims.test_procedures import SPLIT
@@ -221,11 +222,11 @@ def test_confidence_is_below_the_exact_one(radius):
     for complement in (0.9, 0.5, 0.1, 1e-3, 1e-9):
         quantile = -exact.normal_quantile(mpmath.mpf(complement))
         truth = mpmath.ncdf(quantile - mpmath.mpf(radius) / mpmath.mpf(0.25))
-        found = soft.confidence(TERMS, complement, ball(radius))
+        found = mean_in(TERMS, complement, ball(radius))
         assert float(truth) * (1 - 1e-11) - 1e-14 <= found <= truth
     charged = Terms(law=Gaussian(0.25, 0.01), alpha=0.001, split=SPLIT, classes=3)
-    assert soft.confidence(charged, 0.1, ball(radius)) < soft.confidence(TERMS, 0.1, ball(radius))
-    assert soft.confidence(TERMS, 1.0, ball(radius)) == 0.0
+    assert mean_in(charged, 0.1, ball(radius)) < mean_in(TERMS, 0.1, ball(radius))
+    assert mean_in(TERMS, 1.0, ball(radius)) == 0.0
 
 
 @pytest.mark.parametrize("slope", [0.3, 3.0, 300.0])
@@ -236,7 +237,7 @@ def test_confidence_holds_for_a_linear_network_at_the_edge_of_the_ball(slope):
         return quad(lambda z: expit(slope * (at + 0.25 * z)) * norm.pdf(z), -9, 9, points=[-at / 0.25], limit=400)[0]
 
     for radius in (0.1, 0.3):
-        claimed = soft.confidence(TERMS, 1 - mean(0.25), ball(radius))
+        claimed = mean_in(TERMS, 1 - mean(0.25), ball(radius))
         assert claimed <= mean(0.25 - radius) + 1e-9
         if slope > 100:  # next to a half-space, where the bound is tight
             assert claimed == pytest.approx(mean(0.25 - radius), abs=2e-3)

@@ -13,6 +13,7 @@ from scipy.stats import binom
 
 from certify.bounds import anytime
 from certify.claims import soft
+from certify.claims.confidence import mean_in
 from tests.certify import exact
 from tests.certify.claims.test_soft import FALSE_ALARM, TERMS, bits
 from tests.certify.gaussian import ball
@@ -24,7 +25,7 @@ def test_thresholds_give_more_than_the_mean_where_the_network_is_sure():
     rng, draws = np.random.default_rng(8), 10_000
     units = soft.exclusive(np.stack([p := rng.beta(80, 2, draws), 1 - p], axis=1))
     hits = soft.reached(units, THRESHOLDS)[0]
-    by_mean = soft.confidence(TERMS, soft.lower_complement(soft.histogram(units, bits(draws))[0], 0.001), ball(0.25))
+    by_mean = mean_in(TERMS, soft.lower_complement(soft.histogram(units, bits(draws))[0], 0.001), ball(0.25))
     by_threshold = soft.threshold_confidence(TERMS, draws, hits.tolist(), THRESHOLDS, 0.001, ball(0.25))
     assert by_mean < by_threshold < p.mean()
 
@@ -102,6 +103,6 @@ def test_the_sum_of_the_products_is_rounded_down_at_each_step():
         total = Fraction(0)
         for threshold, below, hit in zip(thresholds, [0.0, *thresholds], hits, strict=False):
             share = 0.05 / (count * (soft.UNIT // math.ceil(threshold * soft.UNIT)))
-            proven = soft.confidence(TERMS, anytime.chosen_lower_complement(draws, hit, share), ball(0.1))
+            proven = mean_in(TERMS, anytime.chosen_lower_complement(draws, hit, share), ball(0.1))
             total += (Fraction(threshold) - Fraction(below)) * Fraction(proven)
         assert total * (1 - Fraction(1, 10**10)) < Fraction(found) <= total

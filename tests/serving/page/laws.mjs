@@ -23,7 +23,7 @@ export async function register(verifier) {
       charge, parts: [{ norm: "edits", units: "tokens", whole: true }], reach: [MOST],
       neededToProve: ([edits]) => 1.5 - deleted(edits) + charge + 2 ** -50,
       neededToRefute: ([edits]) => 1.5 - deleted(edits) - charge - 2 ** -50,
-      leastIn: (p, [edits]) => Math.max(0, p - 1 + deleted(edits)),
+      leastIn: (p, [edits], complement = 1 - p) => Math.max(0, deleted(edits) - complement),
       ball: (complement, threshold = 0.5) => [farthest((edits) => deleted(edits) - complement > threshold)],
       radiusAtMost: (p) => farthest((edits) => p > 1.5 - deleted(edits) - charge - 2 ** -50),
       // The one falls by as much as the other may rise.
@@ -55,6 +55,10 @@ export async function register(verifier) {
       charge, parts: [{ norm: "l2", units: "sigmas", whole: false }, { norm: "categories", units: "columns", whole: true }], reach: [8, changed],
       neededToProve: (ball) => needed(ball, 1),
       neededToRefute: (ball) => needed(ball, -1),
+      leastIn: (p, [radius, others], complement = 1 - p) => {
+        const inside = complement / shownOf(others);
+        return inside < 1 ? shownOf(others) * normal(-normalQuantile(inside) - radius) : 0;
+      },
       ball: (complement, threshold = 0.5) => {
         const [inside, above] = [(complement / shown) * (1 + SLACK), (threshold / shown) * (1 + SLACK)];
         return whole(Math.max(inside, above) < 1 ? -normalQuantile(inside) - normalQuantile(above) : 0);

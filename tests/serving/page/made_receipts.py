@@ -18,12 +18,14 @@ import numpy as np
 from certify.bounds.anytime import KAPPA, KAPPA_UPPER, MAX_DRAWS
 from certify.bounds.prior import Prior
 from certify.claims.certificate import AlphaSplit, Terms, class_alone
+from certify.claims.confidence import confidence
 from certify.claims.counts import Counts
 from certify.claims.procedures import PROCEDURES, made, run
 from certify.ood.joint_label import in_agreement, joint_label
 from certify.ood.robust_alarm import AlarmTerms
 from certify.ood.verdict import Detector, tally, verdict
 from certify.receipts.alarm_record import alarm_record
+from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
@@ -86,7 +88,11 @@ def _honest(chance: random.Random) -> Receipt:
     joint = _joint(chance, name, terms, counts, scores)
     label = joint and joint_label(Counts(draws=draws, votes=joint.votes, lost=counts.lost), terms, joint.threshold)
     certificate, ood, label = in_agreement(terms, counts, certificate, ood, label)
-    further = terms.split.of_joint > 0 or terms.two_sided or bool(scores and scores.alarm)
+    graded = _confidence(chance, name, terms, counts)
+    confident = None
+    if graded and certificate:
+        confident = confidence(certificate, graded.reached, graded.thresholds, terms)
+    further = terms.split.of_joint + terms.split.of_confidence > 0 or terms.two_sided or bool(scores and scores.alarm)
     return Receipt(
         schema=schema if schema != SCHEMA else schema_of(terms.law, prior, further),
         input=InputRecord(digest="sha256:" + "1" * 64, shape=(4, 2), low=-0.5, step=0.25, high=255.0, units="µ\x7f😀"),
@@ -110,11 +116,13 @@ def _honest(chance: random.Random) -> Receipt:
         prior=prior,
         joint=joint,
         two_sided=terms.two_sided or None,
+        confidence=graded,
         claims=claims(
             certificate if chance.random() < 0.95 else None,
             ood,
             mixture_claim(certificate, weight) if certificate and weight is not None else None,
             label,
+            confident,
         ),
     )
 
@@ -129,6 +137,8 @@ def _terms(chance: random.Random, name: str, schema: str) -> tuple[Terms, int | 
     elif schema == SCHEMA and chance.random() < 0.3:
         split = replace(split, of_class=0.7 * split.of_class, of_joint=0.2 * split.of_class)
     anytime = schema == SCHEMA and PROCEDURES[name].anytime and name != "off"
+    if name != "fixed" and schema == SCHEMA and chance.random() < 0.3:
+        split = replace(split, of_class=0.7 * split.of_class, of_confidence=0.2 * split.of_class)
     law, foreseen = _law(chance, schema), anytime and chance.random() < 0.5
     terms = Terms(
         law=law,
@@ -254,6 +264,20 @@ def _joint(
         taken = min(left, votes[label])
         votes[label], left = votes[label] - taken, left - taken
     return JointRecord(threshold=scores.threshold if scores else 115.0, votes=(*votes, out))
+
+
+def _confidence(chance: random.Random, name: str, terms: Terms, counts: Counts) -> ConfidenceRecord | None:
+    """Of the most votes some or all exceed each threshold, and of those some the next."""
+    if not terms.split.of_confidence or name == "off" or chance.random() < 0.2:
+        return None
+    thresholds = chance.choice(
+        ((0.5,), (0.25, 0.75), tuple(each / 16 for each in range(1, 16)), (2.0**-20, 1 - 2.0**-24))
+    )
+    reached, left = [], max(counts.votes)
+    for _ in thresholds:
+        left = chance.choice((left, left, left - left // 50, left // 2, 0 if chance.random() < 0.1 else left))
+        reached.append(left)
+    return ConfidenceRecord(thresholds=thresholds, reached=tuple(reached))
 
 
 def _rewritten(chance: random.Random, text: str) -> str:

@@ -15,6 +15,7 @@ from tests.serving.page.verifiers import PAGE
 CERTIFICATE = {"status": "certified", "label": "Bag", "radius": 0.5, "norm": "l2", "reaches_others": True}
 JOINT = {"verdict": "in_distribution", "label": "Bag", "radius": 0.25, "norm": "l2", "threshold": 2.0, "p_lower": 0.7}
 JOINT = {**JOINT, "reaches_others": True}
+CONFIDENCE = {"label": "Bag", "lower": 0.4, "lower_at_input": 0.9, "radius": 0.5, "norm": "l2", "reaches_others": True}
 NONE = {"radius": 0.0, "label": None, "reaches_others": False}
 ROWS = {
     "certified": {"certificate": CERTIFICATE},
@@ -28,7 +29,13 @@ ROWS = {
     "joint class": {"certificate": CERTIFICATE, "joint": JOINT},
     "joint out": {"certificate": CERTIFICATE, "joint": {**JOINT, "verdict": "out_of_distribution", "label": None}},
     "joint undetermined": {"certificate": CERTIFICATE, "joint": {**JOINT, **NONE, "verdict": "undetermined"}},
+    "confidence": {"certificate": CERTIFICATE, "confidence": CONFIDENCE},
+    "no confidence": {
+        "certificate": {**CERTIFICATE, **NONE, "status": "undecided"},
+        "confidence": {**CONFIDENCE, **NONE, "lower": None, "lower_at_input": None},
+    },
     "numbers": {
+        "confidence": {**CONFIDENCE, "lower": 0.449999, "lower_at_input": 0.899999},
         "alpha": 0.0000123449,
         "certificate": {**CERTIFICATE, "status": "refuted", "radius": 0.499996, "target_radius": 0.750004},
         "ood": {
@@ -93,6 +100,12 @@ def told(tmp_path_factory):
             "every input within 0.25 of this one (Euclidean distance, grey levels) have a score above the threshold 2",
         ),
         ("joint undetermined", "“in distribution” together, as one label, are undetermined: nothing is claimed"),
+        (
+            "confidence",
+            "gives “Bag” at least 0.4 on average under noise, at every input within 0.5 of this one (Euclidean distance,"
+            " grey levels), and at least 0.9 at this one itself.",
+        ),
+        ("no confidence", "Nothing is claimed of the confidence in a class, since the certificate abstains."),
         ("joint near", "That radius of the joint label is below one step of the grid: it speaks of this input alone."),
     ],
 )
@@ -110,6 +123,8 @@ def test_each_claim_is_said_in_a_plain_sentence(told, row, sentence):
         "between -3.001 and 2.5 for",
         "weight of at least 0.8999,",
         "not above the threshold 2.001.",
+        "at least 0.4499 on average under noise, at every input within 0.5 of",
+        "and at least 0.8999 at this one itself.",
         "not raised. A clean input that was changed by at most 0.1 (grey levels), without knowledge of the coming noise,"
         " raises it with probability at most 0.06101.",
     ],
@@ -121,7 +136,11 @@ def test_no_number_is_rounded_to_where_it_would_claim_more(told, claim):
 def test_nothing_is_said_of_a_claim_that_is_not_there(told):
     assert len(told["certified"]["said"]) == 1
     for row, words in told.items():
-        for part, word in (("two_sided", "best of the others"), ("joint", "noisy copies")):
+        for part, word in (
+            ("two_sided", "best of the others"),
+            ("joint", "noisy copies"),
+            ("confidence", "on average"),
+        ):
             there = part in ROWS[row] or part in ROWS[row]["certificate"]
             said = any(word in each for each in words["said"])
             assert said <= there, (row, part)

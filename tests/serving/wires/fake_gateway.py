@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from certify.claims.certificate import AlphaSplit, Certificate, LowerBound
+from certify.claims.confidence import Confidence
 from certify.mixture.mix import Mixture
 from certify.ood.joint_label import JointLabel
 from certify.ood.verdict import CertifiedScore, Ood
@@ -86,6 +87,9 @@ JOINT = JointLabel(
     classes=4,
     threshold=8.5,
 )
+CONFIDENT = Confidence(
+    law=Gaussian(15.999999999999998), class_index=2, ball=ball(7.5), lower=0.4375, lower_at_input=0.875
+)
 MIXED = Mixture(class_index=2, probabilities=(0.1, 0.05, 0.8, 0.05), robust_weight=0.9, radius=6.5)
 SHARES = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
 
@@ -162,7 +166,7 @@ class FakeGateway:
         """A base event, one of progress, and the answer, which is that of `predict`."""
         rows = [ROWS[i % len(ROWS)] for i in range(len(request.inputs))]
         model = self.model(request.model, request.version)
-        bare = dict.fromkeys(("certificate", "ood", "mixture", "joint", "granted_draws", "receipt"))
+        bare = dict.fromkeys(("certificate", "ood", "mixture", "joint", "confidence", "granted_draws", "receipt"))
         yield Base(answer(*(replace(row, draws=0, **bare) for row in rows), of=model))
         yield Progress(answer(*(replace(row, draws=64) for row in rows), of=model))
         yield Final(await self.predict(request))

@@ -15,7 +15,7 @@ from serving.wires.kserve_v1 import instances_json
 from serving.wires.typed import certserve_document, certserve_proto
 from serving.wires.typed.certserve_document import names
 from tests.certify.gaussian import ball
-from tests.serving.wires.fake_gateway import CERTIFIED, JOINT, answer, prediction
+from tests.serving.wires.fake_gateway import CERTIFIED, CONFIDENT, JOINT, answer, prediction
 
 WHOLE = replace(
     prediction(
@@ -23,8 +23,11 @@ WHOLE = replace(
         input=InputNote(snapped=True, snap_distance=0.25),
         granted_draws=512,
     ),
-    alpha_split=AlphaSplit(of_class=0.4, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1),
+    alpha_split=AlphaSplit(
+        of_class=0.3, of_upper=0.2, of_threshold=0.1, of_interval=0.2, of_joint=0.1, of_confidence=0.1
+    ),
     joint=JOINT,
+    confidence=CONFIDENT,
     lost_draws=3,
     receipt='{"signed": "text"}',
 )

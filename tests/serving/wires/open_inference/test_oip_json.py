@@ -19,14 +19,16 @@ from serving.inputs import image
 from serving.messages import Options
 from serving.wires.open_inference import datatypes, oip_json
 from serving.wires.open_inference.tensors import ALARM, RECEIPT, TENSORS
-from tests.serving.wires.fake_gateway import JOINT, ROWS, answer, manifest, model, prediction
+from tests.serving.wires.fake_gateway import CONFIDENT, JOINT, ROWS, answer, manifest, model, prediction
 from tests.serving.wires.pictures import encoded, grey
 
 SMALL = model(shape=(2, 2, 1), layout="HWC")
 WITH_JOINT = model(
     shape=(2, 2, 1),
     layout="HWC",
-    claims=claims(of_class=0.4, upper=0.2, threshold=0.1, interval=0.2, joint=0.1),
+    claims=claims(
+        of_class=0.3, upper=0.2, threshold=0.1, interval=0.2, joint=0.1, confidence=0.1, thresholds=(0.5, 0.75)
+    ),
 )
 PLAIN = model(shape=(2, 2, 1), layout="HWC", ood=None, mixture=None)
 VALUES = [1, 2, 3, 4]
@@ -115,7 +117,8 @@ def test_certify_brings_every_tensor_that_the_model_has(outputs):
     declared = [name for name in TENSORS if name not in (RECEIPT, ALARM, "scores")]
     joint = decode(request(parameters={"certify": "best"}, **changes), of=WITH_JOINT).call
     assert [each.name for each in joint.outputs] == declared
-    assert [each.name for each in call.outputs] == [name for name in declared if not name.startswith("joint")]
+    own = [name for name in declared if not name.startswith(("joint", "confidence"))]
+    assert [each.name for each in call.outputs] == own
     plain = decode(request(parameters={"certserve.certify": "best"}), of=PLAIN).call
     assert not any(each.name.startswith(("ood", "mixture")) for each in plain.outputs)
     assert decode(request(parameters={"certify": "off"})).call.outputs == decode(request()).call.outputs
@@ -387,6 +390,18 @@ def test_absence_claims_nothing_and_is_finite():
     assert found["mixture_radius"] == [6.5, 6.5, 0.0]
     assert all(isinstance(value, str | int) for value in document["parameters"].values())
     assert document["parameters"]["certserve.procedure"] == "target"
+
+
+def test_confidence_says_a_class_or_nothing():
+    nothing = replace(CONFIDENT, class_index=None, ball=None, lower=None, lower_at_input=None)
+    rows = [replace(prediction(), confidence=each) for each in (CONFIDENT, nothing, None)]
+    call = decode(request(parameters={"certify": "best"}), of=WITH_JOINT)
+    document = json.loads(oip_json.encode(call, answer(*rows), WITH_JOINT)[0])
+    found = {each["name"]: each["data"] for each in document["outputs"]}
+    assert found["confidence_label"] == [2, -1, -1]
+    assert found["confidence_lower"] == [0.4375, 0.0, 0.0]
+    assert found["confidence_lower_at_input"] == [0.875, 0.0, 0.0]
+    assert found["confidence_radius"] == [7.5, 0.0, 0.0]
 
 
 def test_joint_labels_say_a_class_or_out_or_nothing():
