@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def parameters_of(call):
     }
 
 
-def tensors_over_http(home, call):
+def tensors_over_http(home, session, call):
     """The bytes of every output by its name, or why there are none."""
     tensor = {each: call[each] for each in ("name", "datatype", "shape")}
     document = {
@@ -187,12 +188,10 @@ def tensors_over_http(home, call):
         "parameters": parameters_of(call) | {"binary_data_output": True},
     }
     head, version = json.dumps(document).encode(), f"/versions/{call['version']}" if call["version"] else ""
-    answer = httpx.post(
+    answer = session.post(
         f"{home.http}/v2/models/{call['model']}{version}/infer",
         content=head + call["data"],
         headers={"Inference-Header-Content-Length": str(len(head))},
-        timeout=120,
-        verify=False,  # plain HTTP; spares reading all certificates for each call
     )
     if answer.status_code != 200:
         return answer.status_code, answer.json()["error"]
@@ -204,7 +203,7 @@ def tensors_over_http(home, call):
     return found
 
 
-def tensors_over_grpc(home, call):
+def tensors_over_grpc(channel, call):
     """The same by the other wire."""
     fields = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
     request = oip.ModelInferRequest(
@@ -215,21 +214,24 @@ def tensors_over_grpc(home, call):
         parameters={name: oip.InferParameter(**{fields[type(v)]: v}) for name, v in parameters_of(call).items()},
         raw_input_contents=[call["data"]],
     )
-    with grpc.insecure_channel(home.grpc) as channel:
-        try:
-            answer = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=120)
-        except grpc.RpcError as error:
-            return STATUS[error.code()], error.details()
+    try:
+        answer = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=120)
+    except grpc.RpcError as error:
+        return STATUS[error.code()], error.details()
     return dict(zip((each.name for each in answer.outputs), answer.raw_output_contents, strict=True))
 
 
 def test_both_wires_and_both_homes_give_the_same_bytes_or_the_same_reason(ray, local):
-    refused = 0
-    for call in calls():
-        answers = [ask(home, call) for home in (ray, local) for ask in (tensors_over_http, tensors_over_grpc)]
-        about = {name: value for name, value in call.items() if name != "data"}
-        assert answers == [answers[0]] * 4, about
-        refused += isinstance(answers[0], tuple)
+    refused, homes = 0, (ray, local)
+    with contextlib.ExitStack() as opened:
+        session = opened.enter_context(httpx.Client(timeout=120))
+        channels = [opened.enter_context(grpc.insecure_channel(home.grpc)) for home in homes]
+        for call in calls():
+            answers = [tensors_over_http(home, session, call) for home in homes]
+            answers += [tensors_over_grpc(channel, call) for channel in channels]
+            about = {name: value for name, value in call.items() if name != "data"}
+            assert answers == [answers[0]] * 4, about
+            refused += isinstance(answers[0], tuple)
     assert len(WRONG) <= refused <= 35
 
 
