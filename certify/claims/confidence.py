@@ -1,8 +1,8 @@
 """Confidence: how sure of the certified class the network is under noise, on average, at every input of the certified ball.
 
 Each draw votes for a class, with a number of its own that the network gives that class there: `v_c`, such as a softmax. A
-bundle declares thresholds `t_1 < ... < t_J`, and a vote has a *grade*: how many of them that number exceeds. No number is
-negative, so with `t_0 = 0`
+bundle declares thresholds `t_1 < ... < t_J`, and a vote has a *grade*: how many of them that number exceeds. A number below
+0 is no probability, and counts as 0: so with `t_0 = 0`
 
     E v_c >= sum_j (t_j - t_(j-1)) P(voted c, grade >= j)
 

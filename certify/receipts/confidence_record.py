@@ -42,7 +42,7 @@ def holds(confidence: ConfidenceRecord, votes: tuple[int, ...]) -> list[tuple[st
         check_thresholds(confidence.thresholds)
     except ValueError:
         return [("confidence.thresholds", False, "single floats that rise between 0 and 1, few of them")]
-    falling = all(one >= other for one, other in pairwise((max(votes), *reached, 0)))
+    falling = all(one >= other for one, other in pairwise((max(votes, default=0), *reached, 0)))
     return [
         ("confidence.reached", len(reached) == len(confidence.thresholds), "one count for each threshold"),
         ("confidence.reached", falling, "counts that do not rise, from no more than the most votes of a class"),

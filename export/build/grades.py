@@ -26,6 +26,9 @@ THRESHOLDS = 8
 """More divide alpha further and gain little: `python -m benchmarks.confidence`."""
 _PROBABILITIES, _OWN = "probabilities", "confidence/"
 _CANDIDATES, _BITS = 128, 10
+_APART = 2**-12
+"""How far, relatively, a threshold lies below the number that it is made of at least: more than rounding may move that."""
+_ROUNDING = 1e-6
 _TOGETHER = 256
 
 
@@ -33,17 +36,28 @@ def confidences(
     run: Callable[[NDArray[Any]], dict[str, NDArray[Any]]], lattice: NDArray[np.int32], law: Law, draws: int
 ) -> NDArray[np.float32]:
     """What the network gives the label that it votes for, of `draws` noisy passes of each input [rows, *shape]; 0 where it
-    votes for none. `run` gives probabilities and votes.
+    votes for none. `run` gives probabilities and votes. Raises `SourceError` where one of these is below 0.
     """
     found = []
     for row, one in enumerate(lattice):
         for start in range(0, draws, _TOGETHER):
             stop = min(draws, start + _TOGETHER)
             given = run(noisy_lattice(one, law, row_key("confidence", row), start, stop))
+            _check_none_below(given[_PROBABILITIES])
             numbers = np.pad(given[_PROBABILITIES], ((0, 0), (0, 1)))  # none has no number
             found.append(np.take_along_axis(numbers, given["vote"][:, None], axis=1)[:, 0])
     seen: NDArray[np.float32] = np.nan_to_num(np.concatenate(found)).astype(np.float32)
     return seen
+
+
+def _check_none_below(numbers: NDArray[np.floating]) -> None:
+    """Such a number counts as 0, and its mean would be less than what is claimed."""
+    least = float(np.min(numbers, initial=0.0, where=np.isfinite(numbers)))
+    if least < -_ROUNDING:
+        raise SourceError(
+            f"--also confidence needs probabilities, and under noise the network gives a label {least:.3g}; end it with a"
+            " softmax, or leave it out"
+        )
 
 
 def chosen(seen: NDArray[np.floating], count: int = THRESHOLDS) -> tuple[float, ...]:
@@ -66,7 +80,7 @@ def _below(number: float) -> float:
     """The largest float of few digits below it: what is compared with it exceeds it."""
     if number <= 0:
         return 0.0
-    part, power = math.frexp(min(number, 1.0))
+    part, power = math.frexp(min(number, 1.0) * (1 - _APART))
     return math.ldexp((math.ceil(math.ldexp(part, _BITS)) - 1) / 2**_BITS, power)
 
 

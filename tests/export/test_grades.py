@@ -85,6 +85,25 @@ def test_numbers_that_do_not_sum_to_one_are_refused(tmp_path):
         exported(path, tmp_path, also=["confidence", "confidence"])
 
 
+BEYOND = """f = MatMul(x, first) over = Sub(f, whole) r = Relu(over) k = Mul(r, steep) p = Add(f, k) q = Sub(whole, p)
+    y = Concat<axis = 1>(q, p)"""
+FIRST = ", float[4,1] first = {1.0, 0.0, 0.0, 0.0}, float[1] whole = {1.0}, float[1] steep = {300.0}"
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs", "said"),
+    [(BEYOND, "float[n, 2] y", {}), ("y = MatMul(x, first)", ONE, {"output_kind": "sigmoid"})],
+    ids=["two labels", "one number"],
+)
+def test_numbers_that_noise_takes_below_0_are_refused(tmp_path, body, outputs, said):
+    """They are probabilities everywhere on the grid. Beyond it, the mean of one of them may be less than any sum of what
+    exceeds thresholds."""
+    path = written(tmp_path, body, outputs, constants=FIRST)
+    with pytest.raises(SourceError, match="--also confidence needs probabilities, and under noise .* gives a label -"):
+        exported(path, tmp_path, low=0.0, high=1.0, **said)
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_graph_that_compares_with_other_thresholds_than_are_declared_is_refused(tmp_path):
     bundle = exported(written(tmp_path, LOGITS), tmp_path)
     model = onnx.load_from_string(bundle.noisy)
@@ -117,6 +136,15 @@ def test_the_thresholds_leave_little_of_the_mean(shape):
         lower_sum([each - 1e-3 for each in two], few) for two in combinations([0.25, 0.5, 0.625, 0.75, 0.875], 2)
     )
     assert lower_sum(chosen(few, 2), few) == pytest.approx(best, abs=2e-3)
+
+
+@pytest.mark.parametrize("number", [0.25, 0.5, 0.75, 1.0])
+def test_no_threshold_lies_so_near_to_a_number_that_rounding_may_pass_it(number):
+    """Such as the shares of trees, summed in any order."""
+    steps = (np.arange(-4, 5) * np.spacing(np.float32(number))).astype(np.float32)
+    numbers = np.minimum(np.float32(1), np.repeat(np.float32(number) + steps, 9))
+    (threshold,) = chosen(numbers)
+    assert number * (1 - 3e-3) < threshold < number * (1 - 1e-4)
 
 
 def test_of_few_values_there_are_few_thresholds_and_of_none_there_is_no_claim():

@@ -179,7 +179,7 @@ function confidence({ confidence: found, claims, split, procedure, votes }) {
   const claimed = ["confidence", (found === null) === (claims.confidence === null)];
   if (found === null) return [claimed];
   const { thresholds, reached } = found;
-  const most = votes.reduce((a, b) => (a > b ? a : b));
+  const most = votes.reduce((a, b) => (a > b ? a : b), 0n);
   const rises = thresholds.every((each, i) => each > (i ? thresholds[i - 1] : 0) && each < 1 && Math.fround(each) === each);
   return [
     claimed,

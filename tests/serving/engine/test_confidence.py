@@ -263,6 +263,7 @@ def test_another_claim_than_the_counts_prove_is_found(bundle):
         ("claims.confidence", None, "confidence: expected counts if a confidence is claimed, else none"),
         ("confidence.thresholds", (0.5, 0.5, 0.6, 0.7), "confidence.thresholds: expected single floats that rise"),
         ("confidence.thresholds", (0.1, 0.5, 0.6, 0.7), "confidence.thresholds: expected single floats that rise"),
+        ("votes", (), "votes: expected two classes or more"),
         ("confidence.thresholds", (), "confidence.thresholds: expected single floats that rise"),
         ("confidence.thresholds", (0.5,), "confidence.reached: expected one count for each threshold"),
         ("confidence.reached", lambda reached: reached[:-1], "confidence.reached: expected one count for each"),
