@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -67,8 +68,8 @@ def _words(figures: Figures) -> str:
     if figures.sure:
         lines.append(
             f"Confidence: of {figures.sure.rows:,} rows with a certified label, the smoothed network is proven to give it"
-            f" {figures.sure.in_ball:.3f} or more under noise everywhere in its ball, and {figures.sure.at_input:.3f} or"
-            " more at the input, on average of the rows. It is not how often that label is right."
+            f" {_down(figures.sure.in_ball)} or more under noise everywhere in its ball, and {_down(figures.sure.at_input)}"
+            " or more at the input, on average of the rows. It is not how often that label is right."
         )
     for name, each in (
         ("the accurate network", figures.base_calibration),
@@ -79,6 +80,11 @@ def _words(figures: Figures) -> str:
     if figures.lost_draws:
         lines.append(f"{figures.lost_draws:,} draws were lost, and count against every claim.")
     return "\n".join(lines)
+
+
+def _down(number: float) -> str:
+    """Three digits, never rounded up: it is proven."""
+    return f"{math.floor(1_000 * number) / 1_000:.3f}"
 
 
 def _calibration(name: str, each: CalibrationFigures) -> str:

@@ -198,6 +198,15 @@ def figured(some, **options):
     return figures.figures(some, ["a", "b"], **settings)
 
 
+def test_what_is_proven_of_confidence_is_averaged_over_certified_rows_and_never_rounded_up():
+    found = figured(records(sure=[0.3999, 0.5999, None], sure_at_input=[0.7999, 0.9999, None]), target_tpr=None)
+    assert found.sure.rows == 2
+    assert (found.sure.in_ball, found.sure.at_input) == pytest.approx((0.4999, 0.8999))
+    said = report.markdown(found)
+    assert "it 0.499 or more under noise everywhere in its ball, and 0.899 or more at the input" in said
+    assert "Confidence:" not in report.markdown(figured(records(sure=[None]), target_tpr=None))
+
+
 def test_calibration_error_by_hand():
     """Two bins: .9 said and 1/2 right, .31 said and all right; both weigh by their rows."""
     found = figured(records(base=[0, 1, 0, 0], confidence=[0.9, 0.9, 0.31, 0.31])).base_calibration
