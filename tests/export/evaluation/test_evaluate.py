@@ -266,6 +266,24 @@ def test_an_answer_s_joint_label_is_kept_in_its_record(verdict, label):
     assert (kept.joint_verdict, kept.joint, kept.joint_radius) == (verdict, -1 if label is None else 1, 4.5)
 
 
+def test_confidence_is_the_mean_of_what_is_proven_of_rows_with_a_certified_label():
+    found = figured(records(certified=[0, 1, 1, -1], sure=[0.25, 0.5, 0.0, None], sure_at_input=[0.75, 1.0, 0.5, None]))
+    assert (found.sure.rows, found.sure.in_ball, found.sure.at_input) == (3, 0.25, 0.75)
+    assert "Confidence: of 3 rows" in report.markdown(found)
+    assert "It is not how often that label is right." in report.markdown(found)
+    without = figured(records(certified=[0]))
+    assert (without.sure, "Confidence:" in report.markdown(without)) == (None, False)
+
+
+@pytest.mark.parametrize("numbers", [(0.25, 0.75), (None, None)])
+def test_an_answer_s_confidence_is_kept_in_its_record(numbers):
+    said = dict(zip(("lower", "lower_at_input"), numbers, strict=True))
+    answer = Exactly().answer(np.array([144, 0, 0, 0])) | {"confidence": {"label": "above", "radius": 4.5, **said}}
+    places = {name: place for place, name in enumerate(LABELS)}
+    kept = record(answer, places, "test", 0, np.zeros(4, np.int32), 1)
+    assert (kept.sure, kept.sure_at_input) == numbers
+
+
 def test_the_band_covers_the_whole_curve_and_pointwise_intervals_do_not():
     """The oracle: radii from a known law with atoms; a thousand test sets of sixty rows."""
     places, chances = np.array([-1.0, 0.0, 0.25, 0.4, 0.5, 0.75]), np.array([0.2, 0.05, 0.15, 0.2, 0.25, 0.15])

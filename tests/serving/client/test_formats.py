@@ -163,6 +163,25 @@ def test_a_joint_label_and_two_sided_bounds_are_said_in_words_and_in_a_table(ver
     assert "certified, two-sided" in line
 
 
+CONFIDENCE = {"label": "bag", "lower": 0.44999, "lower_at_input": 0.89999, "radius": 0.5, "norm": "l2"}
+
+
+@pytest.mark.parametrize("joint", [True, False], ids=["beside a joint label", "alone"])
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "nothing claimed"])
+def test_confidence_is_said_in_words_and_in_a_table_and_never_rounded_up(claimed, joint, capsys):
+    nothing = {} if claimed else {"label": None, "lower": None, "lower_at_input": None, "radius": 0.0}
+    row = {**ROW, "confidence": {**CONFIDENCE, **nothing}} | ({"joint": JOINT} if joint else {})
+    words = "at least 0.4499 in 'bag' on average under noise, within 0.5 (0.8999 at the input)"
+    answer = Predicted.of(row)
+    assert str(answer.confidence) == (words if claimed else "nothing is claimed")
+    assert "<th style='text-align:left'>confidence</th>" in answer._repr_html_()
+    predict._table(iter([(Path("a.npy"), [row])]), [Path("a.npy")])
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[-1] == "confidence"
+    assert ("joint label" in heading, "in, bag within" in line) == (joint, joint)
+    assert line.endswith("0.4499, 0.8999 here" if claimed else " -")
+
+
 def test_a_table_of_answers_without_a_joint_label_has_no_column_for_it(capsys):
     predict._table(iter([(Path("a.npy"), [ROW])]), [Path("a.npy")])
     heading, line = capsys.readouterr().out.splitlines()
