@@ -65,7 +65,7 @@ class _Tables(NamedTuple):
     """A law as the kernel reads it: the code of each prefix' value or `_OPEN`, the first edge above it, all edges."""
 
     codes: NDArray[np.int16]
-    above: NDArray[np.int64]
+    above: NDArray[np.int32]
     edges: NDArray[np.uint64]
 
 
@@ -121,7 +121,7 @@ def _tables(law: RoundedGaussian) -> _Tables:
     above = np.searchsorted(edges, first, side="right")
     last = np.searchsorted(edges, first | np.uint64(2**48 - 1), side="right")
     codes = np.where(above == last, above - len(edges) // 2 + _OF_NOTHING, _OPEN).astype(np.int16)
-    return _Tables(codes, above.astype(np.int64), edges)
+    return _Tables(codes, above.astype(np.int32), edges)
 
 
 def _compiled(function: _Function) -> _Function:
@@ -227,36 +227,39 @@ def _add_to_rows(
 def _refine(
     places: NDArray[np.int64],
     words: NDArray[np.uint64],
+    finer: NDArray[np.uint64],
+    at: NDArray[np.int64],
     block: int,
     start: np.uint64,
     first: np.uint64,
     second: np.uint64,
     lattice: NDArray[np.int32],
-    above: NDArray[np.int64],
+    above: NDArray[np.int32],
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
 ) -> None:
-    """Give the open `places`, `_BLOCKS` at most, in the `words` of the blocks from `block` on their values by lane 1."""
+    """Give the open `places`, `_BLOCKS` at most, in the `words` of the blocks from `block` on their values by lane 1.
+
+    `finer` (4, _BLOCKS) and `at` (2, _BLOCKS), the row and column of each, are room for that.
+    """
     coordinates = out.shape[1]
     wide = (coordinates + _PREFIXES - 1) // _PREFIXES * _PREFIXES
-    finer, numbers = np.empty((4, _BLOCKS), np.uint64), np.empty(_BLOCKS, np.uint64)
-    rows, columns = np.empty(_BLOCKS, np.int64), np.empty(_BLOCKS, np.int64)
     row = _PREFIXES * block // wide
     left = row * wide - _PREFIXES * block
     for i in range(len(places)):
         while places[i] >= left + wide:
             row, left = row + 1, left + wide
-        rows[i], columns[i] = row, places[i] - left
-        numbers[i] = (start + np.uint64(row)) * np.uint64(coordinates) + np.uint64(columns[i])
-        finer[0, i] = numbers[i] // _WORDS + _ONE
+        at[0, i], at[1, i] = row, places[i] - left
+        finer[0, i] = ((start + np.uint64(row)) * np.uint64(coordinates) + np.uint64(at[1, i])) // _WORDS + _ONE
     _philox(finer, len(places), _ONE, first, second)
     prefixes = words.view(np.uint16)
     for i in range(len(places)):
-        row, j, place = rows[i], columns[i], np.uint64(places[i])
+        row, j, place = at[0, i], at[1, i], np.uint64(places[i])
         if j >= coordinates:  # of a block's end, which no coordinate has
             continue
         prefix = prefixes[place // _WORDS % _WORDS, place // _BLOCK * _WORDS + place % _WORDS]
-        uniform = (np.uint64(prefix) << _PREFIX_SHIFT) | (finer[numbers[i] % _WORDS, i] >> _WORD_SHIFT)
+        turn = ((start + np.uint64(row)) * np.uint64(coordinates) + np.uint64(j)) % _WORDS
+        uniform = (np.uint64(prefix) << _PREFIX_SHIFT) | (finer[turn, i] >> _WORD_SHIFT)
         edge = above[prefix]
         while edge < edges.size and edges[edge] <= uniform:
             edge += 1
@@ -270,14 +273,18 @@ def _add(
     start: np.uint64,
     lattice: NDArray[np.int32],
     codes: NDArray[np.int16],
-    above: NDArray[np.int64],
+    above: NDArray[np.int32],
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
 ) -> None:
     rows, coordinates = out.shape
     blocks = (coordinates + _PREFIXES - 1) // _PREFIXES
     words, drawn = np.empty((4, _BLOCKS), np.uint64), np.empty(_PREFIXES * _BLOCKS, np.int16)
-    places = np.empty(_PREFIXES * _BLOCKS, np.int64)
+    places, finer, at = (
+        np.empty(_PREFIXES * _BLOCKS, np.int64),
+        np.empty((4, _BLOCKS), np.uint64),
+        np.empty((2, _BLOCKS), np.int64),
+    )
     for block in range(0, rows * blocks, _BLOCKS):
         count = min(_BLOCKS, rows * blocks - block)
         counter = start * np.uint64(blocks) + np.uint64(block) + _ONE
@@ -288,7 +295,7 @@ def _add(
         _add_to_rows(lattice, drawn, block, count, out)
         for done in range(0, found, _BLOCKS):
             several = places[done : min(found, done + _BLOCKS)]
-            _refine(several, words, block, start, first, second, lattice, above, edges, out)
+            _refine(several, words, finer, at, block, start, first, second, lattice, above, edges, out)
 
 
 @_compiled
@@ -297,7 +304,7 @@ def _add_all(
     places: NDArray[np.uint64],
     lattices: NDArray[np.int32],
     codes: NDArray[np.int16],
-    above: NDArray[np.int64],
+    above: NDArray[np.int32],
     edges: NDArray[np.uint64],
     out: NDArray[np.int32],
 ) -> None:
