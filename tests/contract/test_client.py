@@ -70,7 +70,7 @@ async def test_refusals_are_those_of_the_server_and_a_server_that_is_not_there_i
         client.predict(png(ROW))
     with (
         Client(server.http) as client,
-        pytest.raises(InvalidInput, match=f"the server has 2 models; name one of {NAME}"),
+        pytest.raises(InvalidInput, match=f"the server has 3 models; name one of {NAME}"),
     ):
         client.predict(png(ROW))
     with Client(server.http, NAME) as client:
