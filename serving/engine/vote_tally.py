@@ -29,7 +29,8 @@ class VoteTally:
     @property
     def votes(self) -> tuple[int, ...]:
         """The counts of the classes so far."""
-        return tuple(self._counts.sum(axis=0)[:-1].tolist())
+        of_labels = self._counts.sum(axis=0) if self._thresholds else self._counts[0]  # read at each look
+        return tuple(of_labels[:-1].tolist())
 
     def reached(self, counts: Counts) -> tuple[int, ...]:
         """How many votes of the leader of these counts exceed each threshold."""
