@@ -14,7 +14,7 @@ from serving.engine.scheduler import Scheduler
 from serving.engine.workload import Workload
 from serving.errors import DeadlinePassed, Internal, NotFound, NotOffered, Overloaded, Unavailable
 from serving.gateway.gateway import Gateway
-from serving.messages import Options, PredictRequest
+from serving.messages import Answer, Options, PredictRequest
 from serving.models.catalogue import Catalogue
 from serving.runtimes.onnx_runtime import OnnxRuntime
 from tests.half_space import write_half_space
@@ -407,7 +407,7 @@ async def test_overload_is_refused_with_a_hint(bundle):
     for i in range(45):
         rows = [[128, i, j, 1] for j in range(2)]
         many.append(asyncio.ensure_future(ask(gateway, *rows, certify="best", max_draws=5_000, deadline_ms=60_000)))
-        await asyncio.sleep(0)  # as far as to be admitted or refused
+    await asyncio.wait(many, timeout=60, return_when=asyncio.FIRST_EXCEPTION)  # nothing is drawn, so it is a refusal
     refused = [task.exception() for task in many if task.done()]
     assert refused
     assert all(isinstance(each, Overloaded) and 1 <= each.retry_after_s <= 60 for each in refused)
@@ -416,8 +416,10 @@ async def test_overload_is_refused_with_a_hint(bundle):
     with pytest.raises(Overloaded, match="300[0-9][0-9] that this request needs at least"):
         await ask(gateway, *[[128, 99, j, 1] for j in range(3)], certify="fixed", draws=10_000)
     runtime.go.set()
-    answers = [(await task).predictions[0] for task in many if not task.done() or not task.exception()]
+    ended = await asyncio.gather(*many, return_exceptions=True)
     await asyncio.to_thread(engine.close)
+    assert all(isinstance(each, Answer | Overloaded) for each in ended)
+    answers = [each.predictions[0] for each in ended if isinstance(each, Answer)]
     granted = [row.granted_draws or 5_000 for row in answers]
     assert granted == sorted(granted, reverse=True)
     assert granted[:3] == [5_000, 4_864, 4_736]
