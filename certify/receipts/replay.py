@@ -17,8 +17,9 @@ from certify.claims.joint import joint_votes
 from certify.ood.verdict import Detector, tally
 from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
-from certify.receipts.receipt import Receipt, ScoreRecord, parameters_of
+from certify.receipts.receipt import Receipt, parameters_of
 from certify.receipts.recheck import Finding, terms_of
+from certify.receipts.records import ScoreRecord
 from certify.smoothing.keys import lattice_digest
 from certify.smoothing.law import Law, LawAt
 from certify.smoothing.laws import GAUSSIAN

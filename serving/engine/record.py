@@ -17,13 +17,7 @@ from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
 from certify.receipts.receipt import (
-    InputRecord,
-    ModelRecord,
-    NoiseRecord,
-    ProcedureRecord,
     Receipt,
-    ScoreDraws,
-    ScoreRecord,
     bounds_at_any_time,
     is_fixed,
     parameters_of,
@@ -33,6 +27,14 @@ from certify.receipts.receipt import (
     split_record,
 )
 from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.records import (
+    InputRecord,
+    ModelRecord,
+    NoiseRecord,
+    ProcedureRecord,
+    ScoreDraws,
+    ScoreRecord,
+)
 from certify.receipts.versions import schema_of
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.keys import lattice_digest

@@ -10,18 +10,16 @@ from certify.claims.certificate import AlphaSplit, Terms, class_alone
 from certify.claims.counts import Counts
 from certify.claims.procedures import run
 from certify.ood.verdict import Detector, tally, verdict
-from certify.receipts.receipt import (
-    SCHEMA,
+from certify.receipts.receipt import SCHEMA, Receipt, split_record
+from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.records import (
     InputRecord,
     ModelRecord,
     NoiseRecord,
     ProcedureRecord,
-    Receipt,
     ScoreDraws,
     ScoreRecord,
-    split_record,
 )
-from certify.receipts.recheck import claims, mixture_claim, stop_reason
 from certify.smoothing.gaussian import Gaussian
 from tests.certify.gaussian import asked
 

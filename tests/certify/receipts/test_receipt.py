@@ -17,13 +17,13 @@ from certify.receipts.receipt import (
     SCHEMA,
     THIRD,
     WITH_TOLERANCE,
-    Parameter,
     Receipt,
     ReceiptError,
     law_of,
     read,
 )
 from certify.receipts.recheck import recheck
+from certify.receipts.records import Parameter
 from tests.certify.made_receipts import altered, made
 
 GOLDEN = (

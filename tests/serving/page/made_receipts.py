@@ -28,18 +28,16 @@ from certify.receipts.alarm_record import alarm_record
 from certify.receipts.confidence_record import ConfidenceRecord
 from certify.receipts.joint_record import JointRecord
 from certify.receipts.prior_record import prior_record
-from certify.receipts.receipt import (
+from certify.receipts.receipt import Receipt, recorded, split_record
+from certify.receipts.recheck import claims, mixture_claim, stop_reason
+from certify.receipts.records import (
     InputRecord,
     ModelRecord,
     NoiseRecord,
     ProcedureRecord,
-    Receipt,
     ScoreDraws,
     ScoreRecord,
-    recorded,
-    split_record,
 )
-from certify.receipts.recheck import claims, mixture_claim, stop_reason
 from certify.receipts.versions import FIFTH, FIRST, SCHEMA, SIXTH, THIRD, WITH_TOLERANCE, schema_of
 from certify.receipts.whole_ball import whole_ball
 from certify.smoothing.ball import Ball, parse
