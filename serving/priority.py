@@ -1,7 +1,7 @@
 """Which threads the system serves first where processors are short: the loop before all that works beside it.
 
 Threads of one rank take turns of some milliseconds. The loop lets others in many times while it answers one health check,
-and would wait for a turn each time: beside four busy threads a hundred milliseconds for ten of work.
+and would wait for a turn of each busy thread every time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How gRPC's core waits for sockets, chosen before it is imported: it asks the environment, once.
 
 By default what comes at a socket goes through a thread that polls, one of a pool, and the one that waits for calls before it
-reaches the loop. The core's older way, kept beside it, lets the thread that waits for calls poll the sockets itself: a plain
-call wakes a third fewer threads.
+reaches the loop. The core's older way, kept beside it, lets the thread that waits for calls poll the sockets itself, so a
+plain call wakes fewer threads.
 """
 
 from __future__ import annotations

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from certify.claims.confidence import confidence, grades_of, labels_of
-from certify.claims.procedures import PROCEDURES, made
 from certify.receipts.receipt import ReceiptError, read
-from certify.receipts.recheck import recheck
 from certify.receipts.replay import replay
 from certify.receipts.versions import FIFTH, SCHEMA, SIXTH
-from certify.smoothing.ball import parse as parse_ball
 from export.bundle.batches import without_grades
 from serving.engine.job import Job, SliceResult
 from serving.engine.record import undeclared
 from serving.engine.shares import ShareJob, merge
 from serving.messages import Reply
-from serving.security.signing import Notary, Signer, parse
 from tests.certify.made_receipts import altered
 from tests.half_space import CUT, THRESHOLDS, graded_votes, write_half_space
-from tests.serving.engine.test_shares import task_of
+from tests.serving.engine import further_claims
+from tests.serving.engine.further_claims import BASE, DRAWS, merged, plain_votes, receipt_of, shuffled, task, wrong
 
-NOTARY = Notary(signer=Signer(bytes(32)), runtime="none")
-BASE = np.array([0.25, 0.75], np.float32)
-DRAWS = 1_600
 FIRSTS = {"below": 90, "above": 145, "far": 200, "near": 131}
 
 
@@ -42,53 +36,12 @@ def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"), confident=True, joint=True)
 
 
-def task(bundle, first=145, mode="best", draws=DRAWS, **changes):
-    ball = parse_ball(bundle.manifest.formulas.parts, 12.0)
-    rows = (np.array([first, 1, 2, 3], np.int32),)
-    changes = {"rows": rows, "procedure": made(PROCEDURES[mode], ball, 4.0, draws), "receipt": True} | changes
-    own = (b"s" * 16,) if mode == "fixed" else ()
-    return task_of(mode, draws, digest=bundle.digest, alpha=0.001, score_keys=own, **changes)
-
-
 def passes(column):
     return graded_votes(column), column.astype(np.float32)
 
 
-def plainly(column):
-    return (column > CUT).astype(np.int64), column.astype(np.float32)
-
-
-def slices(job, lost=(), network=passes):
-    """All slices of a job by their places; those `lost` come to nothing."""
-    found = {}
-    for place in range(job.first, job.max_draws, 32):
-        rows, (key, start) = min(32, job.max_draws - place), job.source(place)
-        column = job.law.sample(key, start, start + rows)[:, 0]
-        found[place] = SliceResult(rows, *((None, None) if place in lost else network(column)))
-    return found
-
-
-def answered(bundle, asked, lost=(), order=list, late=0, network=passes):
-    """The answer where slices come in this order, the base prediction after so many of them."""
-    job = Job(bundle, asked, 0, NOTARY)
-    found = slices(job, lost, network)
-    for number, place in enumerate(order(found)):
-        if number == late:
-            job.receive_base(BASE)
-        job.receive(place, found[place])
-    return job.answer()
-
-
-def shuffled(places):
-    return random.Random(4).sample(list(places), len(places))
-
-
-def receipt_of(answer):
-    return parse(answer.receipt.encode()).receipt
-
-
-def wrong(receipt):
-    return [each.field for each in recheck(receipt) if not each.agrees]
+answered = partial(further_claims.answered, network=passes)
+slices = partial(further_claims.slices, network=passes)
 
 
 @pytest.mark.parametrize("name", FIRSTS)
@@ -117,7 +70,7 @@ def test_what_is_claimed_is_what_a_count_of_the_same_draws_proves(bundle, mode, 
 def test_all_else_is_as_if_votes_had_no_grades(bundle, mode):
     """Labels, scores, joint labels and their receipts: what is counted of a graded vote is its label."""
     asked = task(bundle, mode=mode, draws=1_000)
-    graded, others = (answered(bundle, asked, (32,), network=network) for network in (passes, plainly))
+    graded, others = (answered(bundle, asked, (32,), network=network) for network in (passes, plain_votes))
     for name in ("certificate", "ood", "mixture", "joint", "draws", "lost_draws"):
         assert getattr(graded, name) == getattr(others, name)
     one, other = receipt_of(graded), receipt_of(others)
@@ -144,17 +97,9 @@ def test_a_lost_slice_only_lowers_it(bundle):
 @pytest.mark.parametrize("lost", [(), (64, 1_024)], ids=["none lost", "some lost"])
 def test_shares_of_several_engines_give_the_answer_of_one(bundle, lost):
     asked = task(bundle, receipt=False)
-    ranges, replies = (range(800), range(800, DRAWS)), []
-    for draws in ranges:
-        job = ShareJob(bundle, asked, 0, draws)
-        job.receive_base(BASE)
-        found = slices(job, lost)
-        for place in shuffled(found):
-            job.receive(place, found[place])
-        replies.append(Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none"))
-    (merged,) = merge(bundle, asked, ranges, replies).rows
+    together = merged(bundle, asked, lost, passes)
     alone = answered(bundle, task(bundle), lost)
-    assert (merged.confidence, merged.joint) == (alone.confidence, alone.joint)
+    assert (together.confidence, together.joint) == (alone.confidence, alone.joint)
 
 
 @pytest.mark.parametrize("labels", [50, 51, 127, 254, 255, 256, 13_106, 13_107])
@@ -170,11 +115,11 @@ def test_graded_votes_pass_between_engines_whatever_the_labels(bundle, labels):
         for place in range(0, DRAWS, 32):
             job.receive(place, SliceResult(32, votes, np.zeros(32, np.float32)))
     reply = Reply(rows=(share.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none")
-    (merged,) = merge(many, asked, (range(DRAWS),), (reply,)).rows
+    (again,) = merge(many, asked, (range(DRAWS),), (reply,)).rows
     alone = whole.answer()
-    assert (merged.confidence, merged.joint, merged.certificate) == (alone.confidence, alone.joint, alone.certificate)
-    assert (merged.certificate.class_index, merged.joint.class_index) == (last, last)
-    assert merged.confidence.lower_at_input > 0.7
+    assert (again.confidence, again.joint, again.certificate) == (alone.confidence, alone.joint, alone.certificate)
+    assert (again.certificate.class_index, again.joint.class_index) == (last, last)
+    assert again.confidence.lower_at_input > 0.7
     assert labels_of(share.answer().votes[:32], labels).tolist() == [last] * 28 + [labels] * 2 + [0, last]
 
 
@@ -202,7 +147,7 @@ WITHOUT = {
 def test_where_it_is_not_declared_not_asked_for_or_not_drawn_for_there_is_none(plain, bundle, name):
     case = dict(WITHOUT[name])
     one = bundle if case.pop("declared", True) else plain
-    answer = answered(one, task(one, **case), network=passes if one is bundle else plainly)
+    answer = answered(one, task(one, **case), network=passes if one is bundle else plain_votes)
     receipt = receipt_of(answer)
     assert (answer.confidence, receipt.confidence, receipt.claims.confidence) == (None, None, None)
     with_share = name in ("not asked for", "off")

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from certify.claims.joint import certify_joint, joint_counts
-from certify.claims.procedures import PROCEDURES, made
 from certify.receipts.receipt import ReceiptError, read
-from certify.receipts.recheck import recheck
 from certify.receipts.replay import replay
 from certify.receipts.versions import FIFTH, SCHEMA, SIXTH
-from certify.smoothing.ball import parse as parse_ball
 from serving.engine.job import Job, SliceResult
 from serving.engine.record import undeclared
 from serving.engine.shares import ShareJob, merge
 from serving.messages import Reply
-from serving.security.signing import Notary, Signer, parse
 from tests.certify.made_receipts import altered
-from tests.half_space import CUT, THRESHOLD, write_half_space
-from tests.serving.engine.test_shares import task_of
+from tests.half_space import THRESHOLD, write_half_space
+from tests.serving.engine.further_claims import (
+    BASE,
+    DRAWS,
+    answered,
+    merged,
+    plain_votes,
+    receipt_of,
+    shuffled,
+    slices,
+    task,
+    wrong,
+)
 
-NOTARY = Notary(signer=Signer(bytes(32)), runtime="none")
-BASE = np.array([0.25, 0.75], np.float32)
-DRAWS = 1_600
 FIRSTS = {"below": 90, "above": 145, "out": 200}
 
 
@@ -41,58 +44,13 @@ def bundle(tmp_path_factory):
     return write_half_space(tmp_path_factory.mktemp("models"), joint=True)
 
 
-def task(bundle, first=145, mode="best", draws=DRAWS, **changes):
-    ball = parse_ball(bundle.manifest.formulas.parts, 12.0)
-    rows = (np.array([first, 1, 2, 3], np.int32),)
-    changes = {"rows": rows, "procedure": made(PROCEDURES[mode], ball, 4.0, draws), "receipt": True} | changes
-    own = (b"s" * 16,) if mode == "fixed" else ()
-    return task_of(mode, draws, digest=bundle.digest, alpha=0.001, score_keys=own, **changes)
-
-
-def passes(column):
-    return (column > CUT).astype(np.int64), column.astype(np.float32)
-
-
-def slices(job, lost=()):
-    """All slices of a job by their places; those `lost` come to nothing."""
-    found = {}
-    for place in range(job.first, job.max_draws, 32):
-        rows, (key, start) = min(32, job.max_draws - place), job.source(place)
-        column = job.law.sample(key, start, start + rows)[:, 0]
-        found[place] = SliceResult(rows, *((None, None) if place in lost else passes(column)))
-    return found
-
-
-def answered(bundle, asked, lost=(), order=list, late=0):
-    """The answer where slices come in this order, the base prediction after so many of them."""
-    job = Job(bundle, asked, 0, NOTARY)
-    found = slices(job, lost)
-    for number, place in enumerate(order(found)):
-        if number == late:
-            job.receive_base(BASE)
-        job.receive(place, found[place])
-    return job.answer()
-
-
-def shuffled(places):
-    return random.Random(4).sample(list(places), len(places))
-
-
-def receipt_of(answer):
-    return parse(answer.receipt.encode()).receipt
-
-
-def wrong(receipt):
-    return [each.field for each in recheck(receipt) if not each.agrees]
-
-
 @pytest.mark.parametrize("name", FIRSTS)
 @pytest.mark.parametrize("mode", ["target", "best", "precision"])
 @pytest.mark.parametrize("lost", [(), (0, 64, 96)], ids=["none lost", "some lost"])
 def test_what_is_claimed_is_what_a_count_of_the_same_draws_proves(bundle, mode, name, lost):
     asked = task(bundle, FIRSTS[name], mode)
     answer = answered(bundle, asked, lost)
-    votes, scores = passes(bundle.law.at(asked.rows[0]).sample(asked.keys[0], 0, answer.draws)[:, 0])
+    votes, scores = plain_votes(bundle.law.at(asked.rows[0]).sample(asked.keys[0], 0, answer.draws)[:, 0])
     for place in lost:
         scores[place : place + 32] = np.nan
     counts = joint_counts(votes, scores, THRESHOLD, 2)
@@ -126,15 +84,7 @@ def test_a_lost_slice_only_widens_the_bound(bundle):
 @pytest.mark.parametrize("lost", [(), (64, 1_024)], ids=["none lost", "some lost"])
 def test_shares_of_several_engines_give_the_answer_of_one(bundle, lost):
     asked = task(bundle, receipt=False)
-    ranges, replies = (range(800), range(800, DRAWS)), []
-    for draws in ranges:
-        job = ShareJob(bundle, asked, 0, draws)
-        job.receive_base(BASE)
-        found = slices(job, lost)
-        for place in shuffled(found):
-            job.receive(place, found[place])
-        replies.append(Reply(rows=(job.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none"))
-    assert merge(bundle, asked, ranges, replies).rows[0].joint == answered(bundle, task(bundle), lost).joint
+    assert merged(bundle, asked, lost).joint == answered(bundle, task(bundle), lost).joint
 
 
 def test_votes_for_none_stay_so_on_their_way_from_several_engines_whatever_the_labels(bundle):
@@ -149,8 +99,8 @@ def test_votes_for_none_stay_so_on_their_way_from_several_engines_whatever_the_l
         for place in range(0, DRAWS, 32):
             job.receive(place, votes)
     reply = Reply(rows=(share.answer(),), queue_s=0.0, compute_s=0.0, digest=bundle.digest, runtime="none")
-    (merged,) = merge(many, asked, (range(DRAWS),), (reply,)).rows
-    assert (merged.joint, merged.joint.class_index) == (whole.answer().joint, 0)
+    (again,) = merge(many, asked, (range(DRAWS),), (reply,)).rows
+    assert (again.joint, again.joint.class_index) == (whole.answer().joint, 0)
 
 
 def test_a_threshold_between_two_single_floats_divides_the_joint_label_as_it_divides_the_score(bundle):
@@ -158,7 +108,7 @@ def test_a_threshold_between_two_single_floats_divides_the_joint_label_as_it_div
     lower = replace(bundle, detector=replace(bundle.detector, threshold=144.9999999))
     receipt = receipt_of(answered(lower, task(lower)))
     assert receipt.joint.votes[-1] == receipt.scores.above
-    again = replay(receipt, bundle.law, task(bundle).rows[0], lambda rows: passes(rows[:, 0]))
+    again = replay(receipt, bundle.law, task(bundle).rows[0], lambda rows: plain_votes(rows[:, 0]))
     assert [each.field for each in again if not each.agrees] == []
 
 
@@ -204,7 +154,9 @@ def test_a_receipt_proves_the_joint_label_and_its_draws_give_the_counts_again(bu
     assert receipt.schema == SIXTH
     assert (wrong(receipt), undeclared(bundle, receipt)) == ([], [])
     assert read(json.loads(receipt.to_bytes())) == receipt
-    again = replay(receipt, bundle.law, asked.rows[0], lambda rows: passes(rows[:, 0]), bundle.detector.calibration)
+    again = replay(
+        receipt, bundle.law, asked.rows[0], lambda rows: plain_votes(rows[:, 0]), bundle.detector.calibration
+    )
     assert [each.field for each in again if not each.agrees] == []
     assert "joint.votes" in [each.field for each in again]
 
@@ -237,7 +189,7 @@ def test_other_counts_are_found_by_the_draws_and_another_threshold_by_the_bundle
     receipt = receipt_of(answered(bundle, asked))
     assert receipt.scores is None
     other = altered(receipt, "joint.votes", moved(receipt.joint.votes, 1, 2))
-    again = replay(other, bundle.law, asked.rows[0], lambda rows: passes(rows[:, 0]))
+    again = replay(other, bundle.law, asked.rows[0], lambda rows: plain_votes(rows[:, 0]))
     assert [each.field for each in again if not each.agrees] == ["joint.votes"]
     assert undeclared(bundle, altered(receipt, "joint.threshold", 161.0)) == ["joint.threshold"]
 
